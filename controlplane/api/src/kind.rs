@@ -1,0 +1,298 @@
+//! [`Kind`]: everything the registry has to know of one kind, as data and small pure functions.
+//!
+//! A kind never does I/O and never sees a request. Verbs that are not plain storage (`binding`, `log`, `exec`) are
+//! declared in `SUBRESOURCES` and served by the API server's table of verbs, not by the kind.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::field::FieldErrors;
+
+/// The names of a kind, as discovery shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Version inside the group, for example `v1`.
+    pub version: &'static str,
+    /// The `kind` field, for example `ReplicaSet`.
+    pub kind: &'static str,
+    /// The resource in paths, for example `replicasets`.
+    pub plural: &'static str,
+    /// The lower-case kind, for example `replicaset`.
+    pub singular: &'static str,
+    /// kubectl's abbreviations, for example `rs`.
+    pub short: &'static [&'static str],
+    /// Groups of resources that kubectl expands, for example `all`.
+    pub categories: &'static [&'static str],
+}
+
+impl Names {
+    /// Names of a kind without short names and categories.
+    pub const fn new(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+    ) -> Self {
+        Self { group, version, kind, plural, singular, short: &[], categories: &[] }
+    }
+
+    /// Adds the short names.
+    pub const fn short(mut self, short: &'static [&'static str]) -> Self {
+        self.short = short;
+        self
+    }
+
+    /// Adds the categories.
+    pub const fn categories(mut self, categories: &'static [&'static str]) -> Self {
+        self.categories = categories;
+        self
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> Cow<'static, str> {
+        if self.group.is_empty() {
+            Cow::Borrowed(self.version)
+        } else {
+            Cow::Owned(format!("{}/{}", self.group, self.version))
+        }
+    }
+
+    /// `pods` or `deployments.apps`, as in error messages.
+    pub fn qualified_resource(&self) -> Cow<'static, str> {
+        if self.group.is_empty() {
+            Cow::Borrowed(self.plural)
+        } else {
+            Cow::Owned(format!("{}.{}", self.plural, self.group))
+        }
+    }
+
+    /// `Pod` or `Deployment.apps`, as in the messages of `Invalid` errors.
+    pub fn qualified_kind(&self) -> Cow<'static, str> {
+        if self.group.is_empty() {
+            Cow::Borrowed(self.kind)
+        } else {
+            Cow::Owned(format!("{}.{}", self.kind, self.group))
+        }
+    }
+}
+
+/// Whether objects of a kind live in namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// One set of names for the cluster.
+    Cluster,
+    /// One set of names for each namespace.
+    Namespaced,
+}
+
+/// A verb of the API server that is reached through a subresource and is not plain storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// `POST pods/binding`: puts a pod on a node.
+    Binding,
+    /// `GET pods/log`: the node agent's log stream.
+    Log,
+    /// `POST pods/eviction`: a deletion that honours disruption budgets.
+    Eviction,
+    /// `PUT namespaces/finalize`: removes `spec.finalizers`.
+    Finalize,
+}
+
+/// What a subresource does.
+pub enum SubBehaviour<K> {
+    /// `get`, `update` and `patch` of the status alone.
+    Status,
+    /// `autoscaling/v1 Scale` over the number of replicas.
+    Scale {
+        /// Wanted replicas, current replicas and the label selector in its string form.
+        read: fn(&K) -> ScaleView,
+        /// Sets the wanted replicas.
+        write: fn(&mut K, i32),
+    },
+    /// Served by the API server's table of verbs.
+    Verb(Verb),
+}
+
+impl<K> Clone for SubBehaviour<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K> Copy for SubBehaviour<K> {}
+
+/// What a Scale shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScaleView {
+    /// Wanted replicas (`spec.replicas`).
+    pub spec_replicas: i32,
+    /// Observed replicas (`status.replicas`).
+    pub status_replicas: i32,
+    /// Label selector of the pods, in its string form.
+    pub selector: String,
+}
+
+/// A subresource of a kind.
+pub struct Sub<K> {
+    /// Name in the path, for example `status`.
+    pub name: &'static str,
+    /// What it does.
+    pub behaviour: SubBehaviour<K>,
+}
+
+impl<K> Sub<K> {
+    /// The status subresource.
+    pub const STATUS: Self = Self { name: "status", behaviour: SubBehaviour::Status };
+
+    /// The scale subresource.
+    pub const fn scale(read: fn(&K) -> ScaleView, write: fn(&mut K, i32)) -> Self {
+        Self { name: "scale", behaviour: SubBehaviour::Scale { read, write } }
+    }
+
+    /// A subresource served by the API server's table of verbs.
+    pub const fn verb(name: &'static str, verb: Verb) -> Self {
+        Self { name, behaviour: SubBehaviour::Verb(verb) }
+    }
+}
+
+/// One cell of a Table row: a JSON string, number or null.
+pub type Cell = serde_json::Value;
+
+/// The type of a Table column, as kubectl sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    /// Any text; the name column has the format `name`.
+    String,
+    /// A whole number.
+    Integer,
+}
+
+/// A column of the Table that `kubectl get` prints.
+pub struct Column<K> {
+    /// Heading, for example `Ready`.
+    pub name: &'static str,
+    /// Type of the cells.
+    pub kind: ColumnType,
+    /// `0` is always printed, greater only with `-o wide`.
+    pub priority: i32,
+    /// The cell of one object. `now` is for ages.
+    pub value: fn(&K, now: Timestamp) -> Cell,
+}
+
+impl<K: Kind> Column<K> {
+    /// A text column.
+    pub const fn text(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self { name, kind: ColumnType::String, priority: 0, value }
+    }
+
+    /// A number column.
+    pub const fn int(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self { name, kind: ColumnType::Integer, priority: 0, value }
+    }
+
+    /// The same column, printed only with `-o wide`.
+    pub const fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+
+    /// `Name`.
+    pub const NAME: Self = Self::text("Name", |k, _| Cell::from(k.metadata().name.clone().unwrap_or_default()));
+
+    /// `Age`, in kubectl's short form.
+    pub const AGE: Self = Self::text("Age", |k, now| Cell::from(age(k.metadata(), now)));
+}
+
+fn age(meta: &ObjectMeta, now: Timestamp) -> String {
+    match &meta.creation_timestamp {
+        Some(t) => human_duration(now.as_second() - t.0.as_second()),
+        None => "<unknown>".to_owned(),
+    }
+}
+
+/// A duration in kubectl's short form: `45s`, `3m10s`, `5h`, `12d`.
+///
+/// # Source
+/// Kubernetes `staging/src/k8s.io/apimachinery/pkg/util/duration/duration.go`, `HumanDuration`.
+pub fn human_duration(seconds: i64) -> String {
+    let (s, m, h, d) = (seconds, seconds / 60, seconds / 3600, seconds / 86_400);
+    let pair = |big: i64, unit: &str, small: i64, small_unit: &str| {
+        if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{small_unit}") }
+    };
+    match seconds {
+        i64::MIN..-1 => "<invalid>".to_owned(),
+        -1..0 => "0s".to_owned(),
+        0..120 => format!("{s}s"),
+        120..600 => pair(m, "m", s % 60, "s"),
+        600..10_800 => format!("{m}m"),
+        10_800..28_800 => pair(h, "h", m % 60, "m"),
+        28_800..172_800 => format!("{h}h"),
+        172_800..691_200 => pair(d, "d", h % 24, "h"),
+        691_200..63_072_000 => format!("{d}d"),
+        63_072_000..252_288_000 => pair(d / 365, "y", d % 365, "d"),
+        _ => format!("{}y", d / 365),
+    }
+}
+
+/// A field that field selectors may name, beside `metadata.name` and `metadata.namespace`, which every kind has.
+pub struct Field<K> {
+    /// Path as in the selector, for example `spec.nodeName`.
+    pub path: &'static str,
+    /// Its value in an object; empty when unset.
+    pub value: fn(&K) -> String,
+}
+
+/// A kind of the API. See the module documentation for what belongs here.
+pub trait Kind:
+    k8s_openapi::Metadata<Ty = ObjectMeta>
+    + k8s_openapi::schemars::JsonSchema
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Default
+    + PartialEq
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Its names.
+    const NAMES: Names;
+    /// Whether it lives in namespaces.
+    const SCOPE: Scope;
+    /// Its subresources.
+    const SUBRESOURCES: &'static [Sub<Self>] = &[];
+    /// The columns that `kubectl get` prints.
+    const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::AGE];
+    /// The fields that field selectors may name.
+    const FIELDS: &'static [Field<Self>] = &[];
+
+    /// Fills what the user left out. Idempotent.
+    fn fill_defaults(&mut self) {}
+    /// Clears what a creator may not set (the status, for example).
+    fn prepare_create(&mut self) {}
+    /// Carries over what an updater may not change (the status, for example).
+    fn prepare_update(&mut self, _old: &Self) {}
+    /// Carries over everything but the status, for a write through the status subresource.
+    fn prepare_status_update(&mut self, _old: &Self) {}
+    /// Whether the desired state differs, so that `metadata.generation` goes up. Kinds without generation say `None`.
+    fn generation_differs(&self, _old: &Self) -> Option<bool> {
+        None
+    }
+    /// Checks a whole object, metadata excepted (the registry checks that for all kinds).
+    fn validate(&self, _errs: &mut FieldErrors) {}
+    /// Checks a change: what is immutable and which transitions are allowed. `validate` runs too.
+    fn validate_update(&self, _old: &Self, _errs: &mut FieldErrors) {}
+    /// Checks a write of the status.
+    fn validate_status_update(&self, _old: &Self, _errs: &mut FieldErrors) {}
+    /// Seconds that a deletion of this object waits for its node, when the request names `requested` seconds.
+    /// `None`: it goes at once.
+    fn grace_seconds(&self, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+}

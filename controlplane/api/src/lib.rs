@@ -1,0 +1,18 @@
+//! The vocabulary of the Kubernetes API: kinds, defaulting, validation, selectors, quantities, patches, `Status`.
+//!
+//! Pure: no I/O, no clock, no randomness, no async. What needs the time or a random name takes it as an argument.
+//! A kind is one file in [`kinds`] plus one line in its list; everything above works on [`AnyKind`] and [`Object`]
+//! and knows no kind by name.
+
+mod decode;
+pub mod error;
+pub mod field;
+pub mod kind;
+pub mod kinds;
+pub mod object;
+
+pub use error::{ApiError, Reason};
+pub use field::{FieldError, FieldErrors, FieldPath};
+pub use kind::{Cell, Column, ColumnType, Field, Kind, Names, Scope, Sub, SubBehaviour, Verb};
+pub use k8s_openapi;
+pub use object::{AnyKind, Decoded, KindRef, Object, ObjectKey, Revision, SubresourceInfo, kind_of};
