@@ -1,1 +1,129 @@
-//! podium-client
+//! How every part of Podium talks to the API: one trait, [`Api`], with two implementations, in process (the API
+//! server's registry) and remote (kube-rs). Controllers, scheduler and agent know nothing else of the cluster.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use podium_api::{
+    ApiError, KindRef, Object, ObjectKey, Revision,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    Kind,
+};
+use tokio::sync::mpsc;
+
+/// A patch and its format.
+#[derive(Debug, Clone)]
+pub enum Patch {
+    /// RFC 6902.
+    Json(serde_json::Value),
+    /// RFC 7396.
+    Merge(serde_json::Value),
+    /// Kubernetes' own, with merge keys.
+    Strategic(serde_json::Value),
+}
+
+/// What part of a kind a mirror holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MirrorScope {
+    /// Only this namespace; all when `None`.
+    pub namespace: Option<String>,
+    /// A field selector in its string form, for example `spec.nodeName=n1`.
+    pub fields: Option<String>,
+}
+
+/// A change in a [`Mirror`]. Holds whole objects, shared, never copied.
+#[derive(Debug, Clone)]
+pub enum Delta {
+    /// An object appeared or changed (or began to match the selector).
+    Put {
+        /// As it was, if the mirror held it.
+        old: Option<Arc<dyn Object>>,
+        /// As it is.
+        new: Arc<dyn Object>,
+    },
+    /// An object went away (or ceased to match the selector).
+    Delete {
+        /// As it was last.
+        old: Arc<dyn Object>,
+        /// The revision at which it went.
+        revision: Revision,
+    },
+}
+
+impl Delta {
+    /// The newest state that the delta tells of.
+    pub fn object(&self) -> &Arc<dyn Object> {
+        match self {
+            Self::Put { new, .. } => new,
+            Self::Delete { old, .. } => old,
+        }
+    }
+}
+
+/// A local, always current copy of the objects of one kind. In process it is the watch cache itself.
+pub trait Mirror: Send + Sync {
+    /// One object.
+    fn get(&self, key: &ObjectKey) -> Option<Arc<dyn Object>>;
+    /// All objects, or those of one namespace, in key order.
+    fn list(&self, namespace: Option<&str>) -> Vec<Arc<dyn Object>>;
+    /// Every change up to this revision is in.
+    fn revision(&self) -> Revision;
+    /// First every object held now, as `Put` without `old`, then each change in order. Unbounded in length but not in
+    /// memory use beyond the shared objects: the consumer must be a driver that only notes keys or small facts.
+    fn subscribe(&self) -> mpsc::UnboundedReceiver<Delta>;
+}
+
+/// The API as one client sees it. The identity (user, groups) belongs to the handle.
+#[async_trait]
+pub trait Api: Send + Sync + 'static {
+    /// A mirror of one kind; ready when this returns. Equal calls share one mirror.
+    async fn mirror(&self, kind: &KindRef, scope: MirrorScope) -> Result<Arc<dyn Mirror>, ApiError>;
+
+    /// Reads one object from the source, not from a mirror.
+    async fn get(&self, kind: &KindRef, key: &ObjectKey) -> Result<Arc<dyn Object>, ApiError>;
+
+    /// Creates an object (`metadata.namespace` says where); returns it as stored.
+    async fn create(&self, object: Box<dyn Object>) -> Result<Arc<dyn Object>, ApiError>;
+
+    /// Replaces an object, or its subresource (`status`), at the `resourceVersion` in its metadata (none: whatever is there).
+    async fn update(&self, object: Box<dyn Object>, subresource: Option<&str>) -> Result<Arc<dyn Object>, ApiError>;
+
+    /// Patches an object or a subresource.
+    async fn patch(
+        &self,
+        kind: &KindRef,
+        key: &ObjectKey,
+        patch: Patch,
+        subresource: Option<&str>,
+    ) -> Result<Arc<dyn Object>, ApiError>;
+
+    /// Deletes an object.
+    async fn delete(&self, kind: &KindRef, key: &ObjectKey, options: DeleteOptions) -> Result<(), ApiError>;
+
+    /// `POST pods/binding`: puts the pod with this uid on a node.
+    async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError>;
+}
+
+/// A shared handle on the API.
+pub type ApiRef = Arc<dyn Api>;
+
+/// Typed calls on any [`Api`].
+pub trait ApiExt {
+    /// [`Api::get`] of a `K`.
+    fn get_typed<K: Kind>(&self, key: &ObjectKey) -> impl Future<Output = Result<Arc<K>, ApiError>> + Send;
+}
+
+impl<A: Api + ?Sized> ApiExt for A {
+    async fn get_typed<K: Kind>(&self, key: &ObjectKey) -> Result<Arc<K>, ApiError> {
+        typed(self.get(&podium_api::kind_of::<K>(), key).await?)
+    }
+}
+
+/// The typed form of an object.
+///
+/// # Errors
+/// 500 when it is of another kind.
+pub fn typed<K: Kind>(object: Arc<dyn Object>) -> Result<Arc<K>, ApiError> {
+    let found = object.names().kind;
+    object.downcast_arc().ok_or_else(|| ApiError::internal(format!("expected a {}, got a {found}", K::NAMES.kind)))
+}

@@ -1,0 +1,102 @@
+//! What a controller wants done: data, applied in order by the driver.
+
+use std::time::Duration;
+
+use podium_api::{
+    KindRef, Object, ObjectKey,
+    k8s_openapi::api::core::v1::ObjectReference,
+};
+
+/// What has to hold of an object for an action on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Its `resourceVersion`.
+    pub resource_version: Option<String>,
+}
+
+/// One thing to do. The first that fails ends the plan; the key is tried again after a back-off.
+#[derive(Debug)]
+pub enum Action {
+    /// Creates an object. "Already exists" counts as an error.
+    Create(Box<dyn Object>),
+    /// Replaces an object at the `resourceVersion` it carries.
+    Update(Box<dyn Object>),
+    /// Replaces an object's status at the `resourceVersion` it carries.
+    UpdateStatus(Box<dyn Object>),
+    /// Merge-patches an object; `subresource` may name `status`.
+    MergePatch {
+        /// Its kind.
+        kind: KindRef,
+        /// Which one.
+        key: ObjectKey,
+        /// RFC 7396. Put `metadata.resourceVersion` in to make it conditional.
+        patch: serde_json::Value,
+        /// `status`, `finalize` or none.
+        subresource: Option<&'static str>,
+    },
+    /// Deletes an object. "Not found" counts as success.
+    Delete {
+        /// Its kind.
+        kind: KindRef,
+        /// Which one.
+        key: ObjectKey,
+        /// Under which conditions.
+        preconditions: Preconditions,
+        /// `Background`, `Foreground` or `Orphan`; the kind's default when `None`.
+        propagation: Option<&'static str>,
+        /// Grace in seconds; the object's own when `None`.
+        grace_seconds: Option<i64>,
+    },
+    /// Deletes every object of a kind in a namespace (namespace deletion).
+    DeleteCollection {
+        /// Their kind.
+        kind: KindRef,
+        /// Which namespace.
+        namespace: String,
+    },
+    /// Tells the user something; never fails the plan.
+    Event(EventNote),
+}
+
+/// Normal or Warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl EventType {
+    /// As it stands in an Event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// An Event to emit. The driver names, dates and counts it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventNote {
+    /// What it is about.
+    pub regarding: ObjectReference,
+    /// Normal or Warning.
+    pub kind: EventType,
+    /// One word, for example `ScalingReplicaSet`.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// What to do about one key.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In this order.
+    pub actions: Vec<Action>,
+    /// Look again after this long even if nothing changes.
+    pub requeue_after: Option<Duration>,
+}

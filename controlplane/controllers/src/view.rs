@@ -1,0 +1,39 @@
+//! What a controller may look at: its mirrors, with the two indexes that all controllers need.
+
+use std::sync::Arc;
+
+use podium_api::{Kind, Names, Object, ObjectKey, kind_of};
+
+/// Read access to the mirrors of the kinds that a controller's triggers name. Others are empty.
+pub trait View: Send + Sync {
+    /// One object.
+    fn get(&self, names: &Names, key: &ObjectKey) -> Option<Arc<dyn Object>>;
+    /// All objects of a kind, or those of one namespace.
+    fn list(&self, names: &Names, namespace: Option<&str>) -> Vec<Arc<dyn Object>>;
+    /// Objects of a kind that have an owner reference to this uid.
+    fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>>;
+}
+
+/// Typed access to a [`View`].
+pub trait ViewExt {
+    /// One `K`.
+    fn get_as<K: Kind>(&self, key: &ObjectKey) -> Option<Arc<K>>;
+    /// All `K`, or those of one namespace.
+    fn list_as<K: Kind>(&self, namespace: Option<&str>) -> Vec<Arc<K>>;
+    /// The `K` that have an owner reference to this uid.
+    fn owned_as<K: Kind>(&self, owner_uid: &str) -> Vec<Arc<K>>;
+}
+
+impl<V: View + ?Sized> ViewExt for V {
+    fn get_as<K: Kind>(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        self.get(&kind_of::<K>().names(), key)?.downcast_arc()
+    }
+
+    fn list_as<K: Kind>(&self, namespace: Option<&str>) -> Vec<Arc<K>> {
+        self.list(&K::NAMES, namespace).into_iter().filter_map(<dyn Object>::downcast_arc).collect()
+    }
+
+    fn owned_as<K: Kind>(&self, owner_uid: &str) -> Vec<Arc<K>> {
+        self.owned_by(&K::NAMES, owner_uid).into_iter().filter_map(<dyn Object>::downcast_arc).collect()
+    }
+}

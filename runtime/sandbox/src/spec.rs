@@ -1,0 +1,176 @@
+//! What an embedder says about a container, and what it hears back: plain data, no wasmtime types.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A streamed HTTP body.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// How an image runs, read from what it exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImageKind {
+    /// A component that exports `wasi:http/incoming-handler` 0.2: served per request.
+    HttpHandler,
+    /// A component that exports `wasi:http/handler` 0.3: served per request.
+    HttpService,
+    /// A component that exports `wasi:cli/run` 0.2.
+    Command,
+    /// A component that exports `wasi:cli/run` 0.3.
+    AsyncCommand,
+    /// A core module with `_start` over WASI preview 1.
+    CoreCommand,
+}
+
+impl ImageKind {
+    /// Whether the image answers requests rather than running on its own.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::HttpHandler | Self::HttpService)
+    }
+}
+
+/// CPU of one container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuLimit {
+    /// Thousandths of a core that the container may use in each period; `None`: no quota.
+    pub quota_millicores: Option<u32>,
+    /// Share when the node is busy: thousandths of a core requested. At least 2.
+    pub weight_millicores: u32,
+}
+
+/// Bounds of one container. Every field has a default that a stranger's code can be run with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// All memory of all instances: linear memories, tables, host-side buffers.
+    pub memory_bytes_max: u64,
+    /// CPU.
+    pub cpu: CpuLimit,
+    /// Requests under way at once; more wait.
+    pub concurrency_max: u32,
+    /// Requests that may wait; more get 503.
+    pub queue_max: u32,
+    /// One request, from call to the end of the response's body.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 128 << 20,
+            cpu: CpuLimit { quota_millicores: None, weight_millicores: 100 },
+            concurrency_max: 256,
+            queue_max: 1024,
+            request_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Which of a container's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Where a container's output goes. Called from the guest's task: must not block for long.
+pub trait LogSink: Send + Sync + 'static {
+    /// Takes bytes as the guest wrote them; lines are the sink's business.
+    fn write(&self, stream: Stream, bytes: &[u8]);
+}
+
+/// Makes a guest's outgoing HTTP calls: the pod's network. The sandbox itself opens no socket.
+#[async_trait]
+pub trait Outgoing: Send + Sync + 'static {
+    /// Sends one request (absolute URI) and answers with the response, its body streaming.
+    ///
+    /// # Errors
+    /// What went wrong, in the words of `wasi:http`'s `error-code`.
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, OutgoingError>;
+}
+
+/// Why an outgoing call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutgoingError {
+    /// The pod may not call this.
+    #[error("not allowed: {0}")]
+    Denied(String),
+    /// The name means nothing here.
+    #[error("name not found: {0}")]
+    NameNotFound(String),
+    /// There is nobody to answer.
+    #[error("connection refused: {0}")]
+    Refused(String),
+    /// It took too long.
+    #[error("timed out: {0}")]
+    TimedOut(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A container to run.
+#[derive(Clone)]
+pub struct ContainerSpec {
+    /// For spans and messages, for example `default/web-1/app`.
+    pub name: String,
+    /// `argv`, the program's name first.
+    pub args: Vec<String>,
+    /// Environment, in order; nothing else is visible to the guest.
+    pub env: Vec<(String, String)>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where its output goes.
+    pub logs: Arc<dyn LogSink>,
+    /// Its way out; `None` refuses every call.
+    pub outgoing: Option<Arc<dyn Outgoing>>,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest returned or exited.
+    Finished {
+        /// Exit code.
+        code: i32,
+    },
+    /// The guest trapped.
+    Trapped {
+        /// One line.
+        message: String,
+        /// Readable frames, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// The guest went past its memory limit.
+    OutOfMemory {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A deadline passed.
+    TimedOut,
+    /// The embedder stopped it.
+    Killed,
+}
+
+/// What a container has used since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Time spent waiting because the quota was used up.
+    pub throttled: Duration,
+    /// Memory now.
+    pub memory_bytes: u64,
+    /// Most memory at any time.
+    pub memory_bytes_peak: u64,
+    /// Live instances.
+    pub instances: u64,
+    /// Requests answered.
+    pub requests: u64,
+}
