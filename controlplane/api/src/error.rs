@@ -243,10 +243,6 @@ impl ApiError {
         let by_name = |name: &str| Reason::ALL.into_iter().find(|r| r.as_string() == name);
         let by_code = || Reason::ALL.into_iter().find(|r| i32::from(r.code()) == code);
         let reason = status.reason.as_deref().and_then(by_name).or_else(by_code).unwrap_or(Reason::InternalError);
-        Self {
-            reason,
-            message: status.message.unwrap_or_default(),
-            details: status.details.map(Box::new),
-        }
+        Self { reason, message: status.message.unwrap_or_default(), details: status.details.map(Box::new) }
     }
 }

@@ -117,19 +117,14 @@ impl FieldErrors {
 
     /// `Required value: detail`.
     pub fn required(&mut self, field: &FieldPath, detail: &str) {
-        let message =
-            if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
         self.push(field, FieldReason::Required, message);
     }
 
     /// `Unsupported value: "x": supported values: "a", "b"`.
     pub fn not_supported(&mut self, field: &FieldPath, value: &str, supported: &[&str]) {
         let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
-        self.push(
-            field,
-            FieldReason::NotSupported,
-            format!("Unsupported value: {value:?}: supported values: {list}"),
-        );
+        self.push(field, FieldReason::NotSupported, format!("Unsupported value: {value:?}: supported values: {list}"));
     }
 
     /// `Duplicate value: "x"`.

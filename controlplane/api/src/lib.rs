@@ -13,6 +13,6 @@ pub mod object;
 
 pub use error::{ApiError, Reason};
 pub use field::{FieldError, FieldErrors, FieldPath};
-pub use kind::{Cell, Column, ColumnType, Field, Kind, Names, Scope, Sub, SubBehaviour, Verb};
 pub use k8s_openapi;
+pub use kind::{Cell, Column, ColumnType, Field, Kind, Names, Scope, Sub, SubBehaviour, Verb};
 pub use object::{AnyKind, Decoded, KindRef, Object, ObjectKey, Revision, SubresourceInfo, kind_of};

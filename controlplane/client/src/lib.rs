@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use podium_api::{
-    ApiError, KindRef, Object, ObjectKey, Revision,
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
-    Kind,
+    ApiError, Kind, KindRef, Object, ObjectKey, Revision, k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
 };
 use tokio::sync::mpsc;
 

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use podium_api::{
-    KindRef, Object, ObjectKey,
-    k8s_openapi::api::core::v1::ObjectReference,
-};
+use podium_api::{KindRef, Object, ObjectKey, k8s_openapi::api::core::v1::ObjectReference};
 
 /// What has to hold of an object for an action on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
