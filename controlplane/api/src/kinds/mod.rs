@@ -3,9 +3,40 @@
 use crate::object::{KindRef, kind_of};
 
 mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod ingress;
+mod ingress_class;
+mod label_selector;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
 
 /// Every built-in kind.
 pub fn all() -> Vec<KindRef> {
-    use k8s_openapi::api::core::v1;
-    vec![kind_of::<v1::ConfigMap>()]
+    use k8s_openapi::api::{apps, coordination, core, discovery, networking};
+    vec![
+        kind_of::<core::v1::ConfigMap>(),
+        kind_of::<core::v1::Endpoints>(),
+        kind_of::<core::v1::Event>(),
+        kind_of::<core::v1::Namespace>(),
+        kind_of::<core::v1::Node>(),
+        kind_of::<core::v1::Pod>(),
+        kind_of::<core::v1::Secret>(),
+        kind_of::<core::v1::Service>(),
+        kind_of::<core::v1::ServiceAccount>(),
+        kind_of::<apps::v1::Deployment>(),
+        kind_of::<apps::v1::ReplicaSet>(),
+        kind_of::<coordination::v1::Lease>(),
+        kind_of::<discovery::v1::EndpointSlice>(),
+        kind_of::<networking::v1::Ingress>(),
+        kind_of::<networking::v1::IngressClass>(),
+    ]
 }

@@ -1,0 +1,26 @@
+//! Deployment: like pods that can be rolled to a new template and back.
+
+use k8s_openapi::api::apps::v1::Deployment;
+
+use super::label_selector::selector_text;
+use crate::kind::{Kind, Names, ScaleView, Scope, Sub};
+
+impl Kind for Deployment {
+    const NAMES: Names =
+        Names::new("apps", "v1", "Deployment", "deployments", "deployment").short(&["deploy"]).categories(&["all"]);
+    const SCOPE: Scope = Scope::Namespaced;
+    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::scale(read_scale, write_scale), Sub::STATUS];
+}
+
+fn read_scale(k: &Deployment) -> ScaleView {
+    let spec = k.spec.as_ref();
+    ScaleView {
+        spec_replicas: spec.and_then(|s| s.replicas).unwrap_or(1),
+        status_replicas: k.status.as_ref().map_or(0, |s| s.replicas.unwrap_or_default()),
+        selector: spec.map(|s| selector_text(&s.selector)).unwrap_or_default(),
+    }
+}
+
+fn write_scale(k: &mut Deployment, replicas: i32) {
+    k.spec.get_or_insert_default().replicas = Some(replicas);
+}
