@@ -10,9 +10,13 @@ pub mod field;
 pub mod kind;
 pub mod kinds;
 pub mod object;
+pub mod quantity;
+pub mod selector;
 
 pub use error::{ApiError, Reason};
 pub use field::{FieldError, FieldErrors, FieldPath};
 pub use k8s_openapi;
 pub use kind::{Cell, Column, ColumnType, Field, Kind, Names, Scope, Sub, SubBehaviour, Verb};
 pub use object::{AnyKind, Decoded, KindRef, Object, ObjectKey, Revision, SubresourceInfo, kind_of};
+pub use quantity::{Millicores, Quantity, QuantityError};
+pub use selector::{FieldSelector, Selector, SelectorError};
