@@ -1,5 +1,7 @@
 //! The network as its users see it: handlers attached, tables filled, requests from guests and over real sockets.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
