@@ -1,6 +1,12 @@
 //! How every part of Podium talks to the API: one trait, [`Api`], with two implementations, in process (the API
 //! server's registry) and remote (kube-rs). Controllers, scheduler and agent know nothing else of the cluster.
 
+pub mod clock;
+pub mod mirror;
+
+pub use clock::{Clock, ClockRef, SystemClock, TokioClock};
+pub use mirror::MirrorStore;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
