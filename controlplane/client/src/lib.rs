@@ -3,9 +3,11 @@
 
 pub mod clock;
 pub mod mirror;
+pub mod recorder;
 
 pub use clock::{Clock, ClockRef, SystemClock, TokioClock};
 pub use mirror::MirrorStore;
+pub use recorder::{Note, Recorder};
 
 use std::sync::Arc;
 
@@ -103,6 +105,19 @@ pub trait Api: Send + Sync + 'static {
 
     /// Deletes an object.
     async fn delete(&self, kind: &KindRef, key: &ObjectKey, options: DeleteOptions) -> Result<(), ApiError>;
+
+    /// Deletes every object of a kind in a namespace, in the background. Objects that are gone already, or that come to
+    /// be meanwhile, are no error. Stops at the first that cannot be deleted.
+    async fn delete_collection(&self, kind: &KindRef, namespace: &str) -> Result<(), ApiError> {
+        let scope = MirrorScope { namespace: Some(namespace.to_owned()), fields: None };
+        for object in self.mirror(kind, scope).await?.list(Some(namespace)) {
+            match self.delete(kind, &object.key(), DeleteOptions::default()).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 
     /// `POST pods/binding`: puts the pod with this uid on a node.
     async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError>;

@@ -1,0 +1,182 @@
+//! [`Informer`]: one kind as the drivers see it: its mirror, an index by owner uid, and how far both have got.
+//!
+//! Invariant: when [`Informer::seen`] shows a revision, mirror and index hold every change up to it, and the keys that
+//! those changes concern have been queued. Shared by all controllers that name the kind.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
+use podium_client::{Api, Delta, Mirror, MirrorScope};
+use tokio::sync::{mpsc, watch};
+
+/// How many deltas are taken in at a time.
+const BATCH_MAX: usize = 256;
+/// How long a mirror may take to become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A kind's identity: group and kind.
+pub(crate) type KindId = (&'static str, &'static str);
+
+/// The identity in these names.
+pub(crate) fn kind_id(names: &Names) -> KindId {
+    (names.group, names.kind)
+}
+
+pub(crate) struct Informer {
+    pub(crate) kind: KindRef,
+    mirror: Arc<dyn Mirror>,
+    owners: RwLock<OwnerIndex>,
+    seen: watch::Sender<Revision>,
+}
+
+/// Owner uid -> the objects that refer to it.
+type OwnerIndex = HashMap<String, BTreeMap<ObjectKey, Arc<dyn Object>>>;
+
+/// Somebody told of each delta, after the index holds it.
+pub(crate) type Listener = Box<dyn Fn(&Delta) + Send + Sync>;
+
+impl Informer {
+    /// Opens the mirror; the objects held now are in when this returns, with their deltas still to be pumped.
+    pub(crate) async fn open(
+        api: &dyn Api,
+        kind: KindRef,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Delta>), ApiError> {
+        let names = kind.names();
+        let mirror = tokio::time::timeout(READY_TIMEOUT, api.mirror(&kind, MirrorScope::default()));
+        let mirror = mirror.await.map_err(|_| {
+            let seconds = READY_TIMEOUT.as_secs();
+            ApiError::new(podium_api::Reason::Timeout, format!("no mirror of {} within {seconds} s", names.plural))
+        })??;
+        let deltas = mirror.subscribe();
+        let informer = Self { kind, mirror, owners: RwLock::default(), seen: watch::Sender::new(Revision::default()) };
+        Ok((Arc::new(informer), deltas))
+    }
+
+    /// Takes in deltas until there will be no more, which is not expected while the API lives.
+    pub(crate) async fn pump(&self, deltas: &mut mpsc::UnboundedReceiver<Delta>, listeners: &[Listener]) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while deltas.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.take_in(&batch, listeners);
+            batch.clear();
+            // A long backlog must not starve the reconciles on a small machine.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes in what has been delivered already.
+    pub(crate) fn catch_up(&self, deltas: &mut mpsc::UnboundedReceiver<Delta>, listeners: &[Listener]) {
+        let mut batch = Vec::new();
+        while let Ok(delta) = deltas.try_recv() {
+            batch.push(delta);
+        }
+        self.take_in(&batch, listeners);
+    }
+
+    fn take_in(&self, batch: &[Delta], listeners: &[Listener]) {
+        let mut owners = self.owners.write();
+        for delta in batch {
+            index(&mut owners, delta);
+        }
+        drop(owners);
+        for delta in batch {
+            listeners.iter().for_each(|listener| listener(delta));
+        }
+        let newest = batch.iter().map(revision_of).max().unwrap_or_default();
+        self.seen.send_modify(|seen| *seen = newest.max(*seen));
+    }
+
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<dyn Object>> {
+        self.mirror.get(key)
+    }
+
+    pub(crate) fn list(&self, namespace: Option<&str>) -> Vec<Arc<dyn Object>> {
+        self.mirror.list(namespace)
+    }
+
+    pub(crate) fn owned_by(&self, uid: &str) -> Vec<Arc<dyn Object>> {
+        self.owners.read().get(uid).map(|owned| owned.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Waits until everything up to `revision` is in.
+    pub(crate) async fn reached(&self, revision: Revision) {
+        // The sender lives in `self`: it cannot go away meanwhile.
+        let _ = self.seen.subscribe().wait_for(|seen| *seen >= revision).await;
+    }
+
+    /// Waits until the object with this uid is gone or on its way out.
+    pub(crate) async fn gone(&self, key: &ObjectKey, uid: &str) {
+        let is_gone = |_: &Revision| {
+            let there = self.get(key).filter(|o| o.uid() == uid && o.meta().deletion_timestamp.is_none());
+            there.is_none()
+        };
+        let _ = self.seen.subscribe().wait_for(is_gone).await;
+    }
+}
+
+fn revision_of(delta: &Delta) -> Revision {
+    match delta {
+        Delta::Put { new, .. } => new.revision(),
+        Delta::Delete { revision, .. } => *revision,
+    }
+}
+
+fn index(owners: &mut OwnerIndex, delta: &Delta) {
+    match delta {
+        Delta::Put { old, new } => {
+            if let Some(old) = old {
+                remove(owners, &**old);
+            }
+            let refs = new.meta().owner_references.iter().flatten();
+            for owner in refs {
+                owners.entry(owner.uid.clone()).or_default().insert(new.key(), Arc::clone(new));
+            }
+        }
+        Delta::Delete { old, .. } => remove(owners, &**old),
+    }
+}
+
+fn remove(owners: &mut OwnerIndex, old: &dyn Object) {
+    for owner in old.meta().owner_references.iter().flatten() {
+        if let Some(owned) = owners.get_mut(&owner.uid) {
+            owned.remove(&old.key());
+            if owned.is_empty() {
+                owners.remove(&owner.uid);
+            }
+        }
+    }
+}
+
+/// The informers that one controller may read, as its `View`.
+#[derive(Clone, Default)]
+pub(crate) struct Views {
+    kinds: BTreeMap<KindId, Arc<Informer>>,
+}
+
+impl Views {
+    pub(crate) fn new(informers: impl IntoIterator<Item = Arc<Informer>>) -> Self {
+        Self { kinds: informers.into_iter().map(|i| (kind_id(&i.kind.names()), i)).collect() }
+    }
+
+    pub(crate) fn informer(&self, names: &Names) -> Option<&Arc<Informer>> {
+        self.kinds.get(&kind_id(names))
+    }
+}
+
+impl podium_controllers::View for Views {
+    fn get(&self, names: &Names, key: &ObjectKey) -> Option<Arc<dyn Object>> {
+        self.informer(names)?.get(key)
+    }
+
+    fn list(&self, names: &Names, namespace: Option<&str>) -> Vec<Arc<dyn Object>> {
+        self.informer(names).map(|i| i.list(namespace)).unwrap_or_default()
+    }
+
+    fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>> {
+        self.informer(names).map(|i| i.owned_by(owner_uid)).unwrap_or_default()
+    }
+}

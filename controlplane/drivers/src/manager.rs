@@ -1,0 +1,227 @@
+//! [`ControllerManager`]: every controller over shared informers, while this process leads.
+//!
+//! It starts over, with a back-off, when a mirror cannot be opened or ends, and when leadership is lost. All decisions
+//! are level-based, so that starting over loses nothing.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use podium_api::{ApiError, KindRef};
+use podium_client::{ApiRef, ClockRef, Delta, Recorder, SystemClock};
+use podium_controllers::Controller;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{
+    controller::Runner,
+    informer::{Informer, KindId, Listener, Views, kind_id},
+    lease::{LeaderElector, LeaseConfig},
+    metrics::Metrics,
+    queue::Queue,
+};
+
+/// How controllers run.
+pub struct ManagerConfig {
+    /// Which controllers; by default all.
+    pub controllers: Vec<Arc<dyn Controller>>,
+    /// The time of day.
+    pub clock: ClockRef,
+    /// How many keys of one controller may be written at a time. Resting keys do not count.
+    pub workers: usize,
+    /// The host in events.
+    pub host: String,
+    /// The lease to hold while running; `None` on a single node: always leader.
+    pub leadership: Option<LeaseConfig>,
+    /// Where to count.
+    pub metrics: Metrics,
+}
+
+impl Default for ManagerConfig {
+    fn default() -> Self {
+        Self {
+            controllers: podium_controllers::all().into_iter().map(Arc::from).collect(),
+            clock: Arc::new(SystemClock),
+            workers: 16,
+            host: String::new(),
+            leadership: None,
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Runs the controllers. See the module documentation.
+pub struct ControllerManager;
+
+impl ControllerManager {
+    /// Starts all controllers on the current tokio runtime.
+    pub fn start(api: ApiRef, config: ManagerConfig) -> Handle {
+        Handle::spawn(move |stop| {
+            supervise(api, config.leadership.clone(), config.metrics.clone(), "controllers", stop, move |api, stop| {
+                let run = Run {
+                    controllers: config.controllers.clone(),
+                    clock: Arc::clone(&config.clock),
+                    workers: config.workers.max(1),
+                    host: config.host.clone(),
+                    metrics: config.metrics.clone(),
+                };
+                run.run(api, stop)
+            })
+        })
+    }
+}
+
+/// A driver that runs.
+pub struct Handle {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Handle {
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
+        main: impl FnOnce(watch::Receiver<bool>) -> F,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self { task: tokio::spawn(main(stopped)), stop }
+    }
+
+    /// Stops: what is being written is finished, leadership is given back. Waits for that, at most 30 s.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(Duration::from_secs(30), &mut self.task).await.is_err() {
+            tracing::warn!("a driver did not stop within 30 s; cutting it off");
+            self.task.abort();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Runs `main` while leading, again and again until told to stop. `main` ends when it is told to stop or has failed.
+pub(crate) async fn supervise<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
+    api: ApiRef,
+    leadership: Option<LeaseConfig>,
+    metrics: Metrics,
+    name: &'static str,
+    mut stop: watch::Receiver<bool>,
+    main: impl Fn(ApiRef, watch::Receiver<bool>) -> F + Send,
+) {
+    let mut failures = 0;
+    while !*stop.borrow() {
+        let result = match &leadership {
+            None => main(Arc::clone(&api), stop.clone()).await,
+            Some(lease) => {
+                let elector = LeaderElector::new(Arc::clone(&api), lease.clone(), metrics.clone());
+                elector.while_leading(stop.clone(), |stop| main(Arc::clone(&api), stop)).await
+            }
+        };
+        let Err(error) = result else {
+            failures = 0;
+            continue;
+        };
+        failures += 1;
+        let pause = (crate::queue::backoff(failures) * 20).min(Duration::from_secs(10));
+        tracing::warn!(driver = name, %error, ?pause, "stopped; starting over");
+        let _ = tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+/// One run of all controllers.
+struct Run {
+    controllers: Vec<Arc<dyn Controller>>,
+    clock: ClockRef,
+    workers: usize,
+    host: String,
+    metrics: Metrics,
+}
+
+type Source = (Arc<Informer>, mpsc::UnboundedReceiver<Delta>, Vec<Listener>);
+
+impl Run {
+    async fn run(self, api: ApiRef, stop: watch::Receiver<bool>) -> Result<(), ApiError> {
+        let mut sources = open_all(&api, self.kinds()).await?;
+        let runners = self.runners(&api, &sources);
+        for (informer, deltas, listeners) in &mut sources {
+            let kind = kind_id(&informer.kind.names());
+            listeners.extend(runners.iter().flat_map(|runner| runner.listeners(kind)));
+            // The state at the start goes in first, so that no controller decides on half of it.
+            informer.catch_up(deltas, &[]);
+        }
+        self.queue_everything(&sources);
+        let (stop_workers, workers_stop) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        for runner in runners {
+            workers.spawn(runner.run(self.workers, workers_stop.clone()));
+        }
+        let result = pump_all(sources, stop).await;
+        stop_workers.send_replace(true);
+        while workers.join_next().await.is_some() {}
+        result
+    }
+
+    /// Every kind that some trigger names, once.
+    fn kinds(&self) -> Vec<KindRef> {
+        let triggers = self.controllers.iter().flat_map(|c| c.triggers());
+        let kinds: BTreeMap<KindId, KindRef> = triggers.map(|t| (kind_id(&t.kind.names()), t.kind)).collect();
+        kinds.into_values().collect()
+    }
+
+    fn runners(&self, api: &ApiRef, sources: &[Source]) -> Vec<Arc<Runner>> {
+        let runner = |controller: &Arc<dyn Controller>| {
+            let named: Vec<_> = controller.triggers().iter().map(|t| kind_id(&t.kind.names())).collect();
+            let informers = sources.iter().map(|(informer, ..)| Arc::clone(informer));
+            Arc::new(Runner {
+                views: Views::new(informers.filter(|i| named.contains(&kind_id(&i.kind.names())))),
+                recorder: Recorder::start(Arc::clone(api), Arc::clone(&self.clock), controller.name(), &self.host),
+                controller: Arc::clone(controller),
+                queue: Queue::default(),
+                api: Arc::clone(api),
+                clock: Arc::clone(&self.clock),
+                metrics: self.metrics.clone(),
+            })
+        };
+        self.controllers.iter().map(runner).collect()
+    }
+
+    /// Tells the listeners of every object that is there.
+    fn queue_everything(&self, sources: &[Source]) {
+        for (informer, _, listeners) in sources {
+            for new in informer.list(None) {
+                let delta = Delta::Put { old: None, new };
+                listeners.iter().for_each(|listener| listener(&delta));
+            }
+        }
+    }
+}
+
+async fn open_all(api: &ApiRef, kinds: Vec<KindRef>) -> Result<Vec<Source>, ApiError> {
+    let mut sources = Vec::with_capacity(kinds.len());
+    for kind in kinds {
+        let (informer, deltas) = Informer::open(&**api, kind).await?;
+        sources.push((informer, deltas, Vec::new()));
+    }
+    Ok(sources)
+}
+
+/// Feeds all informers until told to stop, or until one of them gets no more.
+async fn pump_all(sources: Vec<Source>, mut stop: watch::Receiver<bool>) -> Result<(), ApiError> {
+    let mut pumps = JoinSet::new();
+    for (informer, mut deltas, listeners) in sources {
+        pumps.spawn(async move {
+            informer.pump(&mut deltas, &listeners).await;
+            informer.kind.names().plural
+        });
+    }
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        Some(ended) = pumps.join_next() => {
+            let plural = ended.unwrap_or("a kind (its pump panicked)");
+            Err(ApiError::internal(format!("the mirror of {plural} ended")))
+        }
+    }
+}
