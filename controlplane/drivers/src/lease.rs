@@ -76,10 +76,10 @@ impl LeaderElector {
     ///
     /// # Errors
     /// Those of `main`; and when the lease was lost.
-    pub async fn while_leading<F: Future<Output = Result<(), ApiError>>>(
+    pub async fn while_leading<F: Future<Output = Result<(), ApiError>> + Send>(
         &self,
         mut stop: watch::Receiver<bool>,
-        main: impl FnOnce(watch::Receiver<bool>) -> F,
+        main: impl FnOnce(watch::Receiver<bool>) -> F + Send,
     ) -> Result<(), ApiError> {
         tokio::select! {
             biased;

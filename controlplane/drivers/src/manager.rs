@@ -108,7 +108,7 @@ pub(crate) async fn supervise<F: Future<Output = Result<(), ApiError>> + Send + 
     metrics: Metrics,
     name: &'static str,
     mut stop: watch::Receiver<bool>,
-    main: impl Fn(ApiRef, watch::Receiver<bool>) -> F + Send,
+    main: impl Fn(ApiRef, watch::Receiver<bool>) -> F + Send + Sync,
 ) {
     let mut failures = 0;
     while !*stop.borrow() {
