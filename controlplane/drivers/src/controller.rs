@@ -80,7 +80,7 @@ impl Runner {
             let due = if permits.available_permits() > 0 { self.queue.next_due() } else { None };
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 () = self.queue.changed() => {}
                 () = at(due) => {}
@@ -145,4 +145,9 @@ pub(crate) async fn at(due: Option<Instant>) {
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Waits until told to stop (or until nobody is left who could).
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -19,7 +19,7 @@ use podium_api::{
 use podium_client::{ApiExt, ApiRef, ClockRef, SystemClock};
 use tokio::{sync::watch, time::Instant};
 
-use crate::metrics::Metrics;
+use crate::{controller::stopped, metrics::Metrics};
 
 /// Which lease, and how patiently.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl LeaderElector {
     ) -> Result<(), ApiError> {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = stopped(&mut stop) => return Ok(()),
             () = self.acquire() => {}
         }
         let leading = self.metrics.leading.with_label_values(&[&self.config.key.name]);
@@ -99,7 +99,7 @@ impl LeaderElector {
                 self.release().await;
                 return result;
             }
-            _ = stop.wait_for(|stop| *stop) => false,
+            () = stopped(&mut stop) => false,
             () = self.renew() => true,
         };
         stop_main.send_replace(true);

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    controller::Runner,
+    controller::{Runner, stopped},
     informer::{Informer, KindId, Listener, Views, kind_id},
     lease::{LeaderElector, LeaseConfig},
     metrics::Metrics,
@@ -126,7 +126,7 @@ pub(crate) async fn supervise<F: Future<Output = Result<(), ApiError>> + Send + 
         failures += 1;
         let pause = (crate::queue::backoff(failures) * 20).min(Duration::from_secs(10));
         tracing::warn!(driver = name, %error, ?pause, "stopped; starting over");
-        let _ = tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await;
+        let _ = tokio::time::timeout(pause, stopped(&mut stop)).await;
     }
 }
 
@@ -218,7 +218,7 @@ async fn pump_all(sources: Vec<Source>, mut stop: watch::Receiver<bool>) -> Resu
     }
     tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        () = stopped(&mut stop) => Ok(()),
         Some(ended) = pumps.join_next() => {
             let plural = ended.unwrap_or("a kind (its pump panicked)");
             Err(ApiError::internal(format!("the mirror of {plural} ended")))
