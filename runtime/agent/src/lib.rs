@@ -1,1 +1,16 @@
-//! podium-agent
+//! The node agent: makes the pods that the API binds to this node run, and says how they are.
+//!
+//! Two halves. `decide` is pure: what one pod needs is a function of its spec, of what runs here and of the time. `driver`
+//! does the I/O: it watches, starts, probes, drains, writes status. The agent knows the cluster only through
+//! [`podium_client::Api`], guests only through `podium_sandbox`, and other pods only through `podium_network`.
+
+mod agent;
+mod config;
+mod images;
+pub mod ipam;
+mod logs;
+
+pub use agent::{Agent, StartError};
+pub use config::AgentConfig;
+pub use images::{FileImages, ImageError, ImageSource, PulledImage};
+pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};

@@ -1,0 +1,66 @@
+//! What an embedder may set: plain data, read once at start.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::ipam::Cidr;
+
+/// Settings of an [`crate::Agent`].
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Name of the Node object.
+    pub node_name: String,
+    /// Where the agent keeps its files; logs go to `logs` below it.
+    pub data_dir: PathBuf,
+    /// Folders below which `file://` images may lie. None: no `file://` image can be used.
+    pub image_dirs: Vec<PathBuf>,
+    /// Largest image file, in bytes.
+    pub image_bytes_max: u64,
+    /// Addresses of pods, used when the Node object names none (`spec.podCIDR`).
+    pub pod_cidr: Cidr,
+    /// The node's own address, shown as `hostIP` and `InternalIP`.
+    pub node_ip: IpAddr,
+    /// Pods that the node takes.
+    pub pods_max: u32,
+    /// Labels of the Node beside those that the agent sets itself.
+    pub labels: BTreeMap<String, String>,
+    /// Memory that a container without `limits.memory` may use; never more than the node's allocatable memory.
+    pub memory_default_bytes: u64,
+    /// Memory kept back from pods for this process itself.
+    pub memory_reserved_bytes: u64,
+    /// Size at which a log file is rotated.
+    pub log_file_bytes_max: u64,
+    /// Log files kept of one run of a container, the current one included.
+    pub log_files_max: u32,
+    /// Status writes under way at once.
+    pub status_writes_max: usize,
+    /// How often the Lease is renewed; it lasts four times as long.
+    pub lease_renew_every: Duration,
+    /// How long requests under way may take at shutdown.
+    pub drain_timeout: Duration,
+    /// Where metrics are registered.
+    pub metrics: prometheus::Registry,
+}
+
+impl AgentConfig {
+    /// The defaults for a node of this name that keeps its files in `data_dir`.
+    pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            data_dir: data_dir.into(),
+            image_dirs: Vec::new(),
+            image_bytes_max: 256 << 20,
+            pod_cidr: Cidr::DEFAULT,
+            node_ip: IpAddr::from([127, 0, 0, 1]),
+            pods_max: 10_000,
+            labels: BTreeMap::new(),
+            memory_default_bytes: 1 << 30,
+            memory_reserved_bytes: 128 << 20,
+            log_file_bytes_max: 10 << 20,
+            log_files_max: 5,
+            status_writes_max: 256,
+            lease_renew_every: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            metrics: prometheus::Registry::new(),
+        }
+    }
+}
