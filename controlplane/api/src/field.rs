@@ -146,4 +146,32 @@ impl FieldErrors {
     pub fn not_found(&mut self, field: &FieldPath, value: &str) {
         self.push(field, FieldReason::NotFound, format!("Not found: {value:?}"));
     }
+
+    /// One `Invalid value` for each message about one value.
+    pub fn invalid_each(&mut self, field: &FieldPath, value: &str, messages: Vec<String>) {
+        for message in messages {
+            self.invalid(field, value, &message);
+        }
+    }
+
+    /// `Invalid value: …: field is immutable` unless both are the same.
+    pub fn immutable<T: PartialEq + serde::Serialize>(&mut self, field: &FieldPath, new: &T, old: &T) {
+        if new != old {
+            self.invalid(field, serde_json::to_value(new).unwrap_or_default(), "field is immutable");
+        }
+    }
+
+    /// `Invalid value: -1: must be greater than or equal to 0` for a negative number.
+    pub fn non_negative(&mut self, field: &FieldPath, value: i64) {
+        if value < 0 {
+            self.invalid(field, value, "must be greater than or equal to 0");
+        }
+    }
+
+    /// `Too many: n: must have at most m items`.
+    pub fn too_many(&mut self, field: &FieldPath, items: usize, items_max: usize) {
+        let plural = if items_max == 1 { "" } else { "s" };
+        let message = format!("Too many: {items}: must have at most {items_max} item{plural}");
+        self.push(field, FieldReason::TooMany, message);
+    }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::field::FieldErrors;
+use crate::{field::FieldErrors, names::NameRule};
 
 /// The names of a kind, as discovery shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Names {
     pub short: &'static [&'static str],
     /// Groups of resources that kubectl expands, for example `all`.
     pub categories: &'static [&'static str],
+    /// How objects may be named.
+    pub name_rule: NameRule,
 }
 
 impl Names {
@@ -39,7 +41,16 @@ impl Names {
         plural: &'static str,
         singular: &'static str,
     ) -> Self {
-        Self { group, version, kind, plural, singular, short: &[], categories: &[] }
+        Self {
+            group,
+            version,
+            kind,
+            plural,
+            singular,
+            short: &[],
+            categories: &[],
+            name_rule: NameRule::Dns1123Subdomain,
+        }
     }
 
     /// Adds the short names.
@@ -51,6 +62,12 @@ impl Names {
     /// Adds the categories.
     pub const fn categories(mut self, categories: &'static [&'static str]) -> Self {
         self.categories = categories;
+        self
+    }
+
+    /// Sets how objects may be named, where it is not as a DNS subdomain.
+    pub const fn name_rule(mut self, rule: NameRule) -> Self {
+        self.name_rule = rule;
         self
     }
 
