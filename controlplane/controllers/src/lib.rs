@@ -3,31 +3,43 @@
 //! No clock, no I/O, no randomness: the driver passes the time, hands in a [`View`] of its mirrors and applies the
 //! [`Plan`]. A controller is one file plus one line in [`all`].
 
+mod key;
 pub mod plan;
 pub mod view;
 
+pub use key::Key;
 pub use plan::{Action, EventNote, EventType, Plan, Preconditions};
 pub use view::{View, ViewExt};
 
 use jiff::Timestamp;
-use podium_api::{KindRef, Object, ObjectKey};
+use podium_api::{ApiError, KindRef, Object};
 
 /// Which changes wake a controller.
 pub struct Trigger {
     /// The kind watched.
     pub kind: KindRef,
-    /// The keys of this controller that a changed object concerns. `view` may be used to look up others.
-    pub keys: fn(object: &dyn Object, view: &dyn View) -> Vec<ObjectKey>,
+    /// The keys of this controller that a changed object concerns. Asked for the object as it was and as it is: what it
+    /// no longer matches has to hear of it too. `view` may be used to look up others; it already shows the change.
+    pub keys: fn(object: &dyn Object, view: &dyn View) -> Vec<Key>,
 }
 
 /// A controller.
 pub trait Controller: Send + Sync + 'static {
-    /// Its name, for example `deployment`; also the source of its events.
+    /// Its name, for example `deployment`.
     fn name(&self) -> &'static str;
+    /// The name that its events carry as their source, for example `deployment-controller`.
+    fn component(&self) -> &'static str {
+        self.name()
+    }
     /// What wakes it. The kinds named here (and only those) can be read through the [`View`].
     fn triggers(&self) -> Vec<Trigger>;
     /// Decides what one key needs. Same input, same plan.
-    fn reconcile(&self, key: &ObjectKey, view: &dyn View, now: Timestamp) -> Plan;
+    fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan;
+    /// What to tell the user when `action` of the key's plan was refused. Applied before the back-off; its own failures
+    /// are only logged. "Already exists", conflicts and "not found" need no telling.
+    fn refused(&self, _key: &Key, _action: &Action, _error: &ApiError, _view: &dyn View, _now: Timestamp) -> Plan {
+        Plan::default()
+    }
 }
 
 /// Every controller.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use podium_api::{Kind, Names, Object, ObjectKey, kind_of};
+use podium_api::{Kind, Names, Object, ObjectKey, Revision};
 
 /// Read access to the mirrors of the kinds that a controller's triggers name. Others are empty.
 pub trait View: Send + Sync {
@@ -12,6 +12,9 @@ pub trait View: Send + Sync {
     fn list(&self, names: &Names, namespace: Option<&str>) -> Vec<Arc<dyn Object>>;
     /// Objects of a kind that have an owner reference to this uid.
     fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>>;
+    /// The mirror of this kind holds every change up to this revision. Mirrors of different kinds are not equally far:
+    /// whoever concludes from an object of one kind that one of another is gone has to compare.
+    fn revision(&self, names: &Names) -> Revision;
 }
 
 /// Typed access to a [`View`].
@@ -26,7 +29,7 @@ pub trait ViewExt {
 
 impl<V: View + ?Sized> ViewExt for V {
     fn get_as<K: Kind>(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        self.get(&kind_of::<K>().names(), key)?.downcast_arc()
+        self.get(&K::NAMES, key)?.downcast_arc()
     }
 
     fn list_as<K: Kind>(&self, namespace: Option<&str>) -> Vec<Arc<K>> {
