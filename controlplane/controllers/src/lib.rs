@@ -35,9 +35,9 @@ pub trait Controller: Send + Sync + 'static {
     fn triggers(&self) -> Vec<Trigger>;
     /// Decides what one key needs. Same input, same plan.
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan;
-    /// What to tell the user when `action` of the key's plan was refused. Applied before the back-off; its own failures
-    /// are only logged. "Already exists", conflicts and "not found" need no telling.
-    fn refused(&self, _key: &Key, _action: &Action, _error: &ApiError, _view: &dyn View, _now: Timestamp) -> Plan {
+    /// What to tell the user when an action of the key's plan was refused. Applied before the back-off; its own failures
+    /// are only logged. Not asked for conflicts and "not found": these pass by themselves.
+    fn refused(&self, _key: &Key, _error: &ApiError, _view: &dyn View, _now: Timestamp) -> Plan {
         Plan::default()
     }
 }

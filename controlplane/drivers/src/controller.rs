@@ -9,9 +9,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use podium_api::ObjectKey;
+use podium_api::ApiError;
 use podium_client::{ApiRef, ClockRef, Delta, Recorder};
-use podium_controllers::{Controller, Plan};
+use podium_controllers::{Controller, Key, Plan};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -49,7 +49,7 @@ impl Runner {
 
     fn trigger(
         &self,
-        keys: fn(&dyn podium_api::Object, &dyn podium_controllers::View) -> Vec<ObjectKey>,
+        keys: fn(&dyn podium_api::Object, &dyn podium_controllers::View) -> Vec<Key>,
         delta: &Delta,
     ) {
         let objects = match delta {
@@ -89,7 +89,7 @@ impl Runner {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn run_key(self: Arc<Self>, key: ObjectKey, permit: OwnedSemaphorePermit) {
+    async fn run_key(self: Arc<Self>, key: Key, permit: OwnedSemaphorePermit) {
         let name = self.controller.name();
         let started = Instant::now();
         let run = AssertUnwindSafe(self.reconcile(&key, permit, started)).catch_unwind().await;
@@ -105,7 +105,7 @@ impl Runner {
 
     async fn reconcile(
         &self,
-        key: &ObjectKey,
+        key: &Key,
         permit: OwnedSemaphorePermit,
         started: Instant,
     ) -> (&'static str, Outcome) {
@@ -128,8 +128,18 @@ impl Runner {
             }
             Err(error) => {
                 tracing::warn!(controller, %key, %error, "reconcile failed; trying again");
+                self.tell(key, &error, &applier).await;
                 ("error", Outcome::Failed)
             }
+        }
+    }
+
+    /// Tells the user what was refused, in the controller's words.
+    async fn tell(&self, key: &Key, refused: &ApiError, applier: &Applier<'_>) {
+        let plan = self.controller.refused(key, refused, &self.views, self.clock.now());
+        if let (_, Err(error)) = applier.apply(plan.actions).await {
+            let controller = self.controller.name();
+            tracing::debug!(controller, %key, %error, "the refusal could not be told");
         }
     }
 }

@@ -179,4 +179,8 @@ impl podium_controllers::View for Views {
     fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>> {
         self.informer(names).map(|i| i.owned_by(owner_uid)).unwrap_or_default()
     }
+
+    fn revision(&self, names: &Names) -> Revision {
+        self.informer(names).map(|i| i.mirror.revision()).unwrap_or_default()
+    }
 }

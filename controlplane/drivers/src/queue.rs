@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use podium_api::ObjectKey;
+use podium_controllers::Key;
 use tokio::{sync::Notify, time::Instant};
 
 /// First back-off after a failure; doubled by each further one.
@@ -38,9 +38,9 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<ObjectKey>,
-    entries: HashMap<ObjectKey, Entry>,
-    delayed: BTreeMap<(Instant, u64), ObjectKey>,
+    ready: VecDeque<Key>,
+    entries: HashMap<Key, Entry>,
+    delayed: BTreeMap<(Instant, u64), Key>,
     sequence: u64,
 }
 
@@ -61,13 +61,13 @@ impl Entry {
 
 impl Queue {
     /// Adds a key; a no-op when it already waits.
-    pub(crate) fn add(&self, key: ObjectKey) {
+    pub(crate) fn add(&self, key: Key) {
         self.state.lock().add(key);
         self.wake.notify_one();
     }
 
     /// The next key that is due. It counts as running until [`Queue::finish`].
-    pub(crate) fn pop(&self) -> Option<ObjectKey> {
+    pub(crate) fn pop(&self) -> Option<Key> {
         let mut state = self.state.lock();
         state.promote(Instant::now());
         let key = state.ready.pop_front()?;
@@ -78,7 +78,7 @@ impl Queue {
     }
 
     /// The run of a key ended. Returns the back-off that it got, if it failed.
-    pub(crate) fn finish(&self, key: &ObjectKey, outcome: Outcome) -> Option<Duration> {
+    pub(crate) fn finish(&self, key: &Key, outcome: Outcome) -> Option<Duration> {
         let backoff = self.state.lock().finish(key, outcome);
         self.wake.notify_one();
         backoff
@@ -106,7 +106,7 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, key: ObjectKey) {
+    fn add(&mut self, key: Key) {
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.running {
             entry.again = true;
@@ -116,7 +116,7 @@ impl State {
         }
     }
 
-    fn add_at(&mut self, key: &ObjectKey, at: Instant) {
+    fn add_at(&mut self, key: &Key, at: Instant) {
         let entry = self.entries.entry(key.clone()).or_default();
         match entry.due {
             Some((due, _)) if due <= at => return,
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    fn finish(&mut self, key: &ObjectKey, outcome: Outcome) -> Option<Duration> {
+    fn finish(&mut self, key: &Key, outcome: Outcome) -> Option<Duration> {
         let entry = self.entries.get_mut(key)?;
         entry.running = false;
         let again = std::mem::take(&mut entry.again);
@@ -175,8 +175,8 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey::new("d", name)
+    fn key(name: &str) -> Key {
+        Key { group: "", resource: "pods", object: podium_api::ObjectKey::new("d", name) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, Toleration, NodeSelector},
+    api::core::v1::{Container, NodeSelector, Pod, PodSpec, Toleration},
     apimachinery::pkg::api::resource::Quantity,
 };
 use podium_api::ObjectKey;
@@ -98,7 +98,8 @@ fn missing(container: &Container) -> (i64, i64) {
 /// Kubernetes `staging/src/k8s.io/component-helpers/resource/helpers.go`, `PodRequests`.
 fn requests(spec: &PodSpec, missing: fn(&Container) -> (i64, i64)) -> Resources {
     let one = |container: &Container| {
-        let mut sum = container.resources.as_ref().and_then(|r| r.requests.as_ref()).map(Resources::of).unwrap_or_default();
+        let mut sum =
+            container.resources.as_ref().and_then(|r| r.requests.as_ref()).map(Resources::of).unwrap_or_default();
         let (millicores, bytes) = missing(container);
         sum.millicores += millicores;
         sum.memory_bytes += bytes;

@@ -162,7 +162,8 @@ impl Queue {
             return Some(Duration::ZERO);
         }
         let rested = self.backoff.first().map(|(until, _)| *until);
-        let stale = self.unschedulable.first().map(|(since, _)| *since + Duration::from_secs(UNSCHEDULABLE_SECONDS_MAX));
+        let stale =
+            self.unschedulable.first().map(|(since, _)| *since + Duration::from_secs(UNSCHEDULABLE_SECONDS_MAX));
         rested.into_iter().chain(stale).min()
     }
 

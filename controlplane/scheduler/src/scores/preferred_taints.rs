@@ -21,8 +21,10 @@ impl Score for PreferredTaints {
 
 impl PreparedScore for Tolerations<'_> {
     fn score(&self, node: &NodeInfo) -> u32 {
-        let intolerable =
-            |t: &&_| -> bool { let t: &k8s_openapi::api::core::v1::Taint = t; !tolerates(self.0, &t.key, t.value.as_deref().unwrap_or_default(), &t.effect) };
+        let intolerable = |t: &&_| -> bool {
+            let t: &k8s_openapi::api::core::v1::Taint = t;
+            !tolerates(self.0, &t.key, t.value.as_deref().unwrap_or_default(), &t.effect)
+        };
         let count = node.soft_taints.iter().filter(intolerable).count();
         100_u32 >> count.min(31)
     }
