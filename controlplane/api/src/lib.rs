@@ -12,7 +12,9 @@ pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
+mod schema;
 pub mod selector;
 
 pub use error::{ApiError, Reason};

@@ -1,0 +1,28 @@
+//! The JSON schemas of kinds as plain JSON, by name (`io.k8s.api.core.v1.PodSpec`), for patches and OpenAPI.
+
+use k8s_openapi::schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value};
+
+use crate::object::AnyKind;
+
+/// Where references point to.
+pub(crate) const REF_PREFIX: &str = "#/components/schemas/";
+
+/// The schemas of these kinds and of all that they refer to.
+pub(crate) fn definitions<'a>(kinds: impl IntoIterator<Item = &'a dyn AnyKind>) -> Map<String, Value> {
+    let settings = SchemaSettings::draft2019_09().with(|s| {
+        s.definitions_path = "/components/schemas".into();
+        s.meta_schema = None;
+        s.transforms.clear();
+    });
+    let mut generator = SchemaGenerator::new(settings);
+    for kind in kinds {
+        kind.schema(&mut generator);
+    }
+    generator.take_definitions(false)
+}
+
+/// The name that a schema refers to.
+pub(crate) fn referred(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.strip_prefix(REF_PREFIX)
+}
