@@ -1,25 +1,113 @@
 //! A container that runs once from start to end.
 
-use crate::{Ending, Usage};
+use std::{future::poll_fn, sync::Arc};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    Ending, Image, Usage,
+    container::Container,
+    failure::Failure,
+    host,
+    image::Code,
+    task::{self, Turn},
+};
 
 /// A running command. Dropping it kills it.
 #[derive(Debug)]
-pub struct CommandContainer;
+pub struct CommandContainer {
+    container: Arc<Container>,
+}
 
 impl CommandContainer {
+    pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: Arc<Image>) -> Self {
+        let turn = Arc::new(Turn::default());
+        let guest = guest(container.clone(), image, turn.clone());
+        task::spawn(runtime, container.clone(), turn, Box::pin(guest));
+        Self { container }
+    }
+
     /// Waits for its end. May be called by many, and again.
     pub async fn wait(&self) -> Ending {
-        Ending::Killed
+        self.container.wait().await
     }
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        self.container.usage()
     }
 
-    /// Asks it to end: closes its standard input. WASI has no signals, so a guest may not notice.
-    pub fn terminate(&self) {}
+    /// Asks it to end. WASI has no signals, so the guest hears nothing: it may end by itself until it is killed.
+    pub fn terminate(&self) {
+        tracing::debug!(container = self.container.spec.name, "asked to end; WASI has no signal to tell the guest");
+    }
 
     /// Ends it at once.
-    pub fn kill(&self) {}
+    pub fn kill(&self) {
+        self.container.end(Ending::Killed);
+    }
+}
+
+impl Drop for CommandContainer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Ends the container even when the guest's future panics or is dropped with its runtime.
+struct EndOnDrop(Arc<Container>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end(Ending::Killed);
+    }
+}
+
+async fn guest(container: Arc<Container>, image: Arc<Image>, turn: Arc<Turn>) {
+    let on_drop = EndOnDrop(container.clone());
+    let ending = tokio::select! {
+        biased;
+        () = container.ended.cancelled() => Ending::Killed,
+        result = run(&container, &image, turn) => match result {
+            _ if container.memory.exceeded() => Ending::OutOfMemory { limit_bytes: container.memory.limit_bytes() },
+            Ok(code) => Ending::Finished { code },
+            Err(error) => Failure::of(&error).ending(&container),
+        },
+    };
+    container.end(ending);
+    drop(on_drop);
+}
+
+/// Runs the guest; answers with its exit code.
+async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasmtime::Result<i32> {
+    match &image.code {
+        Code::CoreCommand(pre) => {
+            let mut store = host::core_store(container, turn);
+            let instance = pre.instantiate_async(&mut store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call_async(&mut store, ()).await?;
+            Ok(0)
+        }
+        Code::Command(pre) => {
+            let mut store = host::store(container, turn);
+            let command = pre.instantiate_async(&mut store).await?;
+            let result = command.wasi_cli_run().call_run(&mut store).await?;
+            Ok(i32::from(result.is_err()))
+        }
+        Code::AsyncCommand(pre) => {
+            let mut store = host::store(container, turn);
+            let command = pre.instantiate_async(&mut store).await?;
+            let result = store
+                .run_concurrent(async |accessor| {
+                    let result = command.wasi_cli_run().call_run(accessor).await?;
+                    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                    wasmtime::error::Ok(result)
+                })
+                .await??;
+            Ok(i32::from(result.is_err()))
+        }
+        Code::HttpHandler(_) | Code::HttpService(_) => {
+            wasmtime::bail!("invariant: an HTTP image is not started as a command")
+        }
+    }
 }

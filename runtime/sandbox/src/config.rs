@@ -26,7 +26,8 @@ pub struct SandboxConfig {
     pub memory_keep_resident_bytes: usize,
     /// How long a guest may compute before others of equal weight get a turn. At least 1 ms.
     pub slice: Duration,
-    /// CPU that a container may save up while idle, in time at its full quota: Kubernetes' `cpu-cfs-quota-period`.
+    /// CPU that a container may save up while idle: what its quota gives in this time. Plays the part of the kernel's
+    /// CFS period, but is no grid: a container that has used all waits only until it has earned a millisecond.
     pub quota_period: Duration,
 }
 
@@ -42,7 +43,7 @@ impl Default for SandboxConfig {
             image_bytes_max: 256 << 20,
             memory_keep_resident_bytes: 2 << 20,
             slice: Duration::from_millis(1),
-            quota_period: Duration::from_millis(100),
+            quota_period: Duration::from_millis(40),
         }
     }
 }

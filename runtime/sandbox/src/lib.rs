@@ -2,13 +2,24 @@
 //!
 //! Embeddable on its own: this crate knows nothing of Kubernetes.
 
+mod cache;
 mod command;
 mod config;
+mod container;
+mod cpu;
+mod engine;
 mod error;
+mod failure;
+mod host;
 mod http;
 mod image;
+mod inspect;
+mod log;
+mod memory;
 mod sandbox;
 pub mod spec;
+mod task;
+mod ticker;
 
 pub use command::CommandContainer;
 pub use config::SandboxConfig;

@@ -1,16 +1,64 @@
 //! The entry: one engine per process, and what all containers share.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-
-use crate::{
-    CommandContainer, ContainerSpec, HttpContainer, Image, LoadError, SandboxConfig, SandboxError, StartError,
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
 };
 
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture, future::Shared};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::Semaphore,
+};
+use wasmtime::Engine;
+
+use crate::{
+    CommandContainer, ContainerSpec, HttpContainer, Image, ImageKind, LoadError, SandboxConfig, SandboxError,
+    StartError,
+    cache::{CodeCache, hex},
+    container::Container,
+    engine,
+    image::{Compiled, Linkers},
+    inspect,
+    memory::MemoryAccount,
+    ticker::Ticker,
+};
+
+/// How much less than others the background lane's threads get while the node is busy: a quarter of a full share.
+const BACKGROUND_NICE: i32 = 5;
+
 /// One engine with its caches and clocks. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Sandbox;
+#[derive(Clone)]
+pub struct Sandbox {
+    node: Arc<Node>,
+}
+
+/// What all containers of a node share.
+pub(crate) struct Node {
+    pub(crate) config: SandboxConfig,
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Ticker,
+    pub(crate) memory: Arc<MemoryAccount>,
+    linkers: Linkers,
+    cache: Option<CodeCache>,
+    compiles: Semaphore,
+    images: Mutex<Images>,
+    /// Threads of lower priority for guests that compute long. Present until dropped.
+    background: Option<Runtime>,
+}
+
+type Loading = Shared<BoxFuture<'static, Result<Arc<Image>, LoadError>>>;
+
+#[derive(Default)]
+struct Images {
+    known: HashMap<String, Weak<Image>>,
+    loading: HashMap<String, Loading>,
+    /// Kept though nobody may use them, newest last.
+    kept: VecDeque<Arc<Image>>,
+}
 
 impl Sandbox {
     /// Makes the engine and reserves its address space.
@@ -18,23 +66,55 @@ impl Sandbox {
     /// # Errors
     /// When the address space is too small or the cache folder cannot be used.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        drop(config);
-        Ok(Self)
+        let engine = engine::engine(&config)?;
+        let linkers = Linkers::new(&engine).map_err(|error| SandboxError::Link(format!("{error:#}")))?;
+        let thread = |error: std::io::Error| SandboxError::Thread(error.to_string());
+        let cache = config.cache_dir.as_ref().map(|dir| {
+            CodeCache::open(dir, config.cache_bytes_max, &engine)
+                .map_err(|error| SandboxError::Cache { path: dir.clone(), reason: error.to_string() })
+        });
+        let node = Node {
+            ticker: Ticker::start(engine.clone()).map_err(thread)?,
+            memory: Arc::new(MemoryAccount::new(config.guest_memory_bytes_max, None)),
+            linkers,
+            cache: cache.transpose()?,
+            compiles: Semaphore::new(config.compiles_max.max(1)),
+            images: Mutex::default(),
+            background: Some(background().map_err(thread)?),
+            engine,
+            config,
+        };
+        Ok(Self { node: Arc::new(node) })
     }
 
     /// Compiles an image, or takes it from memory or from the cache on disk. Many callers with one file share one
-    /// compile; it goes on when callers give up.
+    /// compile; it goes on when callers give up. Text (`.wat`) is taken as well.
     ///
     /// # Errors
     /// When it cannot run here; nothing of it has run then.
     pub async fn load(&self, wasm: Bytes) -> Result<Arc<Image>, LoadError> {
-        Err(LoadError::NotWasm { first_bytes: format!("{:?}", wasm.first()) })
+        let limit_bytes = self.node.config.image_bytes_max;
+        if wasm.len() as u64 > limit_bytes {
+            return Err(LoadError::TooLarge { bytes: wasm.len() as u64, limit_bytes });
+        }
+        let of_task = wasm.clone();
+        let digest = blocking(move || Ok(digest(&of_task))).await?;
+        let loading = {
+            let mut images = self.node.images.lock();
+            if let Some(image) = images.find(&digest) {
+                return Ok(image);
+            }
+            let start = || load(self.node.clone(), digest.clone(), wasm).boxed().shared();
+            images.loading.entry(digest.clone()).or_insert_with(start).clone()
+        };
+        let result = loading.await;
+        self.node.images.lock().loaded(&digest, &result, self.node.config.images_kept_max);
+        result
     }
 
     /// An image that is in memory already.
     pub fn cached(&self, digest: &str) -> Option<Arc<Image>> {
-        let _ = digest;
-        None
+        self.node.images.lock().find(digest)
     }
 
     /// Starts a container of an HTTP image. It owns no instance until it is called.
@@ -42,8 +122,10 @@ impl Sandbox {
     /// # Errors
     /// When the image is no HTTP image.
     pub fn http(&self, image: &Arc<Image>, spec: ContainerSpec) -> Result<HttpContainer, StartError> {
-        let _ = (image, spec);
-        Err(StartError::NoRuntime)
+        if !image.kind().is_http() {
+            return Err(StartError::WrongKind { kind: named(image.kind()), wanted: "an HTTP handler" });
+        }
+        Ok(HttpContainer::new(Container::new(self.node.clone(), spec), image.clone()))
     }
 
     /// Starts a command on the current tokio runtime.
@@ -51,7 +133,162 @@ impl Sandbox {
     /// # Errors
     /// When the image is no command, or outside a tokio runtime.
     pub fn command(&self, image: &Arc<Image>, spec: ContainerSpec) -> Result<CommandContainer, StartError> {
-        let _ = (image, spec);
-        Err(StartError::NoRuntime)
+        if image.kind().is_http() {
+            return Err(StartError::WrongKind { kind: named(image.kind()), wanted: "a command" });
+        }
+        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        Ok(CommandContainer::start(&runtime, Container::new(self.node.clone(), spec), image.clone()))
     }
+
+    /// Memory of all guests of this node now, and at most so far: bytes.
+    pub fn guest_memory_bytes(&self) -> (u64, u64) {
+        (self.node.memory.used_bytes(), self.node.memory.peak_bytes())
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("config", &self.node.config).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Where guests that compute long run.
+    pub(crate) fn background(&self) -> Handle {
+        self.background.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+
+    /// Reads, compiles and links. Blocks for as long as a compile takes.
+    fn build(&self, digest: String, file: Bytes) -> Result<Image, LoadError> {
+        let size_bytes = file.len() as u64;
+        let wasm = inspect::binary(file)?;
+        let inspected = inspect::inspect(&wasm)?;
+        let compiled = self.compiled(&digest, inspected.kind, &wasm)?;
+        Image::link(&compiled, &self.linkers, digest, inspected, size_bytes)
+    }
+
+    fn compiled(&self, digest: &str, kind: ImageKind, wasm: &[u8]) -> Result<Compiled, LoadError> {
+        let name = digest.trim_start_matches("sha256:");
+        if let Some(compiled) = self.from_cache(name, kind) {
+            return Ok(compiled);
+        }
+        let started = std::time::Instant::now();
+        tracing::info!(digest, bytes = wasm.len(), "compiling");
+        let compiled = self.compile(name, kind, wasm)?;
+        let millis = started.elapsed().as_millis();
+        tracing::info!(digest, millis, "compiled");
+        Ok(compiled)
+    }
+
+    fn from_cache(&self, name: &str, kind: ImageKind) -> Option<Compiled> {
+        let cache = self.cache.as_ref()?;
+        match Compiled::map(&self.engine, kind, cache.find(name)?) {
+            Ok(compiled) => Some(compiled),
+            Err(error) => {
+                tracing::warn!(
+                    image = name,
+                    error = format!("{error:#}"),
+                    "cached code does not load: compiling again"
+                );
+                cache.remove(name);
+                None
+            }
+        }
+    }
+
+    /// A cache that cannot be written costs time at the next start, nothing else.
+    fn compile(&self, name: &str, kind: ImageKind, wasm: &[u8]) -> Result<Compiled, LoadError> {
+        let refused = |error: wasmtime::Error| LoadError::Compile { reason: format!("{error:#}") };
+        let Some(cache) = &self.cache else {
+            return Compiled::compile(&self.engine, kind, wasm).map_err(refused);
+        };
+        let artefact = Compiled::artefact(&self.engine, kind, wasm).map_err(refused)?;
+        if let Err(error) = cache.keep(name, &artefact) {
+            tracing::warn!(image = name, %error, "cannot keep compiled code");
+        }
+        drop(artefact);
+        match self.from_cache(name, kind) {
+            Some(compiled) => Ok(compiled),
+            None => Compiled::compile(&self.engine, kind, wasm).map_err(refused),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Waiting for its threads would block, and nothing may block where this is dropped.
+        if let Some(runtime) = self.background.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Images {
+    fn find(&self, digest: &str) -> Option<Arc<Image>> {
+        self.known.get(digest).and_then(Weak::upgrade)
+    }
+
+    fn loaded(&mut self, digest: &str, result: &Result<Arc<Image>, LoadError>, kept_max: usize) {
+        self.loading.remove(digest);
+        let Ok(image) = result else { return };
+        if self.find(digest).is_some() {
+            return;
+        }
+        self.known.retain(|_, image| image.strong_count() > 0);
+        self.known.insert(digest.to_owned(), Arc::downgrade(image));
+        self.kept.push_back(image.clone());
+        while self.kept.len() > kept_max {
+            self.kept.pop_front();
+        }
+    }
+}
+
+/// Builds in a task of its own, so that it goes on when callers give up.
+async fn load(node: Arc<Node>, digest: String, wasm: Bytes) -> Result<Arc<Image>, LoadError> {
+    let task = tokio::spawn(async move {
+        let _permit = node.compiles.acquire().await.map_err(interrupted)?;
+        let of_task = node.clone();
+        blocking(move || of_task.build(digest, wasm)).await.map(Arc::new)
+    });
+    task.await.map_err(interrupted)?
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(interrupted)?
+}
+
+fn interrupted(error: impl std::fmt::Display) -> LoadError {
+    LoadError::Interrupted { reason: error.to_string() }
+}
+
+/// `sha256:` and the file's SHA-256.
+fn digest(file: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(file)))
+}
+
+fn named(kind: ImageKind) -> &'static str {
+    match kind {
+        ImageKind::HttpHandler => "wasi:http 0.2 handler",
+        ImageKind::HttpService => "wasi:http 0.3 service",
+        ImageKind::Command => "wasi:cli 0.2 command",
+        ImageKind::AsyncCommand => "wasi:cli 0.3 command",
+        ImageKind::CoreCommand => "preview 1 command",
+    }
+}
+
+fn background() -> std::io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("guest-background")
+        .enable_all()
+        .on_thread_start(|| {
+            // On Linux a priority belongs to a thread. Where it cannot be set, guests still yield after each slice.
+            if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+                tracing::debug!(%error, "cannot lower the priority of a background thread");
+            }
+        })
+        .build()
 }

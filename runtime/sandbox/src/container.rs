@@ -1,0 +1,127 @@
+//! What all instances of one container share: its spec, its accounts and how it ended.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{ContainerSpec, Ending, Usage, cpu::CpuAccount, memory::MemoryAccount, sandbox::Node};
+
+/// One container.
+pub(crate) struct Container {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) node: Arc<Node>,
+    pub(crate) cpu: CpuAccount,
+    pub(crate) memory: Arc<MemoryAccount>,
+    /// Cancelled when the container ends: every instance goes at once.
+    pub(crate) ended: CancellationToken,
+    ending: watch::Sender<Option<Ending>>,
+    instances: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Container {
+    pub(crate) fn new(node: Arc<Node>, spec: ContainerSpec) -> Arc<Self> {
+        let memory = MemoryAccount::new(spec.limits.memory_bytes_max, Some(node.memory.clone()));
+        Arc::new(Self {
+            cpu: CpuAccount::new(spec.limits.cpu, node.config.quota_period, Instant::now()),
+            memory: Arc::new(memory),
+            ended: CancellationToken::new(),
+            ending: watch::Sender::new(None),
+            instances: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            spec,
+            node,
+        })
+    }
+
+    /// Ends the container. The first reason stays.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.ending.send_if_modified(|slot| {
+            let first = slot.is_none();
+            if first {
+                *slot = Some(ending);
+            }
+            first
+        });
+        self.ended.cancel();
+    }
+
+    /// Ends the container when a guest asked for too much memory. Returns whether it did.
+    pub(crate) fn end_if_out_of_memory(&self) -> bool {
+        let exceeded = self.memory.exceeded();
+        if exceeded {
+            self.end(Ending::OutOfMemory { limit_bytes: self.memory.limit_bytes() });
+        }
+        exceeded
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.borrow().clone()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&self) -> Ending {
+        let mut ending = self.ending.subscribe();
+        match ending.wait_for(Option::is_some).await {
+            Ok(ending) => ending.clone().unwrap_or(Ending::Killed),
+            Err(_) => Ending::Killed,
+        }
+    }
+
+    pub(crate) fn answered(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            cpu: self.cpu.used(),
+            throttled: self.cpu.throttled_total(),
+            memory_bytes: self.memory.used_bytes(),
+            memory_bytes_peak: self.memory.peak_bytes(),
+            instances: self.instances.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long a guest of this container may compute before guests of others that compute as long get a turn. Turns go
+    /// round, so shares of a busy node are as the lengths of the turns.
+    pub(crate) fn weighted_slice(&self) -> Duration {
+        let slice = self.node.config.slice;
+        let weight = self.spec.limits.cpu.weight_millicores;
+        (slice / 100 * weight).clamp(slice, slice * 20)
+    }
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container")
+            .field("name", &self.spec.name)
+            .field("ending", &self.ending())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts one instance while it lives.
+#[derive(Debug)]
+pub(crate) struct InstanceGuard(Arc<Container>);
+
+impl InstanceGuard {
+    pub(crate) fn new(container: Arc<Container>) -> Self {
+        container.instances.fetch_add(1, Ordering::Relaxed);
+        Self(container)
+    }
+}
+
+impl Drop for InstanceGuard {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::Relaxed);
+    }
+}

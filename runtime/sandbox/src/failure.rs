@@ -1,0 +1,60 @@
+//! Turns what wasmtime says when a guest ends into what an embedder can act on.
+
+use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::{CallFailure, Ending, container::Container, memory::OutOfMemory};
+
+/// Frames told of a trap.
+const FRAMES_MAX: usize = 32;
+
+/// How a guest ended that did not return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Exit(i32),
+    OutOfMemory,
+    NodeFull(String),
+    Trap { message: String, backtrace: Vec<String> },
+}
+
+impl Failure {
+    pub(crate) fn of(error: &wasmtime::Error) -> Self {
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return Self::Exit(exit.0);
+        }
+        if error.downcast_ref::<OutOfMemory>().is_some() {
+            return Self::OutOfMemory;
+        }
+        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+            return Self::NodeFull(format!("{error:#}"));
+        }
+        Self::Trap { message: error.root_cause().to_string(), backtrace: backtrace(error) }
+    }
+
+    /// How the container ends when this was its one guest.
+    pub(crate) fn ending(self, container: &Container) -> Ending {
+        match self {
+            Self::Exit(code) => Ending::Finished { code },
+            Self::OutOfMemory => Ending::OutOfMemory { limit_bytes: container.memory.limit_bytes() },
+            Self::NodeFull(message) => Ending::Trapped { message, backtrace: Vec::new() },
+            Self::Trap { message, backtrace } => Ending::Trapped { message, backtrace },
+        }
+    }
+
+    /// What the caller of one request hears.
+    pub(crate) fn of_call(self, container: &Container) -> CallFailure {
+        match self {
+            Self::Exit(code) => CallFailure::NoResponse { exit: Some(code) },
+            Self::OutOfMemory => CallFailure::OutOfMemory { limit_bytes: container.memory.limit_bytes() },
+            Self::NodeFull(reason) => CallFailure::NoInstance { reason },
+            Self::Trap { message, backtrace } => CallFailure::Trapped { message, backtrace },
+        }
+    }
+}
+
+/// Frames as wasmtime prints them, one each, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let printed = backtrace.to_string();
+    printed.lines().skip(1).take(FRAMES_MAX).map(|line| line.trim().to_owned()).collect()
+}

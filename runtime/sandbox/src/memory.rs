@@ -1,0 +1,149 @@
+//! Memory of one container over all its instances, and of all containers of the node.
+//!
+//! What counts is the size of linear memories and tables, as the guest asks for it: a guest is told no before the
+//! first byte too much is there. Host-side buffers have fixed bounds per instance (see `host`) and are charged with it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use wasmtime::ResourceLimiter;
+
+/// Bytes of one table element.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
+/// A bounded sum. The parent's bound holds as well.
+#[derive(Debug)]
+pub(crate) struct MemoryAccount {
+    parent: Option<Arc<MemoryAccount>>,
+    limit_bytes: u64,
+    used_bytes: AtomicU64,
+    peak_bytes: AtomicU64,
+    exceeded: AtomicBool,
+}
+
+impl MemoryAccount {
+    pub(crate) fn new(limit_bytes: u64, parent: Option<Arc<MemoryAccount>>) -> Self {
+        Self {
+            parent,
+            limit_bytes,
+            used_bytes: AtomicU64::new(0),
+            peak_bytes: AtomicU64::new(0),
+            exceeded: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes bytes, or nothing at all.
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let Ok(before) = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else {
+            self.exceeded.store(true, Ordering::Release);
+            return false;
+        };
+        if self.parent.as_ref().is_some_and(|parent| !parent.take(bytes)) {
+            self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.exceeded.store(true, Ordering::Release);
+            return false;
+        }
+        self.peak_bytes.fetch_max(before + bytes, Ordering::AcqRel);
+        true
+    }
+
+    fn give(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if let Some(parent) = &self.parent {
+            parent.give(bytes);
+        }
+    }
+
+    pub(crate) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether anybody ever asked for more than there was.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Acquire)
+    }
+}
+
+/// What one instance holds of its container's account. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    account: Arc<MemoryAccount>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(crate) fn new(account: Arc<MemoryAccount>) -> Self {
+        Self { account, bytes: 0 }
+    }
+
+    /// Takes what a guest wants to grow by.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        if !self.account.take(bytes) {
+            return Err(OutOfMemory);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.give(self.bytes);
+    }
+}
+
+impl ResourceLimiter for Held {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow(desired.saturating_sub(current) as u64)?;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT_BYTES))?;
+        Ok(true)
+    }
+}
+
+/// Ends a guest that asked for more than its container may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory")]
+pub(crate) struct OutOfMemory;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_bounds_hold_and_everything_is_given_back() {
+        let node = Arc::new(MemoryAccount::new(100, None));
+        let one = Arc::new(MemoryAccount::new(80, Some(node.clone())));
+        let two = Arc::new(MemoryAccount::new(80, Some(node.clone())));
+        let mut first = Held::new(one.clone());
+        let mut second = Held::new(two.clone());
+        assert_eq!(first.grow(70), Ok(()));
+        assert_eq!(first.grow(11), Err(OutOfMemory), "past its own limit");
+        assert!(one.exceeded() && !two.exceeded());
+        assert_eq!(second.grow(31), Err(OutOfMemory), "past the node's");
+        assert_eq!(two.used_bytes(), 0, "nothing is kept of what was refused");
+        assert_eq!(second.grow(30), Ok(()));
+        drop((first, second));
+        assert_eq!((node.used_bytes(), one.used_bytes(), one.peak_bytes()), (0, 0, 70));
+    }
+}

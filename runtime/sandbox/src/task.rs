@@ -1,0 +1,173 @@
+//! Runs a guest's future: metered on every poll, throttled by its quota, moved out of the way when it computes long.
+//!
+//! Two lanes. Guests start on the embedder's runtime, where they yield after each slice. One that has used several
+//! slices without waiting for anything moves to the background lane: threads of lower priority, so that the kernel
+//! lets short requests pass within microseconds. When it waits again after little work it moves back.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::{container::Container, cpu::thread_cpu_ns};
+
+/// Slices on the embedder's runtime before a guest moves to the background.
+const FOREGROUND_SLICES: u64 = 4;
+
+/// A guest's future, whatever it does; it reports by channels of its own.
+pub(crate) type GuestFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a guest has used since it last waited or yielded. Touched only by the thread that polls it, and by the epoch
+/// callback within that poll.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// The thread's CPU clock at the last booking.
+    mark_ns: AtomicU64,
+    /// Since it last waited or yielded.
+    run_ns: AtomicU64,
+    /// Since it last waited.
+    burst_ns: AtomicU64,
+    slice_ns: AtomicU64,
+    yielded: AtomicBool,
+}
+
+impl Turn {
+    /// Books what the thread has used since the last booking. Returns whether the quota is used up.
+    fn book(&self, container: &Container) -> bool {
+        let now_ns = thread_cpu_ns();
+        let ns = now_ns.saturating_sub(self.mark_ns.swap(now_ns, Relaxed));
+        self.run_ns.fetch_add(ns, Relaxed);
+        self.burst_ns.fetch_add(ns, Relaxed);
+        container.cpu.charge(ns, Instant::now)
+    }
+}
+
+/// Makes a store's guests yield: at each tick after their slice, and when the quota is used up.
+pub(crate) fn yield_by_epoch<T: 'static>(store: &mut Store<T>, container: Arc<Container>, turn: Arc<Turn>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        let exhausted = turn.book(&container);
+        if exhausted || turn.run_ns.load(Relaxed) >= turn.slice_ns.load(Relaxed) {
+            turn.yielded.store(true, Relaxed);
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Foreground,
+    Background,
+}
+
+/// A guest's future with its meter.
+struct Task {
+    guest: GuestFuture,
+    container: Arc<Container>,
+    turn: Arc<Turn>,
+    throttle: Option<(Pin<Box<Sleep>>, Instant)>,
+    lane: Lane,
+    foreground: Handle,
+}
+
+enum Leg {
+    Done,
+    Move,
+}
+
+/// Runs a guest on the current runtime until it is done.
+pub(crate) fn spawn(foreground: &Handle, container: Arc<Container>, turn: Arc<Turn>, guest: GuestFuture) {
+    turn.slice_ns.store(nanos(container.node.config.slice), Relaxed);
+    let task = Task { guest, container, turn, throttle: None, lane: Lane::Foreground, foreground: foreground.clone() };
+    task.run();
+}
+
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Task {
+    fn run(mut self) {
+        let handle = match self.lane {
+            Lane::Foreground => self.foreground.clone(),
+            Lane::Background => self.container.node.background(),
+        };
+        handle.spawn(async move {
+            if let Leg::Move = std::future::poll_fn(|cx| self.poll_leg(cx)).await {
+                self.run();
+            }
+        });
+    }
+
+    fn poll_leg(&mut self, cx: &mut Context<'_>) -> Poll<Leg> {
+        if !self.container.ended.is_cancelled() {
+            ready!(self.poll_throttle(cx));
+        }
+        match self.poll_metered(cx) {
+            Poll::Ready(()) => Poll::Ready(Leg::Done),
+            Poll::Pending => self.after_pending(),
+        }
+    }
+
+    /// Waits while the quota is used up. What has to stop a throttled guest at once (a deadline, the container's end)
+    /// wakes the task as well and finds it here; it then waits for the quota like the guest: at most some milliseconds
+    /// at usual quotas, and never once the container has ended.
+    fn poll_throttle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let waited = self.throttle.is_some();
+            if let Some((timer, since)) = &mut self.throttle {
+                ready!(timer.as_mut().poll(cx));
+                self.container.cpu.throttled(since.elapsed());
+                self.throttle = None;
+            }
+            let Some(wait) = self.container.cpu.wait(Instant::now, waited) else { return Poll::Ready(()) };
+            self.throttle = Some((Box::pin(sleep(wait)), Instant::now()));
+        }
+    }
+
+    fn poll_metered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let active = self.container.node.ticker.active();
+        self.turn.yielded.store(false, Relaxed);
+        self.turn.mark_ns.store(thread_cpu_ns(), Relaxed);
+        let poll = self.guest.as_mut().poll(cx);
+        drop(active);
+        self.turn.book(&self.container);
+        poll
+    }
+
+    fn after_pending(&mut self) -> Poll<Leg> {
+        let run_ns = self.turn.run_ns.swap(0, Relaxed);
+        let slice_ns = nanos(self.container.node.config.slice);
+        let yielded = self.turn.yielded.load(Relaxed);
+        let burst_ns = match yielded {
+            true => self.turn.burst_ns.load(Relaxed),
+            false => self.turn.burst_ns.swap(0, Relaxed),
+        };
+        match self.lane {
+            Lane::Foreground if yielded && burst_ns >= FOREGROUND_SLICES * slice_ns => {
+                self.turn.slice_ns.store(nanos(self.container.weighted_slice()), Relaxed);
+                self.lane = Lane::Background;
+                Poll::Ready(Leg::Move)
+            }
+            Lane::Background if !yielded && run_ns < slice_ns && burst_ns < slice_ns => {
+                self.turn.slice_ns.store(slice_ns, Relaxed);
+                self.lane = Lane::Foreground;
+                Poll::Ready(Leg::Move)
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
