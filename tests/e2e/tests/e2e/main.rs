@@ -1,0 +1,18 @@
+//! End to end: the binary as its users meet it. Transcripts of kubectl count as not run where kubectl is missing or old.
+
+mod bad_input;
+mod life;
+mod transcripts;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [life::trials(), bad_input::trials(), transcripts::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A trial from a test that answers with an error that says what went wrong.
+fn trial(name: &str, test: fn() -> anyhow::Result<()>) -> Trial {
+    Trial::test(name, move || test().map_err(|e| Failed::from(format!("{e:?}"))))
+}
