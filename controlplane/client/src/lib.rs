@@ -4,10 +4,12 @@
 pub mod clock;
 pub mod mirror;
 pub mod recorder;
+pub mod remote;
 
 pub use clock::{Clock, ClockRef, SystemClock, TokioClock};
 pub use mirror::MirrorStore;
 pub use recorder::{Note, Recorder};
+pub use remote::RemoteApi;
 
 use std::sync::Arc;
 
