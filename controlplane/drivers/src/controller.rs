@@ -47,11 +47,7 @@ impl Runner {
         triggers.map(listener).collect()
     }
 
-    fn trigger(
-        &self,
-        keys: fn(&dyn podium_api::Object, &dyn podium_controllers::View) -> Vec<Key>,
-        delta: &Delta,
-    ) {
+    fn trigger(&self, keys: fn(&dyn podium_api::Object, &dyn podium_controllers::View) -> Vec<Key>, delta: &Delta) {
         let objects = match delta {
             Delta::Put { old, new } => [old.as_ref(), Some(new)],
             Delta::Delete { old, .. } => [Some(old), None],
@@ -103,12 +99,7 @@ impl Runner {
         }
     }
 
-    async fn reconcile(
-        &self,
-        key: &Key,
-        permit: OwnedSemaphorePermit,
-        started: Instant,
-    ) -> (&'static str, Outcome) {
+    async fn reconcile(&self, key: &Key, permit: OwnedSemaphorePermit, started: Instant) -> (&'static str, Outcome) {
         let controller = self.controller.name();
         let Plan { actions, requeue_after } = self.controller.reconcile(key, &self.views, self.clock.now());
         let applier = Applier { api: &*self.api, views: &self.views, recorder: &self.recorder };

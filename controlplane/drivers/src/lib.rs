@@ -9,7 +9,9 @@ pub mod lease;
 pub mod manager;
 pub mod metrics;
 mod queue;
+pub mod scheduler;
 
 pub use lease::{LeaderElector, LeaseConfig};
 pub use manager::{ControllerManager, Handle, ManagerConfig};
 pub use metrics::Metrics;
+pub use scheduler::{Scheduler, SchedulerConfig};

@@ -176,7 +176,7 @@ impl Run {
             let informers = sources.iter().map(|(informer, ..)| Arc::clone(informer));
             Arc::new(Runner {
                 views: Views::new(informers.filter(|i| named.contains(&kind_id(&i.kind.names())))),
-                recorder: Recorder::start(Arc::clone(api), Arc::clone(&self.clock), controller.name(), &self.host),
+                recorder: Recorder::start(Arc::clone(api), Arc::clone(&self.clock), controller.component(), &self.host),
                 controller: Arc::clone(controller),
                 queue: Queue::default(),
                 api: Arc::clone(api),
