@@ -1,1 +1,15 @@
-//! podium-apiserver
+//! The API server: the real Kubernetes API over HTTPS and, without a socket, to the components in this process.
+//!
+//! One generic registry serves every kind: decode, unknown fields, defaults, mutating admission, prepare, validate,
+//! validating admission, store. Reads and watches are answered from caches by writing ready bytes. The HTTP layer knows
+//! no kind; special verbs (`binding`, `log`, `eviction`, `finalize`) are a table of their own.
+
+pub mod auth;
+mod config;
+mod gateway;
+mod server;
+
+pub use auth::{Authorizer, Identity};
+pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
+pub use gateway::{LogOptions, LogStream, NodeGateway};
+pub use server::{ApiServer, StartError};

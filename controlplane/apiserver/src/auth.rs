@@ -1,0 +1,194 @@
+//! Who asks and whether they may: identities from client certificates and bearer tokens, and the [`Authorizer`] seam.
+//!
+//! Nothing here ever prints a token. A request without credentials has no identity; it may only read health and version.
+
+use std::fmt;
+
+use podium_api::{ApiError, Reason};
+use sha2::{Digest, Sha256};
+
+/// The group that may do everything.
+pub const MASTERS: &str = "system:masters";
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User name, for example `kubernetes-admin`.
+    pub user: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl Identity {
+    /// A user in groups.
+    pub fn new(user: impl Into<String>, groups: &[&str]) -> Self {
+        Self { user: user.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+    }
+
+    /// A component in this process, for example `system:kube-scheduler`.
+    pub fn component(name: &str) -> Self {
+        Self::new(format!("system:{name}"), &["system:authenticated"])
+    }
+}
+
+/// What is asked for, in the words of Kubernetes' authorization.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
+    pub verb: &'a str,
+    /// API group, empty for core.
+    pub group: &'a str,
+    /// Plural resource; empty for paths that are no resources.
+    pub resource: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace, or empty.
+    pub namespace: &'a str,
+    /// Name, or empty.
+    pub name: &'a str,
+    /// The path, for what is no resource.
+    pub path: &'a str,
+}
+
+/// Decides whether an identity may do something.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Whether it may.
+    fn allows(&self, who: &Identity, what: &Attributes<'_>) -> bool;
+}
+
+/// Until there is RBAC: administrators may do everything, nobody else anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MastersOnly;
+
+impl Authorizer for MastersOnly {
+    fn allows(&self, who: &Identity, _what: &Attributes<'_>) -> bool {
+        who.groups.iter().any(|g| g == MASTERS)
+    }
+}
+
+/// 401 in Kubernetes' words.
+pub(crate) fn unauthorized() -> ApiError {
+    ApiError::new(Reason::Unauthorized, "Unauthorized")
+}
+
+/// 403 in Kubernetes' words.
+pub(crate) fn forbidden(who: &Identity, what: &Attributes<'_>) -> ApiError {
+    let user = &who.user;
+    if what.resource.is_empty() {
+        let message = format!("forbidden: User {user:?} cannot {} path {:?}", what.verb, what.path);
+        return ApiError::new(Reason::Forbidden, message);
+    }
+    let resource = match what.subresource {
+        "" => what.resource.to_owned(),
+        sub => format!("{}/{sub}", what.resource),
+    };
+    let object = match (what.resource, what.group, what.name) {
+        (r, "", "") => format!("{r} is forbidden"),
+        (r, g, "") => format!("{r}.{g} is forbidden"),
+        (r, "", n) => format!("{r} {n:?} is forbidden"),
+        (r, g, n) => format!("{r}.{g} {n:?} is forbidden"),
+    };
+    let place = match what.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let (verb, group) = (what.verb, what.group);
+    let message = format!("{object}: User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}");
+    let mut error = ApiError::new(Reason::Forbidden, message);
+    let details = error.details.get_or_insert_default();
+    details.kind = Some(what.resource.to_owned());
+    details.group = Some(what.group.to_owned()).filter(|g| !g.is_empty());
+    details.name = Some(what.name.to_owned()).filter(|n| !n.is_empty());
+    error
+}
+
+/// Tokens that are known, by their hash, so that comparing takes as long whatever was guessed.
+pub(crate) struct Tokens(Vec<([u8; 32], Identity)>);
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokens({})", self.0.len())
+    }
+}
+
+impl Tokens {
+    pub(crate) fn new(tokens: impl IntoIterator<Item = (String, Identity)>) -> Self {
+        Self(tokens.into_iter().map(|(token, who)| (digest(&token), who)).collect())
+    }
+
+    /// Whose token it is. Looks at all tokens and all bytes of each.
+    pub(crate) fn identity(&self, token: &str) -> Option<&Identity> {
+        let given = digest(token);
+        let mut found = None;
+        for (known, who) in &self.0 {
+            let differs = known.iter().zip(given).fold(0u8, |acc, (a, b)| acc | (a ^ b));
+            if differs == 0 {
+                found = Some(who);
+            }
+        }
+        found
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The identity that a verified client certificate stands for: its common name, and its organisations as groups.
+pub(crate) fn certificate_identity(der: &[u8]) -> Option<Identity> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let subject = certificate.subject();
+    let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let mut groups: Vec<_> = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    groups.push("system:authenticated".to_owned());
+    Some(Identity { user, groups })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens() {
+        let tokens = Tokens::new([("secret".to_owned(), Identity::new("admin", &[MASTERS]))]);
+        assert_eq!(tokens.identity("secret").map(|i| i.user.as_str()), Some("admin"));
+        for wrong in ["", "secre", "secret ", "SECRET"] {
+            assert_eq!(tokens.identity(wrong), None, "{wrong}");
+        }
+        assert!(!format!("{tokens:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_a_refusal_says() {
+        let who = Identity::new("jane", &[]);
+        let what = Attributes {
+            verb: "list",
+            group: "apps",
+            resource: "deployments",
+            subresource: "",
+            namespace: "default",
+            name: "",
+            path: "",
+        };
+        assert!(!MastersOnly.allows(&who, &what));
+        assert_eq!(
+            forbidden(&who, &what).message,
+            "deployments.apps is forbidden: User \"jane\" cannot list resource \"deployments\" in API group \"apps\" in \
+             the namespace \"default\""
+        );
+        let what = Attributes {
+            verb: "get",
+            group: "",
+            resource: "nodes",
+            subresource: "status",
+            name: "n1",
+            namespace: "",
+            path: "",
+        };
+        assert_eq!(
+            forbidden(&who, &what).message,
+            "nodes \"n1\" is forbidden: User \"jane\" cannot get resource \"nodes/status\" in API group \"\" at the \
+             cluster scope"
+        );
+    }
+}
