@@ -14,8 +14,12 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod quantity;
+pub mod read;
 mod schema;
 pub mod selector;
+pub mod table;
+mod tree;
+pub mod yaml;
 
 pub use error::{ApiError, Reason};
 pub use field::{FieldError, FieldErrors, FieldPath};

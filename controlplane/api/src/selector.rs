@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
     error::ApiError,
+    names,
     object::{AnyKind, Object},
 };
 
@@ -247,56 +248,18 @@ pub fn label_selector_string(selector: Option<&LabelSelector>) -> Result<String,
     Selector::from_label_selector(selector).map(|s| s.to_string())
 }
 
-const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-     with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-
 fn check_key(key: &str) -> Result<(), SelectorError> {
-    let bad = |what: &str| Err(SelectorError(format!("key: Invalid value: {key:?}: {what}")));
-    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-    if name.is_empty() {
-        return bad("name part must be non-empty");
-    }
-    if name.len() > 63 {
-        return bad("name part must be no more than 63 bytes");
-    }
-    if !is_label_text(name) {
-        return bad(NAME_PART);
-    }
-    match prefix {
-        Some("") => bad("prefix part must be non-empty"),
-        Some(p) if p.len() > 253 || !p.split('.').all(is_dns_label) => bad(
-            "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
-                 '.', and must start and end with an alphanumeric character",
-        ),
-        _ => Ok(()),
+    match names::is_qualified_name(key).as_slice() {
+        [] => Ok(()),
+        wrong => Err(SelectorError(format!("key: Invalid value: {key:?}: {}", wrong.join("; ")))),
     }
 }
 
 fn check_value(key: &str, value: &str) -> Result<(), SelectorError> {
-    let bad = |what: &str| Err(SelectorError(format!("values[0][{key}]: Invalid value: {value:?}: {what}")));
-    match value {
-        "" => Ok(()),
-        v if v.len() > 63 => bad("must be no more than 63 bytes"),
-        v if is_label_text(v) => Ok(()),
-        _ => bad(
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
-             start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
-             for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
-        ),
+    match names::is_label_value(value).as_slice() {
+        [] => Ok(()),
+        wrong => Err(SelectorError(format!("values[0][{key}]: Invalid value: {value:?}: {}", wrong.join("; ")))),
     }
-}
-
-fn is_label_text(text: &str) -> bool {
-    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    edge(text.bytes().next())
-        && edge(text.bytes().last())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// One condition of a field selector.
