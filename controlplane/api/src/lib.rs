@@ -5,6 +5,7 @@
 //! and knows no kind by name.
 
 mod decode;
+pub mod discovery;
 pub mod error;
 pub mod field;
 pub mod kind;
@@ -12,6 +13,7 @@ pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod read;

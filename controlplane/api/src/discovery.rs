@@ -1,0 +1,298 @@
+//! Discovery: what the API serves, in its legacy form (`APIResourceList`, `APIGroupList`) and aggregated
+//! (`APIGroupDiscoveryList`). Pure functions of the list of kinds.
+//!
+//! # Source
+//! Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/installer.go` and `pkg/endpoints/discovery/aggregated`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    kind::{Names, Scope, Verb},
+    object::{KindRef, SubresourceBehaviour, SubresourceInfo},
+};
+
+/// Group, version and kind of what a resource or subresource takes and answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseKind {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Version in the group.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+}
+
+impl ResponseKind {
+    /// The kind itself.
+    pub fn of(names: &Names) -> Self {
+        Self { group: names.group, version: names.version, kind: names.kind }
+    }
+
+    /// What a subresource of a kind speaks.
+    pub fn of_subresource(names: &Names, sub: &SubresourceInfo) -> Self {
+        match sub.behaviour {
+            SubresourceBehaviour::Scale => Self { group: "autoscaling", version: "v1", kind: "Scale" },
+            SubresourceBehaviour::Verb(Verb::Binding) => Self { group: "", version: "v1", kind: "Binding" },
+            SubresourceBehaviour::Verb(Verb::Eviction) => Self { group: "policy", version: "v1", kind: "Eviction" },
+            SubresourceBehaviour::Status | SubresourceBehaviour::Verb(_) => Self::of(names),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "group": self.group, "version": self.version, "kind": self.kind })
+    }
+}
+
+/// The verbs of a kind. A kind with a finalizing subresource (Namespace) cannot be deleted as a collection: each of
+/// its deletions is a process of its own.
+pub fn verbs(kind: &KindRef) -> Vec<&'static str> {
+    let finalizes = kind.subresources().iter().any(|s| s.behaviour == SubresourceBehaviour::Verb(Verb::Finalize));
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    all.into_iter().filter(|verb| !(finalizes && *verb == "deletecollection")).collect()
+}
+
+/// The verbs of a subresource.
+pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
+    match sub.behaviour {
+        SubresourceBehaviour::Status | SubresourceBehaviour::Scale => &["get", "patch", "update"],
+        SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction) => &["create"],
+        SubresourceBehaviour::Verb(Verb::Log) => &["get"],
+        SubresourceBehaviour::Verb(Verb::Finalize) => &["update"],
+    }
+}
+
+/// The groups in order (core excepted), each with its versions.
+fn groups(kinds: &[KindRef]) -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for names in kinds.iter().map(|k| k.names()).filter(|n| !n.group.is_empty()) {
+        let versions = groups.entry(names.group).or_default();
+        if !versions.contains(&names.version) {
+            versions.push(names.version);
+        }
+    }
+    groups
+}
+
+/// The kinds of a group and version, by resource name.
+fn kinds_of<'a>(kinds: &'a [KindRef], group: &str, version: &str) -> Vec<&'a KindRef> {
+    let matches = |k: &&KindRef| k.names().group == group && k.names().version == version;
+    let mut found: Vec<&KindRef> = kinds.iter().filter(matches).collect();
+    found.sort_by_key(|k| k.names().plural);
+    found
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// `GET /api`. `server_address`: host and port that clients reach this server at.
+pub fn core_versions(server_address: &str) -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": server_address }],
+    })
+}
+
+/// `GET /apis`.
+pub fn group_list(kinds: &[KindRef]) -> Value {
+    let items: Vec<Value> = groups(kinds).iter().map(|(group, versions)| group_json(group, versions)).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": items })
+}
+
+/// `GET /apis/{group}`; `None` when nothing of the group is served.
+pub fn group(kinds: &[KindRef], group: &str) -> Option<Value> {
+    let groups = groups(kinds);
+    let mut out = group_json(group, groups.get(group)?);
+    out["kind"] = "APIGroup".into();
+    out["apiVersion"] = "v1".into();
+    Some(out)
+}
+
+fn group_json(group: &str, versions: &[&str]) -> Value {
+    let version = |v: &&str| json!({ "groupVersion": api_version(group, v), "version": v });
+    let versions: Vec<Value> = versions.iter().map(version).collect();
+    json!({ "name": group, "preferredVersion": versions.first(), "versions": versions })
+}
+
+/// `GET /api/v1` (with an empty group) and `GET /apis/{group}/{version}`; `None` when nothing of it is served.
+pub fn resource_list(kinds: &[KindRef], group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds_of(kinds, group, version);
+    if kinds.is_empty() {
+        return None;
+    }
+    let resources: Vec<Value> = kinds.into_iter().flat_map(resources).collect();
+    let group_version = api_version(group, version);
+    Some(json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
+    }))
+}
+
+/// A kind and its subresources.
+fn resources(kind: &KindRef) -> Vec<Value> {
+    let names = kind.names();
+    let namespaced = kind.scope() == Scope::Namespaced;
+    let mut main = json!({
+        "name": names.plural, "singularName": names.singular, "namespaced": namespaced, "kind": names.kind,
+        "verbs": verbs(kind), "storageVersionHash": storage_version_hash(&names),
+    });
+    if !names.short.is_empty() {
+        main["shortNames"] = json!(names.short);
+    }
+    if !names.categories.is_empty() {
+        main["categories"] = json!(names.categories);
+    }
+    let sub = |sub: SubresourceInfo| {
+        let speaks = ResponseKind::of_subresource(&names, &sub);
+        let mut out = json!({
+            "name": format!("{}/{}", names.plural, sub.name), "singularName": "", "namespaced": namespaced,
+            "kind": speaks.kind, "verbs": subresource_verbs(&sub),
+        });
+        if speaks.group != names.group || speaks.version != names.version {
+            out["group"] = speaks.group.into();
+            out["version"] = speaks.version.into();
+        }
+        out
+    };
+    let mut subs = kind.subresources();
+    subs.sort_by_key(|s| s.name);
+    std::iter::once(main).chain(subs.into_iter().map(sub)).collect()
+}
+
+/// Tells clients whether objects are stored in another form than before; ours are stored as they are served.
+fn storage_version_hash(names: &Names) -> String {
+    use base64::Engine;
+    let text = format!("{}/{}/{}", names.group, names.version, names.kind);
+    base64::engine::general_purpose::STANDARD.encode(fnv1a(text.as_bytes()).to_be_bytes())
+}
+
+/// FNV-1a: a short, stable hash that need not resist an attacker.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// The media type of aggregated discovery.
+pub const AGGREGATED_MEDIA_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Aggregated discovery for `GET /api`: the core group.
+pub fn aggregated_core(kinds: &[KindRef]) -> Value {
+    discovery_list(vec![group_discovery(kinds, "", &["v1"])])
+}
+
+/// Aggregated discovery for `GET /apis`: all other groups.
+pub fn aggregated_groups(kinds: &[KindRef]) -> Value {
+    discovery_list(groups(kinds).iter().map(|(group, versions)| group_discovery(kinds, group, versions)).collect())
+}
+
+fn discovery_list(items: Vec<Value>) -> Value {
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    })
+}
+
+fn group_discovery(kinds: &[KindRef], group: &str, versions: &[&str]) -> Value {
+    let version = |version: &&str| {
+        let resources: Vec<Value> = kinds_of(kinds, group, version).into_iter().map(resource_discovery).collect();
+        json!({ "version": version, "freshness": "Current", "resources": resources })
+    };
+    let versions: Vec<Value> = versions.iter().map(version).collect();
+    json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions })
+}
+
+fn resource_discovery(kind: &KindRef) -> Value {
+    let names = kind.names();
+    let sub = |sub: &SubresourceInfo| {
+        json!({
+            "subresource": sub.name, "responseKind": ResponseKind::of_subresource(&names, sub).json(),
+            "verbs": subresource_verbs(sub),
+        })
+    };
+    let mut out = json!({
+        "resource": names.plural, "responseKind": ResponseKind::of(&names).json(), "singularResource": names.singular,
+        "scope": if kind.scope() == Scope::Namespaced { "Namespaced" } else { "Cluster" }, "verbs": verbs(kind),
+    });
+    let mut subs = kind.subresources();
+    subs.sort_by_key(|s| s.name);
+    let lists = [
+        ("shortNames", json!(names.short)),
+        ("categories", json!(names.categories)),
+        ("subresources", subs.iter().map(sub).collect::<Vec<_>>().into()),
+    ];
+    for (key, list) in lists {
+        if list.as_array().is_some_and(|l| !l.is_empty()) {
+            out[key] = list;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
+        list.as_array().and_then(|l| l.iter().find(|r| r[key] == name)).unwrap_or(&Value::Null)
+    }
+
+    #[test]
+    fn legacy_lists() {
+        let kinds = crate::kinds::all();
+        let core = resource_list(&kinds, "", "v1").unwrap();
+        assert_eq!((&core["groupVersion"], &core["kind"]), (&json!("v1"), &json!("APIResourceList")));
+        let pods = resource(&core["resources"], "name", "pods");
+        assert_eq!(pods["shortNames"], json!(["po"]));
+        assert_eq!(
+            pods["verbs"],
+            json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"])
+        );
+        let eviction = resource(&core["resources"], "name", "pods/eviction");
+        assert_eq!(
+            (&eviction["group"], &eviction["kind"], &eviction["verbs"]),
+            (&json!("policy"), &json!("Eviction"), &json!(["create"]))
+        );
+        let namespaces = resource(&core["resources"], "name", "namespaces");
+        assert!(!namespaces["verbs"].as_array().unwrap().contains(&json!("deletecollection")));
+        let apps = resource_list(&kinds, "apps", "v1").unwrap();
+        let scale = resource(&apps["resources"], "name", "deployments/scale");
+        assert_eq!(
+            (&scale["group"], &scale["version"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+        );
+        assert_eq!(resource_list(&kinds, "apps", "v9"), None);
+        assert_eq!(group(&kinds, "nope"), None);
+        assert_eq!(group(&kinds, "apps").unwrap()["preferredVersion"]["groupVersion"], json!("apps/v1"));
+        assert!(group_list(&kinds)["groups"].as_array().unwrap().iter().all(|g| g["name"] != ""));
+    }
+
+    #[test]
+    fn aggregated_says_the_same_as_legacy() {
+        let kinds = crate::kinds::all();
+        let count = |list: &Value| -> usize {
+            let groups = list["items"].as_array().unwrap();
+            groups
+                .iter()
+                .flat_map(|g| g["versions"].as_array().unwrap())
+                .map(|v| v["resources"].as_array().unwrap().len())
+                .sum()
+        };
+        assert_eq!(count(&aggregated_core(&kinds)) + count(&aggregated_groups(&kinds)), kinds.len());
+        let core = aggregated_core(&kinds);
+        let pods = resource(&core["items"][0]["versions"][0]["resources"], "resource", "pods");
+        let binding = resource(&pods["subresources"], "subresource", "binding");
+        assert_eq!(binding["responseKind"], json!({"group": "", "version": "v1", "kind": "Binding"}));
+        assert_eq!((&pods["scope"], &pods["singularResource"]), (&json!("Namespaced"), &json!("pod")));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let kinds = crate::kinds::all();
+        let mut seen = std::collections::HashSet::new();
+        for names in kinds.iter().map(|k| k.names()) {
+            assert!(seen.insert((names.group, names.plural.to_owned())), "{names:?}");
+            for short in names.short {
+                assert!(seen.insert(("short", (*short).to_owned())), "{short} is used twice");
+            }
+        }
+    }
+}
