@@ -1,3 +1,5 @@
+//! Tables of patches and what they make of objects, with Kubernetes' own cases.
+
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Pod, Service},
