@@ -218,6 +218,11 @@ impl<K: Kind> Column<K> {
         self
     }
 
+    /// A text column that is printed only with `-o wide`.
+    pub const fn wide_text(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self { name, kind: ColumnType::String, priority: 1, value }
+    }
+
     /// `Name`.
     pub const NAME: Self = Self::text("Name", |k, _| Cell::from(k.metadata().name.clone().unwrap_or_default()));
 

@@ -1,26 +1,66 @@
-//! `LabelSelector` in the kinds that carry one: its text form and its validation.
+//! `LabelSelector` in the kinds that carry one: its validation and how columns show it.
+//!
+//! # Source
+//! Kubernetes `staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go`.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// A selector as `kubectl get -l` takes it: `app=web,tier in (a,b),!old`.
-///
-/// # Source
-/// Kubernetes `staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go`, `LabelSelectorAsSelector`, whose requirements
-/// are sorted by key.
-pub(crate) fn selector_text(selector: &LabelSelector) -> String {
-    let equal = selector.match_labels.iter().flatten().map(|(k, v)| (k.as_str(), format!("{k}={v}")));
-    let expressions = selector.match_expressions.iter().flatten().map(|e| {
-        let mut values = e.values.clone().unwrap_or_default();
-        values.sort();
-        let text = match e.operator.as_str() {
-            "In" => format!("{} in ({})", e.key, values.join(",")),
-            "NotIn" => format!("{} notin ({})", e.key, values.join(",")),
-            "DoesNotExist" => format!("!{}", e.key),
-            _ => e.key.clone(),
-        };
-        (e.key.as_str(), text)
-    });
-    let mut all: Vec<_> = equal.chain(expressions).collect();
-    all.sort_by(|a, b| a.0.cmp(b.0));
-    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+use crate::{
+    field::{FieldErrors, FieldPath},
+    meta, names,
+    selector::label_selector_string,
+};
+
+/// A selector as a column shows it.
+pub(super) fn shown(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else { return "<none>".to_owned() };
+    match label_selector_string(Some(selector)) {
+        Ok(text) if text.is_empty() => "<none>".to_owned(),
+        Ok(text) => text,
+        Err(_) => "<error>".to_owned(),
+    }
+}
+
+/// Labels as a column shows them.
+pub(super) fn labels_shown(labels: Option<&BTreeMap<String, String>>) -> String {
+    let pairs: Vec<_> = labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
+    if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
+}
+
+/// The string form that a Scale carries; empty when the selector is malformed.
+pub(super) fn scale_text(selector: &LabelSelector) -> String {
+    label_selector_string(Some(selector)).unwrap_or_default()
+}
+
+/// Whether it selects everything, which is never meant.
+pub(super) fn is_empty(selector: &LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(|l| l.is_empty())
+        && selector.match_expressions.as_ref().is_none_or(|e| e.is_empty())
+}
+
+/// Checks keys, operators and values.
+pub(super) fn validate(selector: &LabelSelector, path: &FieldPath, errs: &mut FieldErrors) {
+    meta::validate_labels(selector.match_labels.as_ref(), &path.child("matchLabels"), errs);
+    for (i, expression) in selector.match_expressions.iter().flatten().enumerate() {
+        let at = path.child("matchExpressions").index(i);
+        let values = expression.values.as_deref().unwrap_or_default();
+        match expression.operator.as_str() {
+            "In" | "NotIn" if values.is_empty() => {
+                errs.required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+            }
+            "In" | "NotIn" => {}
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errs.forbidden(&at.child("values"), detail);
+            }
+            "Exists" | "DoesNotExist" => {}
+            other => errs.invalid(&at.child("operator"), other, "not a valid selector operator"),
+        }
+        errs.invalid_each(&at.child("key"), &expression.key, names::is_qualified_name(&expression.key));
+        for (j, value) in values.iter().enumerate() {
+            errs.invalid_each(&at.child("values").index(j), value, names::is_label_value(value));
+        }
+    }
 }

@@ -1,15 +1,98 @@
 //! ReplicaSet: a number of like pods.
+//!
+//! # Source
+//! Kubernetes `pkg/apis/apps/validation/validation.go`, `pkg/registry/apps/replicaset/strategy.go`.
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
+    core::v1::PodTemplateSpec,
+};
 
-use super::label_selector::selector_text;
-use crate::kind::{Kind, Names, ScaleView, Scope, Sub};
+use super::{
+    label_selector::{self, scale_text},
+    pod,
+};
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Field, Kind, Names, ScaleView, Scope, Sub},
+};
 
 impl Kind for ReplicaSet {
     const NAMES: Names =
         Names::new("apps", "v1", "ReplicaSet", "replicasets", "replicaset").short(&["rs"]).categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::scale(read_scale, write_scale), Sub::STATUS];
+    const FIELDS: &'static [Field<Self>] =
+        &[Field { path: "status.replicas", value: |rs| rs.status.as_ref().map_or(0, |s| s.replicas).to_string() }];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::int("Desired", |rs, _| Cell::from(rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default())),
+        Column::int("Current", |rs, _| Cell::from(rs.status.as_ref().map_or(0, |s| s.replicas))),
+        Column::int("Ready", |rs, _| Cell::from(rs.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default())),
+        Column::AGE,
+        Column::wide_text("Containers", |rs, _| Cell::from(pod::template_containers(template(rs)))),
+        Column::wide_text("Images", |rs, _| Cell::from(pod::template_images(template(rs)))),
+        Column::wide_text("Selector", |rs, _| Cell::from(label_selector::shown(rs.spec.as_ref().map(|s| &s.selector)))),
+    ];
+
+    fn fill_defaults(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        spec.replicas.get_or_insert(1);
+        pod::fill_template_defaults(spec.template.get_or_insert_default());
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(ReplicaSetStatus::default());
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn generation_differs(&self, old: &Self) -> Option<bool> {
+        Some(self.spec != old.spec)
+    }
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let default = ReplicaSetSpec::default();
+        validate_spec(self.spec.as_ref().unwrap_or(&default), &FieldPath::new("spec"), errs);
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        let selector = |rs: &Self| rs.spec.as_ref().map(|s| s.selector.clone());
+        errs.immutable(&FieldPath::new("spec").child("selector"), &selector(self), &selector(old));
+    }
+
+    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("status");
+        let Some(status) = &self.status else { return };
+        errs.non_negative(&path.child("replicas"), i64::from(status.replicas));
+        let parts = [
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        for (field, part) in parts {
+            let part = part.unwrap_or_default();
+            errs.non_negative(&path.child(field), i64::from(part));
+            if part > status.replicas {
+                errs.invalid(&path.child(field), part, "cannot be greater than status.replicas");
+            }
+        }
+        let (ready, available) =
+            (status.ready_replicas.unwrap_or_default(), status.available_replicas.unwrap_or_default());
+        if available > ready {
+            errs.invalid(&path.child("availableReplicas"), available, "cannot be greater than readyReplicas");
+        }
+    }
+}
+
+fn template(rs: &ReplicaSet) -> Option<&PodTemplateSpec> {
+    rs.spec.as_ref()?.template.as_ref()
 }
 
 fn read_scale(k: &ReplicaSet) -> ScaleView {
@@ -17,10 +100,24 @@ fn read_scale(k: &ReplicaSet) -> ScaleView {
     ScaleView {
         spec_replicas: spec.and_then(|s| s.replicas).unwrap_or(1),
         status_replicas: k.status.as_ref().map_or(0, |s| s.replicas),
-        selector: spec.map(|s| selector_text(&s.selector)).unwrap_or_default(),
+        selector: spec.map(|s| scale_text(&s.selector)).unwrap_or_default(),
     }
 }
 
 fn write_scale(k: &mut ReplicaSet, replicas: i32) {
     k.spec.get_or_insert_default().replicas = Some(replicas);
+}
+
+fn validate_spec(spec: &ReplicaSetSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    errs.non_negative(&path.child("replicas"), i64::from(spec.replicas.unwrap_or_default()));
+    errs.non_negative(&path.child("minReadySeconds"), i64::from(spec.min_ready_seconds.unwrap_or_default()));
+    if label_selector::is_empty(&spec.selector) {
+        errs.required(&path.child("selector"), "");
+    }
+    label_selector::validate(&spec.selector, &path.child("selector"), errs);
+    let at = path.child("template");
+    match &spec.template {
+        None => errs.required(&at, ""),
+        Some(template) => pod::validate_template(template, &spec.selector, &at, errs),
+    }
 }
