@@ -3,8 +3,20 @@
 //! No clock, no I/O, no randomness: the driver passes the time, hands in a [`View`] of its mirrors and applies the
 //! [`Plan`]. A controller is one file plus one line in [`all`].
 
+pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod garbage_collector;
 mod key;
+pub mod namespace;
+pub mod node_lifecycle;
+mod owners;
 pub mod plan;
+mod pods;
+pub mod replica_set;
+mod service_pods;
+#[cfg(test)]
+mod test_support;
 pub mod view;
 
 pub use key::Key;
@@ -44,5 +56,13 @@ pub trait Controller: Send + Sync + 'static {
 
 /// Every controller.
 pub fn all() -> Vec<Box<dyn Controller>> {
-    Vec::new()
+    vec![
+        Box::new(deployment::Deployments),
+        Box::new(replica_set::ReplicaSets),
+        Box::new(endpoint_slice::EndpointSlices),
+        Box::new(endpoints::EndpointsObjects),
+        Box::new(namespace::Namespaces),
+        Box::new(garbage_collector::GarbageCollector),
+        Box::new(node_lifecycle::NodeLifecycle),
+    ]
 }

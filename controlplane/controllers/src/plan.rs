@@ -18,6 +18,8 @@ pub struct Preconditions {
 pub enum Action {
     /// Creates an object. "Already exists" counts as an error.
     Create(Box<dyn Object>),
+    /// Creates an object and then emits an event whose message ends with the name that the object got.
+    CreateAndTell(Box<dyn Object>, EventNote),
     /// Replaces an object at the `resourceVersion` it carries.
     Update(Box<dyn Object>),
     /// Replaces an object's status at the `resourceVersion` it carries.
@@ -89,6 +91,32 @@ pub struct EventNote {
     pub message: String,
 }
 
+impl EventNote {
+    /// A Normal event.
+    pub fn normal(about: &dyn Object, reason: &str, message: impl Into<String>) -> Self {
+        Self::new(about, EventType::Normal, reason, message.into())
+    }
+
+    /// A Warning event.
+    pub fn warning(about: &dyn Object, reason: &str, message: impl Into<String>) -> Self {
+        Self::new(about, EventType::Warning, reason, message.into())
+    }
+
+    fn new(about: &dyn Object, kind: EventType, reason: &str, message: String) -> Self {
+        let (meta, names) = (about.meta(), about.names());
+        let regarding = ObjectReference {
+            api_version: Some(names.api_version().into_owned()),
+            kind: Some(names.kind.to_owned()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: None,
+        };
+        Self { regarding, kind, reason: reason.to_owned(), message }
+    }
+}
+
 /// What to do about one key.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -96,4 +124,17 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Look again after this long even if nothing changes.
     pub requeue_after: Option<Duration>,
+}
+
+impl Plan {
+    /// Adds an action.
+    pub fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Looks again after `seconds` at the latest.
+    pub fn requeue_in(&mut self, seconds: i64) {
+        let after = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        self.requeue_after = Some(self.requeue_after.map_or(after, |known| known.min(after)));
+    }
 }

@@ -10,7 +10,7 @@ pub trait View: Send + Sync {
     fn get(&self, names: &Names, key: &ObjectKey) -> Option<Arc<dyn Object>>;
     /// All objects of a kind, or those of one namespace.
     fn list(&self, names: &Names, namespace: Option<&str>) -> Vec<Arc<dyn Object>>;
-    /// Objects of a kind that have an owner reference to this uid.
+    /// Objects of a kind that have an owner reference to this uid; with an empty uid those that no controller owns.
     fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>>;
     /// The mirror of this kind holds every change up to this revision. Mirrors of different kinds are not equally far:
     /// whoever concludes from an object of one kind that one of another is gone has to compare.

@@ -122,6 +122,12 @@ impl Applier<'_> {
     async fn request(&self, action: Action) -> Result<Done, ApiError> {
         Ok(match action {
             Action::Create(object) => Done::Wrote(self.api.create(object).await?),
+            Action::CreateAndTell(object, mut event) => {
+                let created = self.api.create(object).await?;
+                event.message.push_str(created.meta().name.as_deref().unwrap_or_default());
+                self.recorder.note(note_of(event));
+                Done::Wrote(created)
+            }
             Action::Update(object) => Done::Wrote(self.api.update(object, None).await?),
             Action::UpdateStatus(object) => Done::Wrote(self.api.update(object, Some("status")).await?),
             Action::MergePatch { kind, key, patch, subresource } => {
@@ -177,7 +183,9 @@ impl Done {
 
 /// Whether `next` may run at the same time as `first`.
 fn batches(first: &Action, next: &Action) -> bool {
-    matches!((first, next), (Action::Create(_), Action::Create(_)) | (Action::Delete { .. }, Action::Delete { .. }))
+    let creates = |action: &Action| matches!(action, Action::Create(_) | Action::CreateAndTell(..));
+    let deletes = |action: &Action| matches!(action, Action::Delete { .. });
+    (creates(first) && creates(next)) || (deletes(first) && deletes(next))
 }
 
 fn delete_options(conditions: &Preconditions, propagation: Option<&str>, grace_seconds: Option<i64>) -> DeleteOptions {

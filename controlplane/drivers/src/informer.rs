@@ -34,7 +34,7 @@ pub(crate) struct Informer {
     seen: watch::Sender<Revision>,
 }
 
-/// Owner uid -> the objects that refer to it.
+/// Owner uid -> the objects that refer to it. Under the empty uid: the objects that no controller owns.
 type OwnerIndex = HashMap<String, BTreeMap<ObjectKey, Arc<dyn Object>>>;
 
 /// Somebody told of each delta, after the index holds it.
@@ -131,9 +131,8 @@ fn index(owners: &mut OwnerIndex, delta: &Delta) {
             if let Some(old) = old {
                 remove(owners, &**old);
             }
-            let refs = new.meta().owner_references.iter().flatten();
-            for owner in refs {
-                owners.entry(owner.uid.clone()).or_default().insert(new.key(), Arc::clone(new));
+            for uid in owner_uids(&**new) {
+                owners.entry(uid.to_owned()).or_default().insert(new.key(), Arc::clone(new));
             }
         }
         Delta::Delete { old, .. } => remove(owners, &**old),
@@ -141,14 +140,20 @@ fn index(owners: &mut OwnerIndex, delta: &Delta) {
 }
 
 fn remove(owners: &mut OwnerIndex, old: &dyn Object) {
-    for owner in old.meta().owner_references.iter().flatten() {
-        if let Some(owned) = owners.get_mut(&owner.uid) {
+    for uid in owner_uids(old) {
+        if let Some(owned) = owners.get_mut(uid) {
             owned.remove(&old.key());
             if owned.is_empty() {
-                owners.remove(&owner.uid);
+                owners.remove(uid);
             }
         }
     }
+}
+
+fn owner_uids(object: &dyn Object) -> impl Iterator<Item = &str> {
+    let references = object.meta().owner_references.as_deref().unwrap_or_default();
+    let uncontrolled = !references.iter().any(|owner| owner.controller == Some(true));
+    references.iter().map(|owner| owner.uid.as_str()).chain(uncontrolled.then_some(""))
 }
 
 /// The informers that one controller may read, as its `View`.

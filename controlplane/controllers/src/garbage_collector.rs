@@ -1,0 +1,198 @@
+//! Garbage collection by owner references: what nobody owns any more goes.
+//!
+//! Keys are of every kind. An owner counts as gone when its mirror shows no object of its name with its uid and has got
+//! at least as far as the dependent's own revision. Owners of kinds that are not served here are taken to be there.
+//!
+//! # Source
+//! Kubernetes `pkg/controller/garbagecollector/garbagecollector.go`.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use podium_api::{Kind, KindRef, Object, ObjectKey, Scope};
+use serde_json::json;
+
+use crate::{Action, Controller, Key, Plan, Preconditions, Trigger, View, owners::patch_owners};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+/// A dependent older than this is judged even when the owner's mirror does not tell how far it is.
+const LAG_SECONDS_MAX: i64 = 30;
+
+/// All kinds but Events, which neither own nor are owned and are many.
+static KINDS: LazyLock<Vec<KindRef>> = LazyLock::new(|| {
+    let mut kinds = podium_api::kinds::all();
+    kinds.retain(|kind| kind.names() != Event::NAMES);
+    kinds
+});
+
+/// `apiVersion` and `kind` -> the kind.
+static BY_REFERENCE: LazyLock<HashMap<(String, &'static str), KindRef>> = LazyLock::new(|| {
+    KINDS.iter().map(|kind| ((kind.names().api_version().into_owned(), kind.names().kind), kind.clone())).collect()
+});
+
+/// The garbage collector.
+pub struct GarbageCollector;
+
+impl Controller for GarbageCollector {
+    fn name(&self) -> &'static str {
+        "garbage-collector"
+    }
+
+    fn component(&self) -> &'static str {
+        "garbage-collector-controller"
+    }
+
+    fn triggers(&self) -> Vec<Trigger> {
+        KINDS.iter().map(|kind| Trigger { kind: kind.clone(), keys }).collect()
+    }
+
+    fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let Some(kind) = KINDS.iter().find(|kind| key.is(&kind.names())) else { return plan };
+        let Some(object) = view.get(&kind.names(), &key.object) else { return plan };
+        if object.meta().deletion_timestamp.is_none() {
+            judge(&*object, view, now, &mut plan);
+        } else if has_finalizer(&*object, ORPHAN) {
+            orphan(&*object, view, &mut plan);
+        } else if has_finalizer(&*object, FOREGROUND) && !is_blocked(&*object, view) {
+            plan.push(drop_finalizer(&*object, FOREGROUND));
+        }
+        plan
+    }
+}
+
+/// Whom a change concerns: the object, its dependents when it goes, its owners when they wait for it.
+fn keys(object: &dyn Object, view: &dyn View) -> Vec<Key> {
+    let meta = object.meta();
+    let gone = view.get(&object.names(), &object.key()).is_none_or(|there| there.uid() != object.uid());
+    let going = meta.deletion_timestamp.is_some();
+    let mut keys = Vec::new();
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    if !gone && (!owners.is_empty() || (going && (has_finalizer(object, FOREGROUND) || has_finalizer(object, ORPHAN))))
+    {
+        keys.push(Key::of(object));
+    }
+    if gone || (going && has_finalizer(object, FOREGROUND)) {
+        keys.extend(dependents(object, view).iter().map(|dependent| Key::of(&**dependent)));
+    }
+    let waiting = owners.iter().filter_map(|reference| owner_key(object, reference));
+    let waits = |(kind, key): &(KindRef, ObjectKey)| {
+        view.get(&kind.names(), key).is_some_and(|owner| owner.meta().deletion_timestamp.is_some())
+    };
+    keys.extend(waiting.filter(waits).map(|(kind, key)| Key::new(&kind.names(), key)));
+    keys
+}
+
+fn dependents(owner: &dyn Object, view: &dyn View) -> Vec<std::sync::Arc<dyn Object>> {
+    if owner.uid().is_empty() {
+        return Vec::new();
+    }
+    KINDS.iter().flat_map(|kind| view.owned_by(&kind.names(), owner.uid())).collect()
+}
+
+/// Where an owner is to be found; `None` when it cannot be known.
+fn owner_key(dependent: &dyn Object, reference: &OwnerReference) -> Option<(KindRef, ObjectKey)> {
+    let kind = BY_REFERENCE.iter().find(|((v, k), _)| *v == reference.api_version && *k == reference.kind)?.1;
+    let namespace = match (kind.scope(), dependent.meta().namespace.as_deref().unwrap_or_default()) {
+        (Scope::Cluster, _) => "",
+        (Scope::Namespaced, "") => return None,
+        (Scope::Namespaced, namespace) => namespace,
+    };
+    Some((kind.clone(), ObjectKey::new(namespace, &reference.name)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// There, or not known.
+    Solid,
+    /// There, and waiting for its dependents to go before it goes.
+    Waiting,
+    Gone,
+    /// Not in its mirror, which may lag.
+    Unsure,
+}
+
+fn owner_state(dependent: &dyn Object, reference: &OwnerReference, view: &dyn View, now: Timestamp) -> Owner {
+    let Some((kind, key)) = owner_key(dependent, reference) else { return Owner::Solid };
+    let names = kind.names();
+    match view.get(&names, &key).filter(|owner| owner.uid() == reference.uid) {
+        Some(owner) if owner.meta().deletion_timestamp.is_some() && has_finalizer(&*owner, FOREGROUND) => {
+            Owner::Waiting
+        }
+        Some(_) => Owner::Solid,
+        None => {
+            let created = dependent.meta().creation_timestamp.as_ref().map_or(now, |t| t.0);
+            let old = now.as_second() - created.as_second() > LAG_SECONDS_MAX;
+            if old || view.revision(&names) >= dependent.revision() { Owner::Gone } else { Owner::Unsure }
+        }
+    }
+}
+
+/// An object without an owner left goes; with one left it loses its references to those that are gone.
+fn judge(object: &dyn Object, view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    let references = object.meta().owner_references.as_deref().unwrap_or_default();
+    if references.is_empty() {
+        return;
+    }
+    let states: Vec<Owner> = references.iter().map(|r| owner_state(object, r, view, now)).collect();
+    if states.contains(&Owner::Unsure) {
+        return plan.requeue_in(1);
+    }
+    let solid: Vec<OwnerReference> =
+        references.iter().zip(&states).filter(|(_, s)| **s == Owner::Solid).map(|(r, _)| r.clone()).collect();
+    if solid.len() == references.len() {
+        return;
+    }
+    if !solid.is_empty() {
+        return plan.push(patch_owners(object, &solid));
+    }
+    let foreground = states.contains(&Owner::Waiting) && !dependents(object, view).is_empty();
+    plan.push(delete(object, foreground));
+}
+
+/// As its finalizers ask for, else in the foreground when its own owner waits for it and it has dependents itself.
+fn delete(object: &dyn Object, foreground: bool) -> Action {
+    let propagation = match () {
+        () if has_finalizer(object, ORPHAN) => "Orphan",
+        () if foreground || has_finalizer(object, FOREGROUND) => "Foreground",
+        () => "Background",
+    };
+    let meta = object.meta();
+    Action::Delete {
+        kind: object.kind(),
+        key: object.key(),
+        preconditions: Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() },
+        propagation: Some(propagation),
+        grace_seconds: None,
+    }
+}
+
+fn is_blocked(owner: &dyn Object, view: &dyn View) -> bool {
+    let blocks = |r: &OwnerReference| r.uid == owner.uid() && r.block_owner_deletion == Some(true);
+    dependents(owner, view).iter().any(|d| d.meta().owner_references.iter().flatten().any(blocks))
+}
+
+/// Takes the owner off its dependents, then lets it go.
+fn orphan(owner: &dyn Object, view: &dyn View, plan: &mut Plan) {
+    for dependent in dependents(owner, view) {
+        let mut references = dependent.meta().owner_references.clone().unwrap_or_default();
+        references.retain(|r| r.uid != owner.uid());
+        plan.push(patch_owners(&*dependent, &references));
+    }
+    plan.push(drop_finalizer(owner, ORPHAN));
+}
+
+fn has_finalizer(object: &dyn Object, name: &str) -> bool {
+    object.meta().finalizers.iter().flatten().any(|f| f == name)
+}
+
+fn drop_finalizer(object: &dyn Object, name: &str) -> Action {
+    let meta = object.meta();
+    let rest: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| *f != name).collect();
+    let patch = json!({"metadata": {
+        "uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": rest,
+    }});
+    Action::MergePatch { kind: object.kind(), key: object.key(), patch, subresource: None }
+}

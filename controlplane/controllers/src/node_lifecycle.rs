@@ -1,0 +1,241 @@
+//! Node lifecycle: a node whose agent is silent becomes unreachable, and its pods go elsewhere in the end.
+//!
+//! Silence is a Lease in `kube-node-lease` that is older than [`GRACE_SECONDS`]. One reconcile does one of: note silence
+//! in the status, set the taints that the status asks for, deal with the pods.
+//!
+//! # Source
+//! Kubernetes `pkg/controller/nodelifecycle` and `pkg/controller/tainteviction`.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Node, NodeCondition, Pod, PodCondition, Taint, Toleration},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use podium_api::{Kind, Object, ObjectKey, kind_of};
+use serde_json::json;
+
+use crate::{
+    Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
+    owners::delete,
+    pods::{is_finished, node_name, ready_condition},
+};
+
+/// A Lease renewed less than so many seconds ago counts as a sign of life.
+pub const GRACE_SECONDS: i64 = 40;
+/// How long pods that do not say otherwise stay on a node that is not ready or unreachable.
+pub const TOLERATION_SECONDS: i64 = 300;
+/// At most so many pods are dealt with by one plan.
+const PODS_MAX: usize = 500;
+
+const LEASES: &str = "kube-node-lease";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// The conditions that only the node's agent can know.
+const AGENT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+
+/// The controller of nodes.
+pub struct NodeLifecycle;
+
+impl Controller for NodeLifecycle {
+    fn name(&self) -> &'static str {
+        "node-lifecycle"
+    }
+
+    fn component(&self) -> &'static str {
+        "node-controller"
+    }
+
+    fn triggers(&self) -> Vec<Trigger> {
+        vec![
+            Trigger { kind: kind_of::<Node>(), keys: |object, _| vec![Key::of(object)] },
+            Trigger { kind: kind_of::<Lease>(), keys: of_lease },
+            Trigger { kind: kind_of::<Pod>(), keys: of_pod },
+        ]
+    }
+
+    fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let Some(node) = view.get_as::<Node>(&key.object) else { return plan };
+        let silent_in = GRACE_SECONDS - (now.as_second() - last_sign_of_life(&node, view, now).as_second());
+        if silent_in < 0 && ready_status(&node) != Some("Unknown") {
+            note_silence(&node, now, &mut plan);
+            return plan;
+        }
+        if silent_in >= 0 {
+            plan.requeue_in(silent_in + 1);
+        }
+        match taints(&node, now) {
+            Some(taints) => plan.push(set_taints(&node, &taints)),
+            None => attend_pods(&node, view, now, &mut plan),
+        }
+        plan
+    }
+}
+
+fn of_lease(object: &dyn Object, _view: &dyn View) -> Vec<Key> {
+    let ObjectKey { namespace, name } = object.key();
+    if namespace == LEASES { vec![Key::new(&Node::NAMES, ObjectKey::cluster(name))] } else { Vec::new() }
+}
+
+/// Pods matter only on nodes in trouble.
+fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
+    let Some(name) = object.downcast_ref::<Pod>().map(node_name).filter(|n| !n.is_empty()) else { return Vec::new() };
+    let key = ObjectKey::cluster(name);
+    let troubled = |node: &Arc<Node>| ready_status(node) != Some("True") || evicting(node).next().is_some();
+    view.get_as::<Node>(&key).filter(troubled).map(|_| Key::new(&Node::NAMES, key)).into_iter().collect()
+}
+
+fn ready_status(node: &Node) -> Option<&str> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str())
+}
+
+/// The newest of: the Lease's renewal, the node's creation.
+fn last_sign_of_life(node: &Node, view: &dyn View, now: Timestamp) -> Timestamp {
+    let key = ObjectKey::new(LEASES, node.metadata.name.clone().unwrap_or_default());
+    let renewed = view.get_as::<Lease>(&key).and_then(|l| l.spec.as_ref()?.renew_time.as_ref().map(|t| t.0));
+    let created = node.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    renewed.max(created).unwrap_or(now)
+}
+
+fn note_silence(node: &Node, now: Timestamp, plan: &mut Plan) {
+    let mut status = node.status.clone().unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    for kind in AGENT_CONDITIONS {
+        let known = conditions.iter_mut().find(|c| c.type_ == kind);
+        let (reason, message) = match known {
+            Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
+            None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
+        };
+        let condition = NodeCondition {
+            type_: kind.to_owned(),
+            status: "Unknown".to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_heartbeat_time: known.as_ref().and_then(|c| c.last_heartbeat_time.clone()),
+            last_transition_time: Some(Time(now)),
+        };
+        match known {
+            Some(known) => *known = condition,
+            None => conditions.push(condition),
+        }
+    }
+    plan.push(Action::UpdateStatus(Box::new(Node { status: Some(status), ..node.clone() })));
+    let message = format!("Node {} status is now: NodeNotReady", node.metadata.name.as_deref().unwrap_or_default());
+    plan.push(Action::Event(EventNote::normal(node, "NodeNotReady", message)));
+}
+
+/// The taints that the node is to have; `None` when it has them. Those of others stay.
+fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
+    let spec = node.spec.as_ref();
+    let known = spec.and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let mut wanted: Vec<(&str, &str)> = match ready_status(node) {
+        Some("True") => Vec::new(),
+        Some("Unknown") => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+        _ => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
+    };
+    if spec.and_then(|s| s.unschedulable).unwrap_or(false) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let ours = |t: &Taint| [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&t.key.as_str());
+    let is = |t: &Taint, (key, effect): (&str, &str)| t.key == key && t.effect == effect;
+    let mut taints: Vec<Taint> =
+        known.iter().filter(|t| !ours(t) || wanted.iter().any(|w| is(t, *w))).cloned().collect();
+    for (key, effect) in wanted {
+        if !known.iter().any(|t| is(t, (key, effect))) {
+            let time_added = Some(Time(now));
+            taints.push(Taint { key: key.to_owned(), effect: effect.to_owned(), time_added, value: None });
+        }
+    }
+    (taints != known).then_some(taints)
+}
+
+fn set_taints(node: &Node, taints: &[Taint]) -> Action {
+    let patch = json!({
+        "metadata": {"resourceVersion": node.metadata.resource_version},
+        "spec": {"taints": taints},
+    });
+    Action::MergePatch { kind: kind_of::<Node>(), key: ObjectKey::of(&node.metadata), patch, subresource: None }
+}
+
+fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
+    let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    taints.filter(|t| t.effect == "NoExecute")
+}
+
+/// Pods on a node that is not ready are not ready either, and leave when their toleration ends.
+fn attend_pods(node: &Node, view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    let ready = ready_status(node) == Some("True");
+    if ready && evicting(node).next().is_none() {
+        return;
+    }
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let mut pods = view.list_as::<Pod>(None);
+    pods.retain(|pod| node_name(pod) == name && !is_finished(pod));
+    for pod in pods {
+        if plan.actions.len() >= PODS_MAX {
+            return plan.requeue_in(0);
+        }
+        match leaves_in(&pod, node, now) {
+            _ if pod.metadata.deletion_timestamp.is_some() => {}
+            Some(seconds) if seconds <= 0 => {
+                evict(&pod, plan);
+                continue;
+            }
+            Some(seconds) => plan.requeue_in(seconds),
+            None => {}
+        }
+        if !ready && ready_condition(&pod).is_some_and(|c| c.status == "True") {
+            plan.push(mark_not_ready(&pod, now));
+        }
+    }
+}
+
+fn evict(pod: &Pod, plan: &mut Plan) {
+    let message = format!("Marking for deletion Pod {}", ObjectKey::of(&pod.metadata));
+    plan.push(Action::Event(EventNote::normal(pod, "TaintManagerEviction", message)));
+    plan.push(delete(pod));
+}
+
+fn mark_not_ready(pod: &Pod, now: Timestamp) -> Action {
+    let mut status = pod.status.clone().unwrap_or_default();
+    let ready = |c: &&mut PodCondition| c.type_ == "Ready";
+    for condition in status.conditions.iter_mut().flatten().filter(ready) {
+        condition.status = "False".to_owned();
+        condition.last_transition_time = Some(Time(now));
+    }
+    Action::UpdateStatus(Box::new(Pod { status: Some(status), ..pod.clone() }))
+}
+
+/// Seconds until a pod has to leave its node: the earliest over its `NoExecute` taints. `None`: it may stay.
+fn leaves_in(pod: &Pod, node: &Node, now: Timestamp) -> Option<i64> {
+    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+    let left = |taint: &Taint| {
+        let added = taint.time_added.as_ref().map_or(now, |t| t.0);
+        Some(tolerated_seconds(taint, tolerations)? - (now.as_second() - added.as_second()))
+    };
+    evicting(node).filter_map(left).min()
+}
+
+/// How long a taint is tolerated. `None`: for ever.
+fn tolerated_seconds(taint: &Taint, tolerations: &[Toleration]) -> Option<i64> {
+    let mut matching = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
+    if matching.peek().is_none() {
+        let ours = taint.key == NOT_READY || taint.key == UNREACHABLE;
+        return Some(if ours { TOLERATION_SECONDS } else { 0 });
+    }
+    matching.filter_map(|t| t.toleration_seconds).min().map(|seconds| seconds.max(0))
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let covers = |wanted: Option<&str>, actual: &str| wanted.is_none_or(|w| w.is_empty() || w == actual);
+    let value = toleration.operator.as_deref() == Some("Exists")
+        || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    covers(toleration.effect.as_deref(), &taint.effect) && covers(toleration.key.as_deref(), &taint.key) && value
+}

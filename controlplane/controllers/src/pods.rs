@@ -1,0 +1,51 @@
+//! What a pod's status says: active, ready, available.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+/// `status.phase`; empty when unset.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether it has ended for good.
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither ended nor on its way out.
+pub(crate) fn is_active(pod: &Pod) -> bool {
+    !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Its condition `Ready`.
+pub(crate) fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+}
+
+/// Whether its condition `Ready` is true.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some_and(|c| c.status == "True")
+}
+
+/// Since when it is ready.
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    ready_condition(pod).filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
+}
+
+/// Seconds until a ready pod counts as available: it has to stay ready for `min_ready_seconds`. `None`: not ready.
+pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<i64> {
+    if !is_ready(pod) {
+        return None;
+    }
+    if min_ready_seconds <= 0 {
+        return Some(0);
+    }
+    let since = ready_since(pod)?;
+    Some((i64::from(min_ready_seconds) - (now.as_second() - since.as_second())).max(0))
+}
+
+/// `spec.nodeName`; empty when it has none yet.
+pub(crate) fn node_name(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}

@@ -1,0 +1,135 @@
+//! ReplicaSet: as many pods as wanted, whoever made them.
+//!
+//! One plan creates or deletes at most [`BURST_MAX`] pods; the pods' own events bring the key back for the rest.
+//!
+//! # Source
+//! Kubernetes `pkg/controller/replicaset/replica_set.go`.
+
+mod rank;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{apps::v1::ReplicaSet, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use podium_api::{ApiError, Kind, Object, Reason, kind_of, selector::Selector};
+
+use crate::{
+    Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
+    owners::{claim, controller_key, controller_of, controller_ref, delete, matching},
+    pods::is_active,
+};
+
+/// At most so many pods are created or deleted by one plan.
+pub const BURST_MAX: usize = 500;
+/// At most so many pods are told of by events of one plan, as Kubernetes' spam filter allows.
+const EVENTS_MAX: usize = 25;
+
+/// The controller of ReplicaSets.
+pub struct ReplicaSets;
+
+impl Controller for ReplicaSets {
+    fn name(&self) -> &'static str {
+        "replicaset"
+    }
+
+    fn component(&self) -> &'static str {
+        "replicaset-controller"
+    }
+
+    fn triggers(&self) -> Vec<Trigger> {
+        vec![
+            Trigger { kind: kind_of::<ReplicaSet>(), keys: |object, _| vec![Key::of(object)] },
+            Trigger { kind: kind_of::<Pod>(), keys: of_pod },
+        ]
+    }
+
+    fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
+        let Some(rs) = view.get_as::<ReplicaSet>(&key.object) else { return Plan::default() };
+        let Some(selector) = selector(&rs).filter(|s| !s.is_everything()) else { return Plan::default() };
+        let mut plan = Plan::default();
+        let mut pods: Vec<Arc<Pod>> = claim(&*rs, &selector, view, &mut plan.actions);
+        pods.retain(|pod| is_active(pod));
+        if rs.metadata.deletion_timestamp.is_none() {
+            manage(&rs, &pods, view, now, &mut plan);
+        }
+        status::update(&rs, &pods, now, &mut plan);
+        plan
+    }
+
+    fn refused(&self, key: &Key, error: &ApiError, view: &dyn View, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let in_terminating_namespace = error.message.contains("because it is being terminated");
+        if error.reason == Reason::AlreadyExists || in_terminating_namespace {
+            return plan;
+        }
+        if let Some(rs) = view.get_as::<ReplicaSet>(&key.object) {
+            let message = format!("Error creating: {error}");
+            plan.push(Action::Event(EventNote::warning(&*rs, "FailedCreate", message)));
+            status::failed(&rs, error, now, &mut plan);
+        }
+        plan
+    }
+}
+
+fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
+    let meta = object.meta();
+    match controller_of(meta) {
+        Some(_) => controller_key(meta, &ReplicaSet::NAMES).into_iter().collect(),
+        None => matching(meta, view, selector),
+    }
+}
+
+/// The selector of a ReplicaSet; `None` when it cannot be read.
+pub(crate) fn selector(rs: &ReplicaSet) -> Option<Selector> {
+    Selector::from_label_selector(Some(&rs.spec.as_ref()?.selector)).ok()
+}
+
+/// Wanted replicas.
+pub(crate) fn wanted(rs: &ReplicaSet) -> i32 {
+    rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+}
+
+fn manage(rs: &ReplicaSet, pods: &[Arc<Pod>], view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    let wanted = usize::try_from(wanted(rs)).unwrap_or(0);
+    if pods.len() < wanted {
+        create(rs, (wanted - pods.len()).min(BURST_MAX), plan);
+    } else if pods.len() > wanted {
+        let doomed = rank::victims(rs, pods, (pods.len() - wanted).min(BURST_MAX), view, now);
+        plan.actions.extend(doomed.iter().map(|pod| delete(&***pod)));
+        let told = doomed.iter().take(EVENTS_MAX).map(|pod| {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            Action::Event(EventNote::normal(rs, "SuccessfulDelete", format!("Deleted pod: {name}")))
+        });
+        plan.actions.extend(told);
+    }
+}
+
+fn create(rs: &ReplicaSet, count: usize, plan: &mut Plan) {
+    let pod = new_pod(rs);
+    let event = EventNote::normal(rs, "SuccessfulCreate", "Created pod: ");
+    for i in 0..count {
+        let pod = Box::new(pod.clone());
+        plan.push(if i < EVENTS_MAX { Action::CreateAndTell(pod, event.clone()) } else { Action::Create(pod) });
+    }
+}
+
+fn new_pod(rs: &ReplicaSet) -> Pod {
+    let template = rs.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
+    let given = template.metadata.unwrap_or_default();
+    let metadata = ObjectMeta {
+        generate_name: rs.metadata.name.as_ref().map(|name| format!("{name}-")),
+        namespace: rs.metadata.namespace.clone(),
+        labels: given.labels,
+        annotations: given.annotations,
+        finalizers: given.finalizers,
+        owner_references: Some(vec![controller_ref(rs)]),
+        ..ObjectMeta::default()
+    };
+    Pod { metadata, spec: template.spec, status: None }
+}
