@@ -3,11 +3,13 @@
 
 pub mod clock;
 pub mod mirror;
+pub mod model;
 pub mod recorder;
 pub mod remote;
 
 pub use clock::{Clock, ClockRef, SystemClock, TokioClock};
 pub use mirror::MirrorStore;
+pub use model::ModelApi;
 pub use recorder::{Note, Recorder};
 pub use remote::RemoteApi;
 
