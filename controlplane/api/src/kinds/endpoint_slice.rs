@@ -1,10 +1,133 @@
 //! EndpointSlice: a part of the addresses behind a Service.
+//!
+//! # Source
+//! Kubernetes `pkg/apis/discovery/{v1/defaults,validation/validation}.go`, `pkg/registry/discovery/endpointslice/strategy.go`.
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::collections::BTreeSet;
 
-use crate::kind::{Kind, Names, Scope};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+
+use super::{
+    endpoints::{some_shown, validate_address},
+    pod::{PROTOCOLS, one_of, text_default, validate_port},
+};
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Kind, Names, Scope},
+    names,
+};
+
+const ENDPOINTS_MAX: usize = 1000;
+const ADDRESSES_MAX: usize = 100;
+const PORTS_MAX: usize = 20_000;
 
 impl Kind for EndpointSlice {
     const NAMES: Names = Names::new("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice");
     const SCOPE: Scope = Scope::Namespaced;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("AddressType", |s, _| Cell::from(s.address_type.as_str())),
+        Column::text("Ports", |s, _| Cell::from(ports(s))),
+        Column::text("Endpoints", |s, _| Cell::from(addresses(s))),
+        Column::AGE,
+    ];
+
+    fn fill_defaults(&mut self) {
+        for port in self.ports.iter_mut().flatten() {
+            port.name.get_or_insert_default();
+            text_default(&mut port.protocol, "TCP");
+        }
+    }
+
+    fn generation_differs(&self, old: &Self) -> Option<bool> {
+        let same = self.ports == old.ports
+            && self.endpoints == old.endpoints
+            && self.address_type == old.address_type
+            && self.metadata.labels == old.metadata.labels;
+        Some(!same)
+    }
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let supported = ["FQDN", "IPv4", "IPv6"];
+        one_of(&FieldPath::new("addressType"), Some(&self.address_type), &supported, errs);
+        let path = FieldPath::new("endpoints");
+        let endpoints = self.endpoints.as_deref().unwrap_or_default();
+        if endpoints.len() > ENDPOINTS_MAX {
+            errs.too_many(&path, endpoints.len(), ENDPOINTS_MAX);
+        }
+        for (i, endpoint) in endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
+            validate_endpoint(endpoint, &self.address_type, &path.index(i), errs);
+        }
+        validate_ports(self.ports.as_deref().unwrap_or_default(), &FieldPath::new("ports"), errs);
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        errs.immutable(&FieldPath::new("addressType"), &self.address_type, &old.address_type);
+    }
+}
+
+fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &FieldPath, errs: &mut FieldErrors) {
+    let at = path.child("addresses");
+    match endpoint.addresses.len() {
+        0 => errs.required(&at, "must contain at least 1 address"),
+        n if n > ADDRESSES_MAX => errs.too_many(&at, n, ADDRESSES_MAX),
+        _ => {}
+    }
+    for (i, address) in endpoint.addresses.iter().take(ADDRESSES_MAX).enumerate() {
+        let at = at.index(i);
+        match address_type {
+            "FQDN" => errs.invalid_each(&at, address, names::is_dns1123_subdomain(address)),
+            "IPv4" if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+                errs.invalid(&at, address.as_str(), "must be an IPv4 address");
+            }
+            "IPv6" if address.parse::<std::net::Ipv4Addr>().is_ok() => {
+                errs.invalid(&at, address.as_str(), "must be an IPv6 address");
+            }
+            _ => validate_address(address, &at, errs),
+        }
+    }
+    if let Some(node) = endpoint.node_name.as_deref() {
+        errs.invalid_each(&path.child("nodeName"), node, names::is_dns1123_subdomain(node));
+    }
+    if let Some(host) = endpoint.hostname.as_deref() {
+        errs.invalid_each(&path.child("hostname"), host, names::is_dns1123_label(host));
+    }
+}
+
+fn validate_ports(ports: &[EndpointPort], path: &FieldPath, errs: &mut FieldErrors) {
+    if ports.len() > PORTS_MAX {
+        return errs.too_many(path, ports.len(), PORTS_MAX);
+    }
+    let mut seen = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = path.index(i);
+        let name = port.name.as_deref().unwrap_or_default();
+        if !name.is_empty() {
+            errs.invalid_each(&at.child("name"), name, names::is_dns1123_label(name));
+        }
+        if !seen.insert(name) {
+            errs.duplicate(&at.child("name"), name);
+        }
+        if let Some(number) = port.port {
+            validate_port(number, &at.child("port"), errs);
+        }
+        one_of(&at.child("protocol"), port.protocol.as_deref(), &PROTOCOLS, errs);
+    }
+}
+
+fn ports(slice: &EndpointSlice) -> String {
+    let one = |p: &EndpointPort| match (p.port, &p.name) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(name)) if !name.is_empty() => name.clone(),
+        (None, _) => "*".to_owned(),
+    };
+    or_unset(&slice.ports.iter().flatten().map(one).collect::<Vec<_>>())
+}
+
+fn addresses(slice: &EndpointSlice) -> String {
+    or_unset(&slice.endpoints.iter().flatten().flat_map(|e| e.addresses.iter().cloned()).collect::<Vec<_>>())
+}
+
+fn or_unset(all: &[String]) -> String {
+    if all.is_empty() { "<unset>".to_owned() } else { some_shown(all) }
 }

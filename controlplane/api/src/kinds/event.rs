@@ -1,10 +1,104 @@
 //! Event: something that happened to an object.
+//!
+//! # Source
+//! Kubernetes `pkg/apis/core/validation/events.go`, `pkg/registry/core/event/strategy.go`,
+//! `pkg/printers/internalversion/printers.go` (`printEvent`).
 
-use k8s_openapi::api::core::v1::Event;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::Event,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
+};
 
-use crate::kind::{Kind, Names, Scope};
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Field, Kind, Names, Scope, human_duration},
+    names,
+};
 
 impl Kind for Event {
     const NAMES: Names = Names::new("", "v1", "Event", "events", "event").short(&["ev"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const FIELDS: &'static [Field<Self>] = &[
+        Field { path: "involvedObject.kind", value: |e| text(e.involved_object.kind.as_ref()) },
+        Field { path: "involvedObject.namespace", value: |e| text(e.involved_object.namespace.as_ref()) },
+        Field { path: "involvedObject.name", value: |e| text(e.involved_object.name.as_ref()) },
+        Field { path: "involvedObject.uid", value: |e| text(e.involved_object.uid.as_ref()) },
+        Field { path: "involvedObject.apiVersion", value: |e| text(e.involved_object.api_version.as_ref()) },
+        Field { path: "involvedObject.resourceVersion", value: |e| text(e.involved_object.resource_version.as_ref()) },
+        Field { path: "involvedObject.fieldPath", value: |e| text(e.involved_object.field_path.as_ref()) },
+        Field { path: "reason", value: |e| text(e.reason.as_ref()) },
+        Field { path: "reportingComponent", value: |e| text(e.reporting_component.as_ref()) },
+        Field { path: "source", value: component },
+        Field { path: "type", value: |e| text(e.type_.as_ref()) },
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("Last Seen", |e, now| Cell::from(ago(last_seen(e), now))),
+        Column::text("Type", |e, _| Cell::from(text(e.type_.as_ref()))),
+        Column::text("Reason", |e, _| Cell::from(text(e.reason.as_ref()))),
+        Column::text("Object", |e, _| Cell::from(object(e))),
+        Column::wide_text("Subobject", |e, _| Cell::from(text(e.involved_object.field_path.as_ref()))),
+        Column::wide_text("Source", |e, _| Cell::from(source(e))),
+        Column::text("Message", |e, _| Cell::from(text(e.message.as_ref()).trim())),
+        Column::wide_text("First Seen", |e, now| Cell::from(ago(first_seen(e), now))),
+        Column::wide_text("Count", |e, _| Cell::from(count(e))),
+        Column::wide_text("Name", |e, _| Cell::from(text(e.metadata.name.as_ref()))),
+    ];
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let at = FieldPath::new("involvedObject").child("namespace");
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let involved = self.involved_object.namespace.as_deref().unwrap_or_default();
+        // Events about cluster-scoped objects are kept in the default namespace, or in that of who saw it.
+        let matches = if involved.is_empty() { matches!(own, "" | "default" | "kube-system") } else { involved == own };
+        if !matches {
+            errs.invalid(&at, involved, "does not match event.namespace");
+        }
+        errs.invalid_each(&FieldPath::new("namespace"), own, names::is_dns1123_subdomain(own));
+    }
+}
+
+fn text(field: Option<&String>) -> String {
+    field.cloned().unwrap_or_default()
+}
+
+fn component(event: &Event) -> String {
+    let source = event.source.as_ref().and_then(|s| s.component.as_ref()).filter(|c| !c.is_empty());
+    text(source.or(event.reporting_component.as_ref()))
+}
+
+fn first_seen(event: &Event) -> Option<Timestamp> {
+    let first = event.first_timestamp.as_ref().map(|Time(t)| *t);
+    first.or(event.event_time.as_ref().map(|MicroTime(t)| *t))
+}
+
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|MicroTime(t)| *t);
+    let last = event.last_timestamp.as_ref().map(|Time(t)| *t);
+    series.or(last).or_else(|| first_seen(event))
+}
+
+fn count(event: &Event) -> i32 {
+    let series = event.series.as_ref().and_then(|s| s.count);
+    series.unwrap_or_else(|| event.count.unwrap_or_default().max(1))
+}
+
+fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
+    time.map_or_else(|| "<unknown>".to_owned(), |t| human_duration(now.as_second() - t.as_second()))
+}
+
+fn object(event: &Event) -> String {
+    let kind = text(event.involved_object.kind.as_ref()).to_lowercase();
+    match event.involved_object.name.as_deref().unwrap_or_default() {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
+}
+
+fn source(event: &Event) -> String {
+    let host = event.source.as_ref().and_then(|s| s.host.as_ref()).filter(|h| !h.is_empty());
+    match text(host.or(event.reporting_instance.as_ref())).as_str() {
+        "" => component(event),
+        instance => format!("{}, {instance}", component(event)),
+    }
 }

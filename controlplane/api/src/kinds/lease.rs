@@ -1,10 +1,34 @@
 //! Lease: who holds a role, and until when; the heartbeat of nodes.
+//!
+//! # Source
+//! Kubernetes `pkg/apis/coordination/validation/validation.go`.
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-use crate::kind::{Kind, Names, Scope};
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Kind, Names, Scope},
+};
 
 impl Kind for Lease {
     const NAMES: Names = Names::new("coordination.k8s.io", "v1", "Lease", "leases", "lease");
     const SCOPE: Scope = Scope::Namespaced;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("Holder", |l, _| {
+            Cell::from(l.spec.as_ref().and_then(|s| s.holder_identity.clone()).unwrap_or_default())
+        }),
+        Column::AGE,
+    ];
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec");
+        let Some(spec) = &self.spec else { return };
+        if let Some(seconds) = spec.lease_duration_seconds.filter(|s| *s <= 0) {
+            errs.invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0");
+        }
+        if let Some(times) = spec.lease_transitions.filter(|t| *t < 0) {
+            errs.invalid(&path.child("leaseTransitions"), times, "must be greater than or equal to 0");
+        }
+    }
 }

@@ -1,11 +1,163 @@
 //! Node: a machine that runs pods.
+//!
+//! A node comes with its status, which its agent writes when it registers.
+//!
+//! # Source
+//! Kubernetes `pkg/registry/core/node/strategy.go`, `pkg/apis/core/validation/validation.go` (`ValidateNode`),
+//! `pkg/printers/internalversion/printers.go` (`printNode`).
 
-use k8s_openapi::api::core::v1::Node;
+use std::collections::BTreeSet;
 
-use crate::kind::{Kind, Names, Scope, Sub};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
+
+use super::pod::{EFFECTS, one_of, validate_quantity};
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Field, Kind, Names, Scope, Sub},
+    names,
+};
 
 impl Kind for Node {
     const NAMES: Names = Names::new("", "v1", "Node", "nodes", "node").short(&["no"]);
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
+    const FIELDS: &'static [Field<Self>] =
+        &[Field { path: "spec.unschedulable", value: |n| unschedulable(n).to_string() }];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("Status", |n, _| Cell::from(status(n))),
+        Column::text("Roles", |n, _| Cell::from(roles(n))),
+        Column::AGE,
+        Column::text("Version", |n, _| Cell::from(info(n, |i| &i.kubelet_version).unwrap_or_default())),
+        Column::wide_text("Internal-IP", |n, _| Cell::from(address(n, "InternalIP"))),
+        Column::wide_text("External-IP", |n, _| Cell::from(address(n, "ExternalIP"))),
+        Column::wide_text("OS-Image", |n, _| known(info(n, |i| &i.os_image))),
+        Column::wide_text("Kernel-Version", |n, _| known(info(n, |i| &i.kernel_version))),
+        Column::wide_text("Container-Runtime", |n, _| known(info(n, |i| &i.container_runtime_version))),
+    ];
+
+    fn fill_defaults(&mut self) {
+        self.spec.get_or_insert_default();
+        let Some(status) = &mut self.status else { return };
+        if status.allocatable.is_none() {
+            status.allocatable.clone_from(&status.capacity);
+        }
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec");
+        let default = NodeSpec::default();
+        let spec = self.spec.as_ref().unwrap_or(&default);
+        validate_taints(spec.taints.as_deref().unwrap_or_default(), &path.child("taints"), errs);
+        for (i, cidr) in spec.pod_cidrs.iter().flatten().enumerate() {
+            validate_cidr(cidr, &path.child("podCIDRs").index(i), errs);
+        }
+        validate_amounts(self, errs);
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec");
+        let cidr = |n: &Self| n.spec.as_ref().and_then(|s| s.pod_cidr.clone()).unwrap_or_default();
+        if !cidr(old).is_empty() && cidr(self) != cidr(old) {
+            let detail = "node updates may not change podCIDR except from \"\" to valid";
+            errs.forbidden(&path.child("podCIDRs"), detail);
+        }
+        let provider = |n: &Self| n.spec.as_ref().and_then(|s| s.provider_id.clone()).unwrap_or_default();
+        if !provider(old).is_empty() && provider(self) != provider(old) {
+            let detail = "node updates may not change providerID except from \"\" to valid";
+            errs.forbidden(&path.child("providerID"), detail);
+        }
+    }
+
+    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+        validate_amounts(self, errs);
+        let mut seen = BTreeSet::new();
+        let at = FieldPath::new("status").child("addresses");
+        for (i, address) in self.status.iter().flat_map(|s| s.addresses.iter().flatten()).enumerate() {
+            if !seen.insert((&address.type_, &address.address)) {
+                errs.duplicate(&at.index(i), serde_json::to_value(address).unwrap_or_default());
+            }
+        }
+    }
+}
+
+fn validate_amounts(node: &Node, errs: &mut FieldErrors) {
+    let Some(status) = &node.status else { return };
+    for (field, amounts) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        for (name, amount) in amounts.iter().flatten() {
+            validate_quantity(amount, &FieldPath::new("status").child(field).key(name), errs);
+        }
+    }
+}
+
+fn validate_taints(taints: &[Taint], path: &FieldPath, errs: &mut FieldErrors) {
+    let mut seen = BTreeSet::new();
+    for (i, taint) in taints.iter().enumerate() {
+        let at = path.index(i);
+        errs.invalid_each(&at.child("key"), &taint.key, names::is_qualified_name(&taint.key));
+        let value = taint.value.as_deref().unwrap_or_default();
+        errs.invalid_each(&at.child("value"), value, names::is_label_value(value));
+        one_of(&at.child("effect"), Some(&taint.effect), &EFFECTS, errs);
+        if !seen.insert((&taint.key, &taint.effect)) {
+            errs.duplicate(&at, serde_json::to_value(taint).unwrap_or_default());
+        }
+    }
+}
+
+fn validate_cidr(cidr: &str, path: &FieldPath, errs: &mut FieldErrors) {
+    let well_formed = cidr.split_once('/').is_some_and(|(ip, bits)| match (ip.parse(), bits.parse::<u8>()) {
+        (Ok(std::net::IpAddr::V4(_)), Ok(bits)) => bits <= 32,
+        (Ok(std::net::IpAddr::V6(_)), Ok(bits)) => bits <= 128,
+        _ => false,
+    });
+    if !well_formed {
+        errs.invalid(path, cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+    }
+}
+
+fn unschedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default()
+}
+
+fn status(node: &Node) -> String {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let ready = match conditions.iter().find(|c| c.type_ == "Ready") {
+        Some(c) if c.status == "True" => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    };
+    if unschedulable(node) { format!("{ready},SchedulingDisabled") } else { ready.to_owned() }
+}
+
+fn roles(node: &Node) -> String {
+    let role = |(key, value): (&String, &String)| match key.strip_prefix("node-role.kubernetes.io/") {
+        Some(role) => Some(role.to_owned()),
+        None if key == "kubernetes.io/role" => Some(value.clone()),
+        None => None,
+    };
+    let labels = node.metadata.labels.iter().flatten();
+    let roles: BTreeSet<String> = labels.filter_map(role).filter(|r| !r.is_empty()).collect();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
+}
+
+fn address(node: &Node, kind: &str) -> String {
+    let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
+    let found = addresses.iter().find(|a| a.type_ == kind);
+    found.map_or_else(|| "<none>".to_owned(), |a| a.address.clone())
+}
+
+fn info(node: &Node, of: fn(&NodeSystemInfo) -> &String) -> Option<String> {
+    node.status.as_ref()?.node_info.as_ref().map(|i| of(i).clone())
+}
+
+fn known(text: Option<String>) -> Cell {
+    Cell::from(text.filter(|t| !t.is_empty()).unwrap_or_else(|| "<unknown>".to_owned()))
 }

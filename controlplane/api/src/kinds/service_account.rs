@@ -2,9 +2,14 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use crate::kind::{Kind, Names, Scope};
+use crate::kind::{Cell, Column, Kind, Names, Scope};
 
 impl Kind for ServiceAccount {
     const NAMES: Names = Names::new("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::int("Secrets", |a, _| Cell::from(a.secrets.as_ref().map_or(0, |s| s.len()))),
+        Column::AGE,
+    ];
 }

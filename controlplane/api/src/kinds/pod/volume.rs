@@ -166,7 +166,7 @@ fn validate_files(files: Option<&[DownwardAPIVolumeFile]>, path: &FieldPath, err
         validate_file_path(&file.path, &at.child("path"), errs);
         match (&file.field_ref, &file.resource_field_ref) {
             (Some(_), Some(_)) => {
-                errs.invalid(&at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
+                errs.invalid(&at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
             }
             (Some(field), None) => validate_field_ref(field, FILE_FIELDS, &at.child("fieldRef"), errs),
             (None, Some(resource)) => validate_resource_ref(resource, true, &at.child("resourceFieldRef"), errs),

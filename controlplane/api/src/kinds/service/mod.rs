@@ -99,6 +99,12 @@ fn has_node_ports(spec: &ServiceSpec) -> bool {
     matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))
 }
 
+/// Whether it can be reached from outside the cluster.
+fn is_external(spec: &ServiceSpec) -> bool {
+    let external_ips = spec.external_ips.as_ref().is_some_and(|i| !i.is_empty());
+    has_node_ports(spec) || (spec.type_.as_deref() == Some("ClusterIP") && external_ips)
+}
+
 fn fill(spec: &mut ServiceSpec) {
     pod::text_default(&mut spec.session_affinity, "None");
     if spec.session_affinity.as_deref() == Some("ClientIP") {
@@ -119,8 +125,7 @@ fn fill(spec: &mut ServiceSpec) {
             port.target_port = Some(IntOrString::Int(port.port));
         }
     }
-    let external_ips = spec.external_ips.as_ref().is_some_and(|i| !i.is_empty());
-    if has_node_ports(spec) || (spec.type_.as_deref() == Some("ClusterIP") && external_ips) {
+    if is_external(spec) {
         pod::text_default(&mut spec.external_traffic_policy, "Cluster");
     }
     if has_cluster_ip(spec) {

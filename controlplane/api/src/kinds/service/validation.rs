@@ -129,10 +129,8 @@ fn validate_addresses(spec: &ServiceSpec, path: &FieldPath, errs: &mut FieldErro
         Some(first) if first != one => {
             errs.invalid(&at, ips, "first value must match `clusterIP`");
         }
-        None if !one.is_empty() && has_cluster_ip(spec) => {
-            if one != "None" {
-                errs.invalid_each(&path.child("clusterIP"), one, names::is_ip(one));
-            }
+        None if !matches!(one, "" | "None") && has_cluster_ip(spec) => {
+            errs.invalid_each(&path.child("clusterIP"), one, names::is_ip(one));
         }
         _ => {}
     }
@@ -164,8 +162,7 @@ fn validate_policies(spec: &ServiceSpec, path: &FieldPath, errs: &mut FieldError
     let supported = ["Cluster", "Local"];
     if let Some(policy) = spec.external_traffic_policy.as_deref().filter(|p| !p.is_empty()) {
         let at = path.child("externalTrafficPolicy");
-        let external_ips = spec.external_ips.as_ref().is_some_and(|i| !i.is_empty());
-        if !has_node_ports(spec) && !(spec.type_.as_deref() == Some("ClusterIP") && external_ips) {
+        if !super::is_external(spec) {
             errs.invalid(&at, policy, "may only be set for externally-accessible services");
         }
         one_of(&at, Some(policy), &supported, errs);
