@@ -3,12 +3,20 @@
 //! One global revision counts every change. A key holds its newest record; older ones stay readable until compaction.
 //! A write is answered only after it is durable. Backends know bytes, never kinds.
 
+pub mod cache;
+mod compactor;
+mod hub;
+mod memory;
+
 use std::{any::Any, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use podium_api::Revision;
-use tokio::sync::mpsc;
+
+pub use compactor::{CompactionPolicy, spawn_compactor};
+pub use hub::Watch;
+pub use memory::MemoryStore;
 
 /// A key, for example `/registry/pods/default/web-1`. At most [`KEY_BYTES_MAX`] bytes.
 pub type Key = Arc<str>;
@@ -152,11 +160,6 @@ impl Event {
     }
 }
 
-/// A stream of changes in revision order.
-///
-/// Ends when the store closes, or when this watcher fell more than [`WATCH_BATCHES_MAX`] batches behind.
-pub type Watch = mpsc::Receiver<WatchBatch>;
-
 /// How many batches may wait for a watcher before it is cut off.
 pub const WATCH_BATCHES_MAX: usize = 4096;
 
@@ -249,4 +252,27 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits for writes under way, flushes, and refuses new ones.
     async fn close(&self);
+}
+
+impl Expect {
+    fn check(self, key: &Key, found: Option<&Record>) -> Result<(), StoreError> {
+        let holds = match self {
+            Self::Any => true,
+            Self::Absent => found.is_none(),
+            Self::At(revision) => found.is_some_and(|r| r.modified == revision),
+        };
+        if holds { Ok(()) } else { Err(StoreError::Conflict { key: key.clone(), found: found.cloned() }) }
+    }
+}
+
+fn check_size(write: &Write) -> Result<(), StoreError> {
+    if write.key.len() > KEY_BYTES_MAX {
+        return Err(StoreError::TooLarge { what: "key", bytes: write.key.len(), max: KEY_BYTES_MAX });
+    }
+    match &write.change {
+        Change::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
+            Err(StoreError::TooLarge { what: "value", bytes: value.len(), max: VALUE_BYTES_MAX })
+        }
+        _ => Ok(()),
+    }
 }
