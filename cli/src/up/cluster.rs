@@ -1,0 +1,170 @@
+//! A single-node cluster in this process: every part wired to the others, stopped in the reverse order.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use podium_agent::{Agent, AgentConfig};
+use podium_apiserver::{ApiServer, Identity, ServerConfig};
+use podium_client::ApiRef;
+use podium_drivers::{ControllerManager, Handle, ManagerConfig, Scheduler, SchedulerConfig};
+use podium_network::{Network, NetworkConfig};
+use podium_sandbox::{Sandbox, SandboxConfig};
+use podium_store::{
+    Store,
+    sled::{SledConfig, SledStore},
+};
+use tokio::net::TcpListener;
+
+use super::{UpArgs, data_dir::DataDir, logs::AgentLogs};
+
+/// How long requests of clients outside may take once a stop has begun.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often the store is asked whether it still takes writes.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    store: Arc<dyn Store>,
+    compactor: tokio::task::JoinHandle<()>,
+    server: ApiServer,
+    api: ApiRef,
+    network: Network,
+    controllers: Handle,
+    scheduler: Handle,
+    agent: Agent,
+    http: SocketAddr,
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// Starts everything.
+    pub(crate) async fn start(args: &UpArgs, data: &DataDir) -> Result<Self> {
+        must_be_free(args.api, "--api").await?;
+        let network = Network::new(NetworkConfig { node_port_address: args.http.ip(), ..NetworkConfig::default() });
+        let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
+        let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
+        let server = ApiServer::start(ServerConfig::new(data.path(), args.api), store.clone())
+            .await
+            .context("the API server did not start")?;
+        let kubeconfig = data.join("kubeconfig");
+        write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
+        let api = server.api(Identity::new("podium-up", &["system:masters"]));
+        let component = |name: &str| server.api(Identity::new(format!("system:{name}"), &["system:masters"]));
+        let controllers = ControllerManager::start(component("kube-controller-manager"), ManagerConfig::default());
+        let scheduler = Scheduler::start(component("kube-scheduler"), SchedulerConfig::default());
+        let agent = start_agent(args, data, component("node"), &network).await?;
+        server.connect_node(Arc::new(AgentLogs(agent.logs())));
+        Ok(Self { store, compactor, server, api, network, controllers, scheduler, agent, http, kubeconfig })
+    }
+
+    pub(crate) fn api(&self) -> &ApiRef {
+        &self.api
+    }
+
+    pub(crate) fn api_url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Where Ingresses are served.
+    pub(crate) fn http_url(&self) -> String {
+        format!("http://{}/", self.http)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A client as any other process would have it.
+    pub(crate) async fn client(&self) -> Result<kube::Client> {
+        let kubeconfig = kube::config::Kubeconfig::read_from(&self.kubeconfig)?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
+    /// Ends when the cluster cannot go on, and says why.
+    pub(crate) fn failed(&self) -> impl Future<Output = String> + Unpin + use<> {
+        let store = self.store.clone();
+        Box::pin(async move {
+            let mut every = tokio::time::interval(HEALTH_EVERY);
+            loop {
+                every.tick().await;
+                if let Some(failure) = store.failure() {
+                    return format!("{failure}; what was answered is safe. Free the disk or mend it, and start again");
+                }
+            }
+        })
+    }
+
+    /// Stops in the reverse order: clients outside first, the store last.
+    pub(crate) async fn shutdown(self) {
+        self.network.shutdown(DRAIN).await;
+        self.agent.shutdown().await;
+        self.scheduler.shutdown().await;
+        self.controllers.shutdown().await;
+        self.server.shutdown().await;
+        self.compactor.abort();
+        self.store.close().await;
+    }
+}
+
+async fn start_agent(args: &UpArgs, data: &DataDir, api: ApiRef, network: &Network) -> Result<Agent> {
+    let sandbox = SandboxConfig { cache_dir: Some(data.join("cache")), ..SandboxConfig::default() };
+    let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
+    let mut config = AgentConfig::new(node_name(args)?, data.path());
+    config.image_dirs = image_dirs(args)?;
+    Agent::start(config, api, sandbox, network.clone()).await.context("the node agent did not start")
+}
+
+/// The folders that `--image-dir` and `-f` grant.
+fn image_dirs(args: &UpArgs) -> Result<Vec<PathBuf>> {
+    let of_manifest = |path: &PathBuf| if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_path_buf) };
+    let granted = args.image_dir.iter().cloned().chain(args.filename.iter().filter_map(of_manifest));
+    granted
+        .map(|dir| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir })
+        .map(|dir| dir.canonicalize().with_context(|| format!("cannot use the image folder {}", dir.display())))
+        .collect()
+}
+
+/// The node's name: a DNS subdomain, as Kubernetes wants it.
+fn node_name(args: &UpArgs) -> Result<String> {
+    let name = match &args.node_name {
+        Some(name) => name.clone(),
+        None => {
+            let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+            let name: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+            let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+            if name.is_empty() { "podium".to_owned() } else { name }
+        }
+    };
+    if let Some(why) = podium_api::names::is_dns1123_subdomain(&name).first() {
+        bail!("{name:?} cannot be the node's name: {why}: name it with --node-name");
+    }
+    Ok(name)
+}
+
+async fn must_be_free(address: SocketAddr, flag: &str) -> Result<()> {
+    match TcpListener::bind(address).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("cannot listen on {address}: the port is already in use: name another address with {flag}")
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot listen on {address}: name another address with {flag}")),
+    }
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let said = || format!("cannot write {}", path.display());
+    let temporary = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).with_context(said)?;
+    file.write_all(text.as_bytes()).with_context(said)?;
+    std::fs::rename(&temporary, path).with_context(said)
+}

@@ -1,0 +1,118 @@
+//! `podium up`: a whole cluster in this process, until Ctrl-C.
+//!
+//! Checks everything that can be checked before anything is made; says what it does while it does it; stops in the
+//! reverse order of its start.
+
+mod check;
+mod cluster;
+mod data_dir;
+mod logs;
+mod progress;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{cluster::Cluster, data_dir::DataDir};
+
+/// Starts a single-node cluster and runs what the manifests say.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  podium up -f examples/hello            run a folder of manifests and .wasm files
+  podium up --data-dir /tmp/try          an empty cluster with its data elsewhere
+  podium up --http 0.0.0.0:80 -f shop/   serve Ingresses to everybody")]
+pub struct UpArgs {
+    /// Manifest file, or folder of manifests; images may be loaded from its folder. Repeatable
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Folder below which `file://` images may lie. Repeatable
+    #[arg(long, value_name = "DIR")]
+    pub image_dir: Vec<PathBuf>,
+    /// Where the cluster keeps its data [default: ~/.podium]
+    #[arg(long, value_name = "DIR", env = "PODIUM_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the API server listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
+    pub api: SocketAddr,
+    /// Where Ingresses are served; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// Name of the node [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Seconds to wait for what was applied to be ready before saying what is not
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub wait: u64,
+}
+
+/// Runs the command until it is told to stop.
+///
+/// # Errors
+/// What keeps the cluster from starting: a bad manifest, a taken port, a folder that somebody else holds.
+pub async fn run(args: UpArgs) -> Result<ExitCode> {
+    let since = Instant::now();
+    let documents = check::read(&args.filename)?;
+    let data = DataDir::open(args.data_dir.clone())?;
+    println!("Podium {} in {}", env!("CARGO_PKG_VERSION"), data.path().display());
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let cluster = Cluster::start(&args, &data).await?;
+    println!("  api server   {}  (up after {} ms)", cluster.api_url(), since.elapsed().as_millis());
+
+    let told = async {
+        tokio::select! {
+            _ = interrupt.recv() => "Ctrl-C",
+            _ = terminate.recv() => "SIGTERM",
+        }
+    };
+    tokio::pin!(told);
+    let started = tokio::select! {
+        told = &mut told => Err(told),
+        started = progress::bring_up(&cluster, documents, &args) => Ok(started),
+    };
+    let code = match started {
+        Ok(Ok(())) => {
+            print_next_steps(&cluster, since);
+            let mut failed = cluster.failed();
+            tokio::select! {
+                told = told => {
+                    println!("\n{told}: draining …");
+                    ExitCode::SUCCESS
+                }
+                why = &mut failed => {
+                    eprintln!("podium: {why}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Ok(Err(error)) => {
+            eprintln!("podium: {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(told) => {
+            println!("\n{told}: stopping before everything was ready …");
+            ExitCode::SUCCESS
+        }
+    };
+    tokio::select! {
+        () = cluster.shutdown() => {}
+        _ = interrupt.recv() => {
+            eprintln!("podium: stopped without draining");
+            return Ok(ExitCode::from(130));
+        }
+    }
+    println!("Stopped. The data stays in {}.", data.path().display());
+    Ok(code)
+}
+
+fn print_next_steps(cluster: &Cluster, since: Instant) {
+    let kubeconfig = cluster.kubeconfig().display();
+    println!("\nReady after {:.2} s.\n", since.elapsed().as_secs_f64());
+    println!("  curl {}\n", cluster.http_url());
+    println!("  export KUBECONFIG={kubeconfig}");
+    println!("  kubectl get pods -o wide          (or: podium get pods -o wide)");
+    println!("  podium logs -f -l app=hello");
+    println!("  podium scale deployment/hello --replicas 10\n");
+    println!("Ctrl-C drains and stops; the data is kept.");
+}
