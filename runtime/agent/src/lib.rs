@@ -6,6 +6,7 @@
 
 mod agent;
 mod config;
+mod decide;
 mod images;
 pub mod ipam;
 mod logs;

@@ -1,6 +1,10 @@
 //! Container logs: files in the format of CRI (`timestamp stream tag content`), written without ever holding up a
 //! guest, rotated by size, and read back as `kubectl logs` wants them.
 
+pub(crate) mod cri;
+pub(crate) mod reader;
+pub(crate) mod writer;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;
