@@ -1,48 +1,66 @@
 //! The entry: what an embedder starts and stops.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use async_trait::async_trait;
-use podium_api::ObjectKey;
-use podium_client::ApiRef;
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::Ingress,
+};
+use podium_api::{ApiError, Kind, kind_of};
+use podium_client::{Api, ApiRef, Mirror, MirrorScope, Recorder};
 use podium_network::Network;
 use podium_sandbox::Sandbox;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+};
 
-use crate::{AgentConfig, LogError, LogOptions, LogReader, LogStream};
+use crate::{
+    AgentConfig, FileImages, LogReader,
+    driver::{
+        Report, Shared,
+        images::Images,
+        logs::LogIndex,
+        metrics::Metrics,
+        node::{self, Machine},
+        pods::Pods,
+        status::StatusWriter,
+        translate,
+    },
+    ipam::Ipam,
+    logs::writer::{LogWriter, Rotation},
+};
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The API refused something without which there is no node.
-    #[error("cannot {operation}: {source}")]
+    #[error("cannot {operation}")]
     Api {
         /// What was tried.
         operation: &'static str,
         /// What the API said.
-        source: podium_api::ApiError,
+        source: ApiError,
     },
     /// A folder cannot be used.
-    #[error("cannot use the folder {path}: {source}")]
+    #[error("cannot use the folder {}", path.display())]
     Folder {
         /// Which.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
+    /// The thread that writes logs cannot be started.
+    #[error("cannot start the thread that writes logs")]
+    Thread(#[source] std::io::Error),
 }
 
 /// A running node agent.
 pub struct Agent {
-    logs: Arc<dyn LogReader>,
-}
-
-struct NoLogs;
-
-#[async_trait]
-impl LogReader for NoLogs {
-    async fn logs(&self, pod: &ObjectKey, _options: LogOptions) -> Result<LogStream, LogError> {
-        Err(LogError::NoPod(pod.to_string()))
-    }
+    shared: Arc<Shared>,
+    owner: JoinHandle<()>,
+    others: JoinSet<()>,
 }
 
 impl Agent {
@@ -56,15 +74,97 @@ impl Agent {
         sandbox: Sandbox,
         network: Network,
     ) -> Result<Self, StartError> {
-        let _ = (config, api, sandbox, network);
-        Ok(Self { logs: Arc::new(NoLogs) })
+        let machine = Machine::look();
+        let registered = node::register(&config, &*api, &machine).await;
+        let cidr = registered.map_err(|source| StartError::Api { operation: "register the node", source })?;
+        let (reports, inbox) = mpsc::unbounded_channel();
+        let shared = Arc::new(share(config, api, sandbox, network, &machine, reports).await?);
+        clean_logs(&shared);
+        let slices = mirror::<EndpointSlice>(&*shared.api, None).await?;
+        let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
+
+        let mut others = JoinSet::new();
+        others.spawn(translate::follow(shared.network.clone(), shared.services.clone(), slices, ingresses));
+        others.spawn(node::heartbeat(shared.clone()));
+        others.spawn(node::keep_status(shared.clone(), machine));
+        others.spawn(forward(shared.clone()));
+        let writes_max = shared.config.status_writes_max;
+        let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
+        let owner = tokio::spawn(Pods::new(shared.clone(), status, Ipam::new(cidr)).run(inbox));
+        Ok(Self { shared, owner, others })
     }
 
     /// Reads the logs of this node's containers.
     pub fn logs(&self) -> Arc<dyn LogReader> {
-        self.logs.clone()
+        self.shared.clone()
     }
 
     /// Lets requests under way finish (at most `drain_timeout`), then stops all guests. Pods stay in the API as they are.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(mut self) {
+        self.others.shutdown().await;
+        let (done, ended) = oneshot::channel();
+        self.shared.report(Report::Shutdown(done));
+        // An error means that it has ended already.
+        let _ = ended.await;
+        let _ = (&mut self.owner).await;
+        self.shared.log_writer.stop().await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.owner.abort();
+    }
+}
+
+async fn share(
+    config: AgentConfig,
+    api: ApiRef,
+    sandbox: Sandbox,
+    network: Network,
+    machine: &Machine,
+    reports: mpsc::UnboundedSender<Report>,
+) -> Result<Shared, StartError> {
+    let dir = config.data_dir.join("logs");
+    std::fs::create_dir_all(&dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
+    let rotation = Rotation { file_bytes_max: config.log_file_bytes_max, files_max: config.log_files_max.max(1) };
+    let fields = format!("spec.nodeName={}", config.node_name);
+    let source = Arc::new(FileImages::new(config.image_dirs.clone(), config.image_bytes_max));
+    Ok(Shared {
+        recorder: Recorder::start(api.clone(), config.clock.clone(), "kubelet", &config.node_name),
+        images: Images::new(source, sandbox.clone()),
+        log_writer: LogWriter::start(rotation, config.clock.clone()).map_err(StartError::Thread)?,
+        log_index: LogIndex::new(dir),
+        pods: mirror::<Pod>(&*api, Some(fields)).await?,
+        services: mirror::<Service>(&*api, None).await?,
+        node: machine.allocatable(&config),
+        metrics: Metrics::new(&config.metrics),
+        clock: config.clock.clone(),
+        api,
+        sandbox,
+        network,
+        config,
+        reports,
+    })
+}
+
+async fn mirror<K: Kind>(api: &dyn Api, fields: Option<String>) -> Result<Arc<dyn Mirror>, StartError> {
+    let mirror = api.mirror(&kind_of::<K>(), MirrorScope { namespace: None, fields }).await;
+    mirror.map_err(|source| StartError::Api { operation: "watch what the node needs", source })
+}
+
+/// Hands on what the API says about pods.
+async fn forward(shared: Arc<Shared>) {
+    let mut deltas = shared.pods.subscribe();
+    while let Some(delta) = deltas.recv().await {
+        shared.report(Report::Pod(delta));
+    }
+}
+
+/// Removes the logs of pods that went while no agent ran.
+fn clean_logs(shared: &Shared) {
+    let pods: Vec<_> = shared.pods.list(None).into_iter().filter_map(|pod| pod.downcast_arc()).collect();
+    for dir in shared.log_index.stale(&pods) {
+        shared.log_writer.remove(dir);
+    }
 }

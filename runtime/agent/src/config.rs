@@ -1,6 +1,8 @@
 //! What an embedder may set: plain data, read once at start.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use podium_client::{ClockRef, SystemClock};
 
 use crate::ipam::Cidr;
 
@@ -37,6 +39,8 @@ pub struct AgentConfig {
     pub lease_renew_every: Duration,
     /// How long requests under way may take at shutdown.
     pub drain_timeout: Duration,
+    /// The time of day.
+    pub clock: ClockRef,
     /// Where metrics are registered.
     pub metrics: prometheus::Registry,
 }
@@ -60,6 +64,7 @@ impl AgentConfig {
             status_writes_max: 256,
             lease_renew_every: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
             metrics: prometheus::Registry::new(),
         }
     }

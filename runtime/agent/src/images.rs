@@ -21,6 +21,17 @@ pub struct PulledImage {
     pub wasm: Bytes,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+    /// What tells this version from others without fetching it; opaque to all but the source.
+    pub stamp: String,
+}
+
+/// What a pull found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pulled {
+    /// The version that the caller has already.
+    Same,
+    /// Another one.
+    New(PulledImage),
 }
 
 /// Why an image cannot be had. The message is what the user reads in the container's status.
@@ -37,11 +48,14 @@ pub enum ImageError {
 /// Fetches images.
 #[async_trait]
 pub trait ImageSource: Send + Sync + 'static {
-    /// Fetches the image of this name.
+    /// Fetches the image of this name, unless it still has the stamp of the version that the caller has.
     ///
     /// # Errors
     /// When the name is malformed, or there is no such image, or it may not be used.
-    async fn pull(&self, image: &str) -> Result<PulledImage, ImageError>;
+    async fn pull(&self, image: &str, stamp: Option<&str>) -> Result<Pulled, ImageError>;
+
+    /// Whether the image lies on this machine already, so that `imagePullPolicy: Never` may use it.
+    async fn is_present(&self, image: &str) -> bool;
 }
 
 /// Images in files below granted folders.
@@ -57,9 +71,13 @@ impl FileImages {
         Self { dirs, bytes_max }
     }
 
-    fn read(&self, image: &str) -> Result<PulledImage, ImageError> {
+    fn read(&self, image: &str, known: Option<&str>) -> Result<Pulled, ImageError> {
         let reference = Reference::parse(image)?;
         let path = self.resolve(reference.path)?;
+        let stamp = stamp(&path)?;
+        if known == Some(stamp.as_str()) {
+            return Ok(Pulled::Same);
+        }
         let wasm = read_bounded(&path, self.bytes_max)?;
         let digest = digest(&wasm);
         match reference.digest {
@@ -67,7 +85,7 @@ impl FileImages {
                 "{} has the digest {digest}, not {wanted}: the file changed, or the digest in the pod spec is wrong",
                 path.display()
             ))),
-            _ => Ok(PulledImage { wasm: wasm.into(), digest }),
+            _ => Ok(Pulled::New(PulledImage { wasm: wasm.into(), digest, stamp })),
         }
     }
 
@@ -97,10 +115,16 @@ impl FileImages {
 
 #[async_trait]
 impl ImageSource for FileImages {
-    async fn pull(&self, image: &str) -> Result<PulledImage, ImageError> {
-        let (this, image) = (self.clone(), image.to_owned());
-        let read = tokio::task::spawn_blocking(move || this.read(&image)).await;
+    async fn pull(&self, image: &str, stamp: Option<&str>) -> Result<Pulled, ImageError> {
+        let (this, image, stamp) = (self.clone(), image.to_owned(), stamp.map(str::to_owned));
+        let read = tokio::task::spawn_blocking(move || this.read(&image, stamp.as_deref())).await;
         read.unwrap_or_else(|e| Err(ImageError::Pull(format!("reading the file was interrupted: {e}"))))
+    }
+
+    async fn is_present(&self, image: &str) -> bool {
+        let (this, image) = (self.clone(), image.to_owned());
+        let found = move || Reference::parse(&image).and_then(|reference| this.resolve(reference.path)).is_ok();
+        tokio::task::spawn_blocking(found).await.unwrap_or(false)
     }
 }
 
@@ -142,6 +166,15 @@ pub(crate) fn demanded_digest(image: &str) -> Option<&str> {
     Reference::parse(image).ok()?.digest
 }
 
+/// A file that was neither replaced nor written since has the same stamp.
+fn stamp(path: &Path) -> Result<String, ImageError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = path.metadata().map_err(|e| ImageError::Pull(format!("cannot read {}: {e}", path.display())))?;
+    let (dev, ino, size) = (meta.dev(), meta.ino(), meta.size());
+    let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    Ok(format!("{}:{dev}:{ino}:{size}:{}.{}:{}.{}", path.display(), times.0, times.1, times.2, times.3))
+}
+
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ImageError> {
     let read = || -> io::Result<Vec<u8>> {
         let file = std::fs::File::open(path)?;
@@ -176,9 +209,10 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn words(dir: &Path, outcome: Result<PulledImage, ImageError>) -> String {
+    fn words(dir: &Path, outcome: Result<Pulled, ImageError>) -> String {
         let text = match outcome {
-            Ok(image) => format!("{} bytes", image.wasm.len()),
+            Ok(Pulled::Same) => "same".to_owned(),
+            Ok(Pulled::New(image)) => format!("{} bytes", image.wasm.len()),
             Err(ImageError::InvalidName(m)) => format!("invalid: {m}"),
             Err(ImageError::Pull(m)) => m,
         };
@@ -232,11 +266,16 @@ mod tests {
                 "invalid: couldn't parse image name \"file://a@sha256:12\": the digest must be sha256: and 64 lower-case hexadecimal digits",
             ),
         ] {
-            assert_eq!(words(&root, images.read(&image)), expected, "{image}");
+            assert_eq!(words(&root, images.read(&image, None)), expected, "{image}");
         }
+        let Ok(Pulled::New(first)) = images.read("file://a.wasm", None) else { panic!("not read") };
+        assert_eq!(words(&root, images.read("file://a.wasm", Some(&first.stamp))), "same");
+        std::fs::write(granted.join("a.wasm"), b"abcd").unwrap();
+        assert_eq!(words(&root, images.read("file://a.wasm", Some(&first.stamp))), "4 bytes");
+        std::fs::write(granted.join("a.wasm"), b"abc").unwrap();
         let wrong = format!("file://a.wasm@sha256:{}", "0".repeat(64));
-        assert!(words(&root, images.read(&wrong)).contains("the file changed"));
+        assert!(words(&root, images.read(&wrong, None)).contains("the file changed"));
         let none = FileImages::new(Vec::new(), 9);
-        assert!(words(&root, none.read("file://a.wasm")).contains("--image-dir"));
+        assert!(words(&root, none.read("file://a.wasm", None)).contains("--image-dir"));
     }
 }

@@ -7,11 +7,12 @@
 mod agent;
 mod config;
 mod decide;
+mod driver;
 mod images;
 pub mod ipam;
 mod logs;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
-pub use images::{FileImages, ImageError, ImageSource, PulledImage};
+pub use images::{FileImages, ImageError, ImageSource, Pulled, PulledImage};
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};

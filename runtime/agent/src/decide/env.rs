@@ -191,7 +191,8 @@ fn value_from(spec: &Spec, source: &EnvVarSource, around: &Surroundings<'_>) -> 
     }
     match &source.resource_field_ref {
         Some(r) => {
-            let containers = around.pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+            let containers =
+                around.pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
             let named = r.container_name.as_ref().and_then(|name| containers.into_iter().find(|c| c.name == *name));
             resources::field(named.unwrap_or(spec), r, &around.node).map(Some)
         }
@@ -363,7 +364,10 @@ mod tests {
                 "couldn't find key x in ConfigMap shop/settings",
             ),
             (from(json!({ "secretKeyRef": { "name": "none", "key": "x" } })), "secret \"none\" not found"),
-            (from(json!({ "secretKeyRef": { "name": "keys", "key": "x" } })), "couldn't find key x in Secret shop/keys"),
+            (
+                from(json!({ "secretKeyRef": { "name": "keys", "key": "x" } })),
+                "couldn't find key x in Secret shop/keys",
+            ),
             (
                 from(json!({ "secretKeyRef": { "name": "keys", "key": "raw" } })),
                 "key raw in Secret keys is no text: it cannot be a variable",

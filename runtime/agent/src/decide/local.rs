@@ -217,7 +217,8 @@ impl Local {
 
 impl Container {
     fn adopt(status: &ContainerStatus, now: Timestamp) -> Self {
-        let terminated = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.as_ref().map(Ended::adopt));
+        let terminated =
+            |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.as_ref().map(Ended::adopt));
         let running = status.state.as_ref().and_then(|s| s.running.as_ref());
         let last = terminated(&status.last_state);
         let (current, last) = match (terminated(&status.state), running) {

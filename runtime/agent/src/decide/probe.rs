@@ -96,7 +96,10 @@ impl Probes {
     fn active(&self) -> impl Iterator<Item = (ProbeKind, &One)> {
         let started = self.started();
         let runs = move |kind: ProbeKind| (kind == ProbeKind::Startup) != started;
-        ProbeKind::ALL.into_iter().zip(&self.0).filter_map(move |(kind, one)| Some((kind, one.as_ref().filter(|_| runs(kind))?)))
+        ProbeKind::ALL
+            .into_iter()
+            .zip(&self.0)
+            .filter_map(move |(kind, one)| Some((kind, one.as_ref().filter(|_| runs(kind))?)))
     }
 
     /// Which probes are to be made now.

@@ -164,7 +164,12 @@ impl View<'_> {
             && self.container.crash.ready_at(SLOW, ended.finished) > self.now;
         let seconds = self.container.crash.delay_seconds();
         waits.then(|| {
-            format!("back-off {} restarting failed container={} pod={}", span(seconds), self.spec.name, pod_words(self.pod))
+            format!(
+                "back-off {} restarting failed container={} pod={}",
+                span(seconds),
+                self.spec.name,
+                pod_words(self.pod)
+            )
         })
     }
 }
@@ -249,7 +254,13 @@ fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], ter
         () if tally.waiting > 0 => not_begun(main, terminal),
         () if tally.running > 0 => "Running",
         () if tally.stopped == 0 => "Pending",
-        () if terminal => if all_succeeded { "Succeeded" } else { "Failed" },
+        () if terminal => {
+            if all_succeeded {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
+        }
         () if policy == RestartPolicy::Always => "Running",
         () if all_succeeded => "Succeeded",
         () if policy == RestartPolicy::Never => "Failed",
@@ -300,7 +311,8 @@ impl Conditions<'_> {
 
     fn condition(&self, type_: &str, unmet: Unmet) -> PodCondition {
         let status = if unmet.is_none() { "True" } else { "False" };
-        let find = |s: &PodStatus| s.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status).cloned();
+        let find =
+            |s: &PodStatus| s.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == status).cloned();
         let before = find(self.prior).or_else(|| self.pod.status.as_ref().and_then(find));
         let (reason, message) = unmet.map_or((None, None), |(reason, message)| (Some(reason.to_owned()), message));
         PodCondition {
@@ -319,9 +331,10 @@ impl Conditions<'_> {
             return None;
         }
         let specs = self.spec.init_containers.as_deref().unwrap_or_default();
-        let incomplete = specs.iter().zip(self.init).filter(|(spec, status)| {
-            if is_sidecar(spec) { status.started != Some(true) } else { !status.ready }
-        });
+        let incomplete = specs
+            .iter()
+            .zip(self.init)
+            .filter(|(spec, status)| if is_sidecar(spec) { status.started != Some(true) } else { !status.ready });
         let names: Vec<_> = incomplete.map(|(spec, _)| spec.name.as_str()).collect();
         let message = || format!("containers with incomplete status: [{}]", names.join(" "));
         (!names.is_empty()).then(|| ("ContainersNotInitialized", Some(message())))
@@ -355,4 +368,9 @@ impl Conditions<'_> {
         }
         (!unmet.is_empty()).then(|| ("ReadinessGatesNotReady", Some(unmet.join(", "))))
     }
+}
+
+/// Whether a condition is this agent's to set.
+pub(crate) fn is_own(type_: &str) -> bool {
+    OWN.contains(&type_)
 }

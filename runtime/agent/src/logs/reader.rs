@@ -213,7 +213,8 @@ impl Printer {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let room = self.left_bytes.map_or(bytes.len(), |left| bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        let room =
+            self.left_bytes.map_or(bytes.len(), |left| bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
         self.out.extend_from_slice(&bytes[..room]);
         if let Some(left) = &mut self.left_bytes {
             *left -= room as u64;

@@ -211,7 +211,10 @@ impl Buffer {
     fn drain(&mut self, now: Timestamp) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.ready);
         if self.dropped_bytes > 0 {
-            let words = format!("podium: {} bytes of output were dropped: written faster than the disk takes them", self.dropped_bytes);
+            let words = format!(
+                "podium: {} bytes of output were dropped: written faster than the disk takes them",
+                self.dropped_bytes
+            );
             cri::write(&mut bytes, now, Stream::Stderr, words.as_bytes(), true);
             self.dropped_bytes = 0;
         }
@@ -384,8 +387,10 @@ mod tests {
             Sink(log.clone()).write(Stream::Stdout, format!("line {i} {}\n", "z".repeat(60)).as_bytes());
             log.flush().await;
         }
-        let mut names: Vec<_> =
-            fs::read_dir(dir.path().join("app")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path().join("app"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["0.log.1", "0.log.2"]);
         assert!(fs::read_to_string(dir.path().join("app/0.log.1")).unwrap().contains("line 9"));

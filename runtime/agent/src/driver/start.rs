@@ -1,0 +1,245 @@
+//! Starting one container: image, settings, limits, guest, network. Every step has its own reason to fail.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container as Spec, Pod, Secret, Service};
+use podium_api::{ApiError, Kind, ObjectKey};
+use podium_client::ApiExt as _;
+use podium_network::Caller;
+use podium_sandbox::{ContainerSpec, Image};
+use tracing::Instrument as _;
+
+use super::{
+    PodId, Report, Shared,
+    guest::{Guest, Runtime, Served, WayOut},
+    images::{NotReady, PullPolicy},
+};
+use crate::{
+    decide::{
+        env::{self, Sources, Surroundings},
+        is_sidecar,
+        local::{FailureReason, Run, Slot},
+        resources,
+    },
+    images::ImageError,
+    logs::writer::{ContainerLog, Sink},
+};
+
+/// The port of an HTTP container whose spec names none.
+pub(crate) const PORT_DEFAULT: u16 = 8080;
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A container to start.
+pub(crate) struct Job {
+    pub(crate) id: PodId,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) slot: Slot,
+    pub(crate) ip: IpAddr,
+    /// Number of the run, for the log file.
+    pub(crate) run: i32,
+}
+
+/// Why it did not start.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) reason: FailureReason,
+    pub(crate) message: String,
+}
+
+fn failure(reason: FailureReason, message: impl Into<String>) -> StartFailure {
+    StartFailure { reason, message: message.into() }
+}
+
+/// Starts it and reports how that went; then reports its end.
+pub(crate) async fn start(shared: Arc<Shared>, job: Job) {
+    let timer = shared.metrics.start_seconds.start_timer();
+    let name = job.slot.spec(&job.pod).map(|s| s.name.clone()).unwrap_or_default();
+    let span = tracing::info_span!("guest", pod = %job.id.key, container = name);
+    let outcome = run(&shared, &job, &span).instrument(span.clone()).await;
+    if outcome.is_ok() {
+        timer.observe_duration();
+        shared.metrics.started.inc();
+    } else {
+        timer.stop_and_discard();
+        shared.metrics.start_failures.inc();
+    }
+    let running = outcome.as_ref().ok().map(|(_, runtime)| (runtime.id.clone(), runtime.guest.clone()));
+    let (pod, slot) = (job.id, job.slot);
+    drop(job.pod);
+    shared.report(Report::Started { pod: pod.clone(), slot, outcome });
+    if let Some((run, guest)) = running {
+        let ending = guest.ended().await;
+        shared.report(Report::Ended { pod, slot, run, ending });
+    }
+}
+
+async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, Box<Runtime>), StartFailure> {
+    let missing = || failure(FailureReason::CreateContainerError, "the container is not in the pod's spec");
+    let spec = job.slot.spec(&job.pod).ok_or_else(missing)?;
+    let image = pull(shared, job, spec).await?;
+    let (args, env) = settings(shared, job, spec).await?;
+    let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
+    let container = ContainerSpec {
+        name: format!("{}/{}", job.id.key, spec.name),
+        args,
+        env,
+        limits: resources::limits(spec, &shared.node),
+        logs: Arc::new(Sink(log.clone())),
+        outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
+            namespace: job.id.key.namespace.clone(),
+            pod: job.id.key.name.clone(),
+            ip: Some(job.ip),
+        })))),
+    };
+    shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
+    let runtime = launch(shared, job, spec, &image, container, log, span)?;
+    shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
+    shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
+    let name = spec.image.as_deref().unwrap_or_default().split('@').next().unwrap_or_default();
+    let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", image.digest()) };
+    Ok((run, Box::new(runtime)))
+}
+
+async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Arc<Image>, StartFailure> {
+    let name = spec.image.as_deref().unwrap_or_default();
+    let note = |warning, reason: &str, message: String| shared.note(&job.pod, Some(job.slot), warning, reason, message);
+    let pulling = || note(false, "Pulling", format!("Pulling image {name:?}"));
+    let policy = PullPolicy::of(spec.image_pull_policy.as_deref());
+    let error = match shared.images.get(name, policy, pulling).await {
+        Ok(ready) => {
+            note(false, "Pulled", pulled_words(name, ready.pulled, ready.image.size_bytes()));
+            return Ok(ready.image);
+        }
+        Err(error) => error,
+    };
+    match error {
+        NotReady::Source(ImageError::InvalidName(why)) => {
+            let words = format!("Failed to apply default image tag {name:?}: {why}");
+            note(true, "InspectFailed", words.clone());
+            Err(failure(FailureReason::InvalidImageName, words))
+        }
+        NotReady::Source(ImageError::Pull(why)) => {
+            note(true, "Failed", format!("Failed to pull image {name:?}: {why}"));
+            Err(failure(FailureReason::ErrImagePull, why))
+        }
+        NotReady::Absent => {
+            let words = format!("Container image {name:?} is not present with pull policy of Never");
+            note(true, "ErrImageNeverPull", words.clone());
+            Err(failure(FailureReason::ErrImageNeverPull, words))
+        }
+        NotReady::Load(why) => Err(failure(FailureReason::CreateContainerError, format!("image {name:?}: {why}"))),
+    }
+}
+
+fn pulled_words(name: &str, pulled: Option<Duration>, bytes: u64) -> String {
+    match pulled {
+        None => format!("Container image {name:?} already present on machine and can be accessed by the pod"),
+        Some(took) => {
+            let took = format!("{}ms", took.as_millis());
+            format!(
+                "Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: {bytes} bytes."
+            )
+        }
+    }
+}
+
+type Settings = (Vec<String>, Vec<(String, String)>);
+
+async fn settings(shared: &Shared, job: &Job, spec: &Spec) -> Result<Settings, StartFailure> {
+    let config_error = |message| failure(FailureReason::CreateContainerConfigError, message);
+    let references = env::references(spec);
+    let mut sources = Sources::default();
+    let namespace = &job.id.key.namespace;
+    for name in references.config_maps {
+        let found = read::<ConfigMap>(shared, namespace, &name).await.map_err(config_error)?;
+        sources.config_maps.insert(name, found);
+    }
+    for name in references.secrets {
+        let found = read::<Secret>(shared, namespace, &name).await.map_err(config_error)?;
+        sources.secrets.insert(name, found);
+    }
+    let services = services(shared, &job.pod, namespace);
+    let around = Surroundings {
+        pod: &job.pod,
+        pod_ip: job.ip,
+        host_ip: shared.host_ip(),
+        node: shared.node,
+        sources: &sources,
+        services: &services,
+    };
+    let variables = env::environment(spec, &around).map_err(config_error)?;
+    Ok((env::argv(spec, &variables), variables.into_list()))
+}
+
+/// `None`: there is no such object.
+async fn read<K: Kind>(shared: &Shared, namespace: &str, name: &str) -> Result<Option<Arc<K>>, String> {
+    let key = ObjectKey::new(namespace, name);
+    let read = tokio::time::timeout(READ_TIMEOUT, shared.api.get_typed::<K>(&key)).await;
+    let kind = K::NAMES.singular;
+    match read {
+        Ok(Ok(object)) => Ok(Some(object)),
+        Ok(Err(error)) if error.is_not_found() => Ok(None),
+        Ok(Err(ApiError { message, .. })) => Err(format!("cannot read {kind} {name:?}: {message}")),
+        Err(_) => {
+            Err(format!("cannot read {kind} {name:?}: no answer from the API within {} s", READ_TIMEOUT.as_secs()))
+        }
+    }
+}
+
+fn services(shared: &Shared, pod: &Pod, namespace: &str) -> Vec<Arc<Service>> {
+    let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
+    let mut found = if links { shared.services.list(Some(namespace)) } else { Vec::new() };
+    if namespace != "default" || !links {
+        found.extend(shared.services.get(&ObjectKey::new("default", "kubernetes")));
+    }
+    found.into_iter().filter_map(|service| service.downcast_arc()).collect()
+}
+
+fn launch(
+    shared: &Shared,
+    job: &Job,
+    spec: &Spec,
+    image: &Arc<Image>,
+    container: ContainerSpec,
+    log: Arc<ContainerLog>,
+    span: &tracing::Span,
+) -> Result<Runtime, StartFailure> {
+    let id: Arc<str> = run_id().into();
+    let create_error = |message: String| failure(FailureReason::CreateContainerError, message);
+    if !image.kind().is_http() {
+        let command = shared.sandbox.command(image, container).map_err(|e| create_error(e.to_string()))?;
+        return Ok(Runtime { id, guest: Guest::Command(Arc::new(command)), attachments: Vec::new(), log });
+    }
+    if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
+        let words = "an init container must be a command that ends, but its image answers HTTP requests";
+        return Err(create_error(words.to_owned()));
+    }
+    let in_flight_max = container.limits.concurrency_max.saturating_add(container.limits.queue_max);
+    let http = shared.sandbox.http(image, container).map_err(|e| create_error(e.to_string()))?;
+    let http = Arc::new(http);
+    let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
+    let mut runtime = Runtime { id, guest: Guest::Http(http), attachments: Vec::new(), log };
+    for port in ports(spec) {
+        if shared.network.is_attached(job.ip, port) {
+            let words = format!("port {port} is taken by another container of the pod; name another containerPort");
+            return Err(failure(FailureReason::RunContainerError, words));
+        }
+        runtime.attachments.push(shared.network.attach(job.ip, port, served.clone()));
+    }
+    Ok(runtime)
+}
+
+/// Every port that the spec names, or [`PORT_DEFAULT`].
+fn ports(spec: &Spec) -> Vec<u16> {
+    let named = spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let mut ports: Vec<_> = named.filter_map(|p| u16::try_from(p.container_port).ok()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
+}
+
+/// 64 hexadecimal digits, as container runtimes have them.
+fn run_id() -> String {
+    let words: [u64; 4] = rand::random();
+    words.iter().map(|word| format!("{word:016x}")).collect()
+}

@@ -1,0 +1,210 @@
+//! Keeps the network's table as the API has it: Services, EndpointSlices and Ingresses as plain data.
+//!
+//! Every Ingress is served, whatever its class: there is no other Ingress controller for guests.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        core::v1::Service,
+        discovery::v1::EndpointSlice,
+        networking::v1::{HTTPIngressPath, Ingress, IngressBackend},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use podium_client::{Delta, Mirror};
+use podium_network::{
+    Network,
+    table::{self, Backend, BackendPort, Name, PathMatch, Rule},
+};
+
+/// Follows the three mirrors until one of them ends.
+pub(crate) async fn follow(
+    network: Network,
+    services: Arc<dyn Mirror>,
+    slices: Arc<dyn Mirror>,
+    ingresses: Arc<dyn Mirror>,
+) {
+    let (mut services, mut slices, mut ingresses) = (services.subscribe(), slices.subscribe(), ingresses.subscribe());
+    loop {
+        tokio::select! {
+            Some(delta) = services.recv() => apply_service(&network, &delta),
+            Some(delta) = slices.recv() => apply_slice(&network, &delta),
+            Some(delta) = ingresses.recv() => apply_ingress(&network, &delta),
+            else => return,
+        }
+    }
+}
+
+fn apply_service(network: &Network, delta: &Delta) {
+    match delta {
+        Delta::Put { new, .. } => match new.downcast_ref().and_then(service) {
+            Some(service) => network.put_service(service),
+            None => network.remove_service(&name_of(new.meta())),
+        },
+        Delta::Delete { old, .. } => network.remove_service(&name_of(old.meta())),
+    }
+}
+
+fn apply_slice(network: &Network, delta: &Delta) {
+    match delta {
+        Delta::Put { new, .. } => match new.downcast_ref().and_then(slice) {
+            Some(slice) => network.put_slice(slice),
+            None => network.remove_slice(&name_of(new.meta())),
+        },
+        Delta::Delete { old, .. } => network.remove_slice(&name_of(old.meta())),
+    }
+}
+
+fn apply_ingress(network: &Network, delta: &Delta) {
+    match delta {
+        Delta::Put { new, .. } => match new.downcast_ref() {
+            Some(object) => network.put_ingress(ingress(object)),
+            None => network.remove_ingress(&name_of(new.meta())),
+        },
+        Delta::Delete { old, .. } => network.remove_ingress(&name_of(old.meta())),
+    }
+}
+
+fn name_of(meta: &ObjectMeta) -> Name {
+    Name::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+fn port(number: i32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|p| *p > 0)
+}
+
+/// `None` for a Service that only names a host outside (`ExternalName`).
+fn service(service: &Service) -> Option<table::Service> {
+    let spec = service.spec.as_ref().filter(|s| s.type_.as_deref() != Some("ExternalName"))?;
+    let ports = spec.ports.iter().flatten().filter_map(|p| {
+        Some(table::ServicePort {
+            name: p.name.clone().unwrap_or_default(),
+            port: port(p.port)?,
+            node_port: p.node_port.and_then(port),
+        })
+    });
+    Some(table::Service {
+        name: name_of(&service.metadata),
+        cluster_ip: spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        ports: ports.collect(),
+    })
+}
+
+/// `None` for a slice that belongs to no Service, or whose endpoints are no addresses.
+fn slice(slice: &EndpointSlice) -> Option<table::Slice> {
+    let service = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
+    let ports = slice.ports.iter().flatten();
+    let ports = ports.filter_map(|p| Some((p.name.clone().unwrap_or_default(), port(p.port?)?)));
+    let endpoints = slice.endpoints.iter().flatten().flat_map(|endpoint| {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        // Unknown counts as ready.
+        let ready = conditions.ready.unwrap_or(true);
+        let serving = conditions.serving.unwrap_or(ready);
+        let terminating = conditions.terminating.unwrap_or(false);
+        let ips = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok());
+        ips.map(move |ip| table::Endpoint { ip, ready, serving, terminating })
+    });
+    Some(table::Slice {
+        name: name_of(&slice.metadata),
+        service: service.clone(),
+        ports: ports.collect(),
+        endpoints: endpoints.collect(),
+    })
+}
+
+fn ingress(ingress: &Ingress) -> table::Ingress {
+    let spec = ingress.spec.clone().unwrap_or_default();
+    let rules = spec.rules.iter().flatten().flat_map(|rule| {
+        let paths = rule.http.iter().flat_map(|http| &http.paths);
+        paths.filter_map(|path| self::rule(rule.host.as_deref(), path))
+    });
+    table::Ingress {
+        name: name_of(&ingress.metadata),
+        default_backend: spec.default_backend.as_ref().and_then(backend),
+        rules: rules.collect(),
+    }
+}
+
+fn rule(host: Option<&str>, path: &HTTPIngressPath) -> Option<Rule> {
+    let text = path.path.clone().unwrap_or_else(|| "/".to_owned());
+    // `ImplementationSpecific` means prefix here.
+    let matched = if path.path_type == "Exact" { PathMatch::Exact(text) } else { PathMatch::Prefix(text) };
+    let host = host.filter(|h| !h.is_empty()).map(str::to_owned);
+    Some(Rule { host, path: matched, backend: backend(&path.backend)? })
+}
+
+fn backend(backend: &IngressBackend) -> Option<Backend> {
+    let service = backend.service.as_ref()?;
+    let port = service.port.as_ref()?;
+    let by_name = || port.name.clone().filter(|n| !n.is_empty()).map(BackendPort::Name);
+    let port = port.number.and_then(self::port).map(BackendPort::Number).or_else(by_name)?;
+    Some(Backend { service: service.name.clone(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn services() {
+        let read = |spec| {
+            let json = json!({ "metadata": { "namespace": "a", "name": "web" }, "spec": spec });
+            service(&serde_json::from_value(json).unwrap())
+        };
+        let found =
+            read(json!({ "clusterIP": "10.96.0.1", "ports": [{ "port": 80, "nodePort": 30080 }, { "port": 0 }] }));
+        let ports = vec![table::ServicePort { name: String::new(), port: 80, node_port: Some(30080) }];
+        let cluster_ip = Some([10, 96, 0, 1].into());
+        assert_eq!(found, Some(table::Service { name: Name::new("a", "web"), cluster_ip, ports }));
+        assert_eq!(read(json!({ "clusterIP": "None" })).unwrap().cluster_ip, None);
+        assert_eq!(read(json!({ "type": "ExternalName", "externalName": "x.example" })), None);
+    }
+
+    #[test]
+    fn slices() {
+        let json = json!({
+            "metadata": { "namespace": "a", "name": "web-x", "labels": { "kubernetes.io/service-name": "web" } },
+            "addressType": "IPv4",
+            "ports": [{ "name": "http", "port": 8080 }],
+            "endpoints": [
+                { "addresses": ["10.0.0.2"], "conditions": { "ready": true } },
+                { "addresses": ["10.0.0.3"], "conditions": { "ready": false, "serving": true, "terminating": true } },
+                { "addresses": ["10.0.0.4"] },
+                { "addresses": ["not an address"] },
+            ],
+        });
+        let found = slice(&serde_json::from_value(json).unwrap()).unwrap();
+        assert_eq!((found.service.as_str(), found.ports), ("web", vec![("http".to_owned(), 8080)]));
+        let told: Vec<_> = found.endpoints.iter().map(|e| (e.ready, e.serving, e.terminating)).collect();
+        assert_eq!(told, [(true, true, false), (false, true, true), (true, true, false)]);
+        let orphan = json!({ "metadata": { "name": "x" }, "addressType": "IPv4", "endpoints": [] });
+        assert_eq!(slice(&serde_json::from_value(orphan).unwrap()), None);
+    }
+
+    #[test]
+    fn ingresses() {
+        let web = |port| json!({ "service": { "name": "web", "port": port } });
+        let json = json!({
+            "metadata": { "namespace": "a", "name": "i" },
+            "spec": {
+                "ingressClassName": "any",
+                "defaultBackend": web(json!({ "name": "http" })),
+                "rules": [{ "host": "x.example", "http": { "paths": [
+                    { "path": "/a", "pathType": "Exact", "backend": web(json!({ "number": 80 })) },
+                    { "pathType": "Prefix", "backend": web(json!({ "number": 81 })) },
+                    { "pathType": "Prefix", "backend": { "resource": { "kind": "X", "name": "y" } } },
+                ] } }],
+            },
+        });
+        let found = ingress(&serde_json::from_value(json).unwrap());
+        let backend = |port| Backend { service: "web".to_owned(), port };
+        assert_eq!(found.default_backend, Some(backend(BackendPort::Name("http".to_owned()))));
+        let host = Some("x.example".to_owned());
+        let rule = |path, port| Rule { host: host.clone(), path, backend: backend(BackendPort::Number(port)) };
+        let expected = [rule(PathMatch::Exact("/a".to_owned()), 80), rule(PathMatch::Prefix("/".to_owned()), 81)];
+        assert_eq!(found.rules, expected);
+    }
+}
