@@ -193,7 +193,7 @@ mod tests {
             (Media::Yaml, "", "it must be one JSON or YAML object"),
             (Media::Yaml, "a: b: c\n", "mapping values are not allowed in this context at line 1 column 5"),
             (Media::Yaml, "a: 1\n---\nb: 1\n", "it holds several YAML documents: send one object for each request"),
-            (Media::Yaml, "a: .nan\n", "numbers must be finite at line 1 column 4"),
+            (Media::Yaml, "a: .nan\n", "a: numbers must be finite at line 1 column 4"),
         ] {
             let error = read(media, text.as_bytes()).unwrap_err();
             assert_eq!(error.message, format!("error decoding the request body: {message}"), "{text}");

@@ -115,20 +115,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let state = self.0;
         let (mut fields, length) = (Map::new(), state.path.len());
-        while let Some(Key(key)) = map.next_key_seed(KeySeed)? {
-            if length > 0 {
-                state.path.push('.');
-            }
-            state.path.push_str(&key);
-            if fields.contains_key(&key) {
-                match state.duplicates {
-                    Duplicates::Refuse => {
-                        return Err(A::Error::custom(format_args!("duplicate field \"{}\"", state.path)));
-                    }
-                    Duplicates::Collect(paths) if paths.len() < DUPLICATES_MAX => paths.push(state.path.clone()),
-                    Duplicates::Collect(_) => {}
-                }
-            }
+        while let Some(key) = map.next_key_seed(KeySeed { state: &mut *state, fields: &fields })? {
             let value = map.next_value_seed(Node(state))?;
             state.path.truncate(length);
             fields.insert(key, value);
@@ -137,35 +124,56 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 }
 
-/// A key of a map: YAML's numbers and booleans count as text, as with kubectl.
-struct Key(String);
-struct KeySeed;
+/// A key of a map: YAML's numbers and booleans count as text, as with kubectl. Adds itself to the path. Duplicates are
+/// refused here, so that the error has the place of the key.
+struct KeySeed<'s, 'a> {
+    state: &'s mut State<'a>,
+    fields: &'s Map<String, Value>,
+}
 
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+impl KeySeed<'_, '_> {
+    fn accept<E: Error>(self, key: String) -> Result<String, E> {
+        let path = &mut self.state.path;
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(&key);
+        if self.fields.contains_key(&key) {
+            match self.state.duplicates {
+                Duplicates::Refuse => return Err(E::custom(format_args!("duplicate field \"{path}\""))),
+                Duplicates::Collect(paths) if paths.len() < DUPLICATES_MAX => paths.push(path.clone()),
+                Duplicates::Collect(_) => {}
+            }
+        }
+        Ok(key)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_, '_> {
+    type Value = String;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for KeySeed {
-    type Value = Key;
+impl<'de> Visitor<'de> for KeySeed<'_, '_> {
+    type Value = String;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text as key")
     }
-    fn visit_str<E>(self, v: &str) -> Result<Key, E> {
-        Ok(Key(v.to_owned()))
+    fn visit_str<E: Error>(self, v: &str) -> Result<String, E> {
+        self.accept(v.to_owned())
     }
-    fn visit_string<E>(self, v: String) -> Result<Key, E> {
-        Ok(Key(v))
+    fn visit_string<E: Error>(self, v: String) -> Result<String, E> {
+        self.accept(v)
     }
-    fn visit_bool<E>(self, v: bool) -> Result<Key, E> {
-        Ok(Key(v.to_string()))
+    fn visit_bool<E: Error>(self, v: bool) -> Result<String, E> {
+        self.accept(v.to_string())
     }
-    fn visit_i64<E>(self, v: i64) -> Result<Key, E> {
-        Ok(Key(v.to_string()))
+    fn visit_i64<E: Error>(self, v: i64) -> Result<String, E> {
+        self.accept(v.to_string())
     }
-    fn visit_u64<E>(self, v: u64) -> Result<Key, E> {
-        Ok(Key(v.to_string()))
+    fn visit_u64<E: Error>(self, v: u64) -> Result<String, E> {
+        self.accept(v.to_string())
     }
 }

@@ -144,7 +144,7 @@ mod tests {
     fn mistakes_have_a_place() {
         for (text, document, shown) in [
             ("kind: A\n---\na:\n  b: c: d\n", 2, "line 4, column 7: mapping values are not allowed in this context"),
-            ("a: 1\nb: 2\na: 3\n", 1, "line 1, column 1: duplicate field \"a\""),
+            ("a: 1\nb: 2\na: 3\n", 1, "line 3, column 1: duplicate field \"a\""),
             ("- a\n", 1, "line 0, column 0: document 1 is no object but a list"),
             ("{\"a\":\n x}", 1, "line 2, column 2: expected value"),
         ] {
