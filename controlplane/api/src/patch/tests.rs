@@ -64,6 +64,15 @@ fn strategic_merges_by_key() {
             json!({"tolerations": [{"key": "b"}]}),
             json!({"tolerations": [{"key": "b"}]}),
         ),
+    ] {
+        assert_eq!(strategic(&kind, pod(current), pod(patch)).unwrap(), pod(expected), "{what}");
+    }
+}
+
+#[test]
+fn strategic_directives_and_whole_values() {
+    let kind = kind_of::<Pod>();
+    for (what, current, patch, expected) in [
         (
             "order",
             json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}),

@@ -76,7 +76,7 @@ impl Diff<'_> {
             }
             (Value::Array(modified), Some(Value::Array(now))) if rule.merge => match rule.key {
                 Some(merge_key) => {
-                    self.keyed_list(inner, rule, key, merge_key, [as_list(original), modified, now], patch)
+                    self.keyed_list(inner, rule, key, merge_key, [as_list(original), modified, now], patch);
                 }
                 None => primitive_list(key, [as_list(original), modified, now], patch),
             },
