@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds the guests of the sandbox's tests: NAME.wasm from the package NAME beside this script.
+# Uses the rustup targets wasm32-wasip1 and wasm32-wasip2 when they are installed, else the toolchain whose env.sh is in
+# the folder that GUEST_SDK names.
+set -euo pipefail
+cd "$(dirname "$0")"
+installed=$(rustup target list --installed 2>/dev/null || true)
+if grep -qx wasm32-wasip1 <<<"$installed" && grep -qx wasm32-wasip2 <<<"$installed"; then
+  :
+elif [ -n "${GUEST_SDK:-}" ]; then
+  . "$GUEST_SDK/env.sh"
+else
+  echo "build.sh: targets are missing: run 'rustup target add wasm32-wasip1 wasm32-wasip2'" >&2
+  exit 1
+fi
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+
+# build PACKAGE TARGET FILE OUTPUT
+build() {
+  (cd "$1" && cargo build --quiet --release --target "$2")
+  cp "$CARGO_TARGET_DIR/$2/release/$3.wasm" "$4.wasm"
+}
+
+build http-p2 wasm32-wasip2 http_p2 http-p2
+build http-p3 wasm32-wasip2 http_p3 http-p3
+build command wasm32-wasip1 command command-p1
+build command wasm32-wasip2 command command-p2
+build command-p3 wasm32-wasip2 command_p3 command-p3
+ls -l ./*.wasm

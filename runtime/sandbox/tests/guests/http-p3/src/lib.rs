@@ -1,0 +1,63 @@
+//! A `wasi:http` 0.3 service for the sandbox's tests.
+
+use std::time::Duration;
+
+use wasip3::{
+    http::types::{ErrorCode, Fields, Request, Response, Scheme},
+    wit_bindgen, wit_future, wit_stream,
+};
+
+wasip3::http::service::export!(Guest);
+
+struct Guest;
+
+impl wasip3::exports::http::handler::Guest for Guest {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let target = request.get_path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        match path {
+            "/echo" => Ok(echo(request)),
+            "/env" => Ok(text(format!("{:?}", std::env::vars().collect::<Vec<_>>()))),
+            "/trap" => panic!("asked to"),
+            "/spin" => Ok(text(spin(query.split_once('=').and_then(|(_, n)| n.parse().ok()).unwrap_or(0)).to_string())),
+            "/fail" => Err(ErrorCode::ConnectionRefused),
+            "/fetch" => fetch(query.split_once('=').map_or("", |(_, url)| url)).await,
+            _ => Ok(text("hello from 0.3".to_owned())),
+        }
+    }
+}
+
+fn text(text: String) -> Response {
+    let (mut tx, rx) = wit_stream::new();
+    let (_trailers, trailers) = wit_future::new(|| Ok(None));
+    let (response, _sent) = Response::new(Fields::new(), Some(rx), trailers);
+    wit_bindgen::spawn_local(async move {
+        tx.write_all(text.into_bytes()).await;
+    });
+    response
+}
+
+fn echo(request: Request) -> Response {
+    let (_done, done) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Request::consume_body(request, done);
+    Response::new(Fields::new(), Some(body), trailers).0
+}
+
+async fn fetch(url: &str) -> Result<Response, ErrorCode> {
+    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+    let (_trailers, trailers) = wit_future::new(|| Ok(None));
+    let (request, _sent) = Request::new(Fields::new(), None, trailers, None);
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some(&format!("/{path}")));
+    wasip3::http::client::send(request).await
+}
+
+fn spin(millis: u64) -> u64 {
+    let start = std::time::Instant::now();
+    let mut x = 1_u64;
+    while start.elapsed() < Duration::from_millis(millis) {
+        x = std::hint::black_box(x.wrapping_mul(6364136223846793005).wrapping_add(1));
+    }
+    x
+}

@@ -1,0 +1,121 @@
+//! CPU: a quota holds within 5 %, whatever the guest does with it, and neighbours do not feel it.
+
+use std::time::{Duration, Instant};
+
+use podium_sandbox::{CommandContainer, HttpContainer, Sandbox};
+
+use crate::support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, load, quota, sandbox, spec, text};
+
+const WALL: Duration = Duration::from_secs(2);
+
+async fn start(sandbox: &Sandbox, wasm: &'static [u8], verb: &str, millicores: Option<u32>) -> CommandContainer {
+    let image = load(sandbox, wasm).await;
+    let (mut spec, _) = spec(&["command", verb, "600000"]);
+    if let Some(millicores) = millicores {
+        spec.limits.cpu = quota(millicores);
+    }
+    sandbox.command(&image, spec).unwrap()
+}
+
+/// Share of one core that a command takes.
+async fn share(command: &CommandContainer) -> f64 {
+    let (before, start) = (command.usage().cpu, Instant::now());
+    tokio::time::sleep(WALL).await;
+    (command.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_holds() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
+    let got = share(&spinner).await;
+    assert!((got - 0.25).abs() <= 0.0125, "a spinner with 250m got {got:.4} of a core");
+    assert!(spinner.usage().throttled > WALL / 2, "{:?}", spinner.usage());
+    drop(spinner);
+
+    // One that spends its time in calls to the host is no better off.
+    let chatter = start(&sandbox, COMMAND_P1, "chatter", Some(250)).await;
+    let got = share(&chatter).await;
+    assert!((got - 0.25).abs() <= 0.0125, "a guest that calls the host with 250m got {got:.4} of a core");
+}
+
+async fn latencies(container: &HttpContainer) -> (Duration, Duration) {
+    let mut all = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < WALL {
+        let sent = Instant::now();
+        text(container, "/").await.unwrap();
+        all.push(sent.elapsed());
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    all.sort();
+    (all[all.len() / 2], all[all.len() * 99 / 100])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_neighbour_does_not_feel_a_spinner() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let image = load(&sandbox, HTTP_P2).await;
+    let neighbour = sandbox.http(&image, spec(&["web"]).0).unwrap();
+    latencies(&neighbour).await;
+    let alone = latencies(&neighbour).await;
+    let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
+    let beside = latencies(&neighbour).await;
+    assert!(spinner.usage().cpu > WALL / 8, "the spinner must have run");
+    println!("p50, p99 alone {alone:?}, beside a spinner with 250m {beside:?}");
+    // Half a millisecond of grace: machines that run tests do other things too. A spinner that is not made to yield
+    // costs tens of milliseconds, one that yields but is in the way costs its slice of one.
+    let grace = Duration::from_micros(500);
+    assert!(beside.0 <= alone.0 * 2, "p50: {alone:?} alone, {beside:?} beside a spinner");
+    assert!(beside.1 <= alone.1 * 2 + grace, "p99: {alone:?} alone, {beside:?} beside a spinner");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_share_a_busy_node() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let image = load(&sandbox, COMMAND_P2).await;
+    let begin = |weight| {
+        let (mut spec, _) = spec(&["command", "spin", "600000"]);
+        spec.limits.cpu.weight_millicores = weight;
+        sandbox.command(&image, spec).unwrap()
+    };
+    let light: Vec<_> = (0..4).map(|_| begin(100)).collect();
+    let heavy: Vec<_> = (0..4).map(|_| begin(1000)).collect();
+    tokio::time::sleep(WALL).await;
+    let sum = |all: &[CommandContainer]| all.iter().map(|c| c.usage().cpu.as_secs_f64()).sum::<f64>();
+    let (light, heavy) = (sum(&light), sum(&heavy));
+    assert!(heavy > 4.0 * light && light > 0.02, "tenfold weight: {heavy:.3} s against {light:.3} s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_sandbox_has_no_ticks() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let image = load(&sandbox, HTTP_P2).await;
+    let container = sandbox.http(&image, spec(&["web"]).0).unwrap();
+    text(&container, "/").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = epoch_switches();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = epoch_switches();
+    assert_eq!(after.len(), before.len());
+    // Other tests of this binary have tickers of their own: this sandbox's is the one that rests.
+    assert!(before.iter().zip(&after).any(|(a, b)| b - a <= 2), "{before:?} {after:?}");
+}
+
+/// Voluntary context switches of each ticker thread.
+fn epoch_switches() -> Vec<u64> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path();
+        let Ok(status) = std::fs::read_to_string(path.join("status")) else { continue };
+        if status.starts_with("Name:\tepoch\n") {
+            let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+            found.push(line.trim().parse().unwrap());
+        }
+    }
+    found
+}

@@ -1,0 +1,9 @@
+//! The sandbox with real guests: every format, every limit, every ending.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod commands;
+mod cpu;
+mod http;
+mod images;
+mod speed;
+mod support;

@@ -1,0 +1,37 @@
+//! Requests per second with an instance for each: a floor far below what is measured, so that a tenfold loss is seen.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::support::{self, HTTP_P2, load, sandbox, spec, text};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_for_each_request() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let image = load(&sandbox, HTTP_P2).await;
+    let container = Arc::new(sandbox.http(&image, spec(&["web"]).0).unwrap());
+    let done = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let (container, done) = (container.clone(), done.clone());
+            tokio::spawn(async move {
+                while start.elapsed() < Duration::from_secs(2) {
+                    text(&container, "/").await.unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    futures::future::join_all(clients).await;
+    let rate = done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
+    let each = container.usage().cpu.as_secs_f64() * 1e6 / done.load(Ordering::Relaxed) as f64;
+    println!("{rate:.0} requests/s, {each:.1} us of guest CPU each");
+    assert!(rate > 1500.0, "{rate:.0} requests/s");
+}
