@@ -6,13 +6,16 @@
 
 use std::{
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::channel::oneshot;
 use http_body_util::BodyExt as _;
 use tokio::{
@@ -82,7 +85,8 @@ impl HttpContainer {
         let (reply, answer) = oneshot::channel();
         let (fate, failed) = oneshot::channel();
         let turn = Arc::new(Turn::default());
-        let job = Job { flight, _permit: permit, deadline, turn: turn.clone(), fate };
+        let broken = Arc::new(AtomicBool::new(false));
+        let job = Job { flight, _permit: permit, deadline, turn: turn.clone(), fate, broken: broken.clone() };
         let guest = Box::pin(job.run(request, reply));
         task::spawn(&Handle::current(), self.inner.container.clone(), turn, guest);
         let response = match answer.await {
@@ -92,7 +96,7 @@ impl HttpContainer {
             Err(oneshot::Canceled) => return Err(failed.await.unwrap_or(CallFailure::Killed)),
         };
         self.inner.container.answered();
-        Ok(response.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync()))
+        Ok(response.map(|body| GuestBody { body, broken }.boxed_unsync()))
     }
 
     /// What it has used.
@@ -244,17 +248,19 @@ struct Job {
     deadline: Instant,
     turn: Arc<Turn>,
     fate: oneshot::Sender<CallFailure>,
+    broken: Arc<AtomicBool>,
 }
 
 impl Job {
     async fn run(self, request: http::Request<Body>, reply: Reply) {
-        let Self { flight, _permit, deadline, turn, fate } = self;
+        let Self { flight, _permit, deadline, turn, fate, broken } = self;
+        let answer = Answer { reply, broken };
         let inner = &flight.0;
         let request = request.map(|body| body.map_err(body_error).boxed_unsync());
         let failure = tokio::select! {
             biased;
             () = inner.container.ended.cancelled() => inner.end_of_call(),
-            result = timeout_at(deadline, serve(inner, turn, request, reply)) => match result {
+            result = timeout_at(deadline, serve(inner, turn, request, answer)) => match result {
                 Err(_elapsed) => CallFailure::TimedOut,
                 Ok(Err(error)) => inner.call_failure(&error),
                 Ok(Ok(())) if inner.container.end_if_out_of_memory() => inner.end_of_call(),
@@ -266,10 +272,71 @@ impl Job {
     }
 }
 
-async fn serve(inner: &Arc<Inner>, turn: Arc<Turn>, request: Request, reply: Reply) -> wasmtime::Result<()> {
+/// Where a guest's answer goes.
+struct Answer {
+    reply: Reply,
+    broken: Arc<AtomicBool>,
+}
+
+/// Marks the answer as broken when the guest does not come to its end. Dropped before the guest's store, and with it
+/// before the body that the guest writes: whoever sees that end finds the mark.
+struct Unfinished {
+    broken: Arc<AtomicBool>,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
+struct GuestBody {
+    body: WasiBody,
+    broken: Arc<AtomicBool>,
+}
+
+impl http_body::Body for GuestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(error)) => Poll::Ready(Some(Err(Box::new(error)))),
+            // Told once: the next poll ends the body.
+            None if self.broken.swap(false, Ordering::SeqCst) => {
+                Poll::Ready(Some(Err("the guest ended in the middle of its answer".into())))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.broken.load(Ordering::SeqCst)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn serve(inner: &Arc<Inner>, turn: Arc<Turn>, request: Request, answer: Answer) -> wasmtime::Result<()> {
     match &inner.image.code {
-        Code::HttpHandler(pre) => serve_p2(inner, turn, pre, request, reply).await,
-        Code::HttpService(pre) => serve_p3(inner, turn, pre, request, reply).await,
+        Code::HttpHandler(pre) => serve_p2(inner, turn, pre, request, answer).await,
+        Code::HttpService(pre) => serve_p3(inner, turn, pre, request, answer).await,
         _ => wasmtime::bail!("invariant: a command is not started as an HTTP container"),
     }
 }
@@ -279,9 +346,12 @@ async fn serve_p2(
     turn: Arc<Turn>,
     pre: &ProxyPre<Guest>,
     request: Request,
-    reply: Reply,
+    answer: Answer,
 ) -> wasmtime::Result<()> {
+    let Answer { reply, broken } = answer;
     let mut store = host::store(&inner.container, turn);
+    // After the store, so that it is dropped before it.
+    let unfinished = Unfinished { broken, finished: false };
     let guest = pre.instantiate_async(&mut store).await?;
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
@@ -290,9 +360,11 @@ async fn serve_p2(
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     let outparam = store.data_mut().http().new_response_outparam_from_callback(|response| {
         // Nobody listens when the caller is gone.
-        let _ = reply.send(response.map_err(|code| wasmtime::Error::new(code)));
+        let _ = reply.send(response.map_err(wasmtime::Error::new));
     })?;
-    guest.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await
+    guest.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await?;
+    unfinished.finish();
+    Ok(())
 }
 
 async fn serve_p3(
@@ -300,9 +372,12 @@ async fn serve_p3(
     turn: Arc<Turn>,
     pre: &ServicePre<Guest>,
     request: Request,
-    reply: Reply,
+    answer: Answer,
 ) -> wasmtime::Result<()> {
+    let Answer { reply, broken } = answer;
     let mut store = host::store(&inner.container, turn);
+    // After the store, so that it is dropped before it.
+    let unfinished = Unfinished { broken, finished: false };
     let guest = pre.instantiate_async(&mut store).await?;
     let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
     store
@@ -317,5 +392,7 @@ async fn serve_p3(
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             wasmtime::error::Ok(())
         })
-        .await?
+        .await??;
+    unfinished.finish();
+    Ok(())
 }

@@ -169,7 +169,7 @@ impl Node {
 
     fn compiled(&self, digest: &str, kind: ImageKind, wasm: &[u8]) -> Result<Compiled, LoadError> {
         let name = digest.trim_start_matches("sha256:");
-        if let Some(compiled) = self.from_cache(name, kind) {
+        if let Some(compiled) = self.cached_code(name, kind) {
             return Ok(compiled);
         }
         let started = std::time::Instant::now();
@@ -180,7 +180,7 @@ impl Node {
         Ok(compiled)
     }
 
-    fn from_cache(&self, name: &str, kind: ImageKind) -> Option<Compiled> {
+    fn cached_code(&self, name: &str, kind: ImageKind) -> Option<Compiled> {
         let cache = self.cache.as_ref()?;
         match Compiled::map(&self.engine, kind, cache.find(name)?) {
             Ok(compiled) => Some(compiled),
@@ -207,7 +207,7 @@ impl Node {
             tracing::warn!(image = name, %error, "cannot keep compiled code");
         }
         drop(artefact);
-        match self.from_cache(name, kind) {
+        match self.cached_code(name, kind) {
             Some(compiled) => Ok(compiled),
             None => Compiled::compile(&self.engine, kind, wasm).map_err(refused),
         }

