@@ -99,9 +99,9 @@ async fn damaged_code_is_compiled_again() {
     assert_eq!(kept.iter().map(written).collect::<Vec<_>>(), before);
 
     // A flipped byte, a cut, a foreign file: each is told by its checksum and replaced.
-    for damage in
-        [|bytes: &mut Vec<u8>| flip(bytes), |bytes| bytes.truncate(5000), |bytes| *bytes = b"\x7fELF".to_vec()]
-    {
+    let damages: [fn(&mut Vec<u8>); 3] =
+        [|bytes| flip(bytes), |bytes| bytes.truncate(5000), |bytes| *bytes = b"\x7fELF".to_vec()];
+    for damage in damages {
         for (path, whole) in kept.iter().zip(&whole) {
             let mut bytes = whole.clone();
             damage(&mut bytes);
