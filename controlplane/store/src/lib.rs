@@ -7,6 +7,7 @@ pub mod cache;
 mod compactor;
 mod hub;
 mod memory;
+pub mod sled;
 
 use std::{any::Any, sync::Arc};
 
