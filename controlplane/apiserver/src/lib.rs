@@ -7,6 +7,9 @@
 pub mod auth;
 mod config;
 mod gateway;
+mod http;
+mod pki;
+mod registry;
 mod server;
 
 pub use auth::{Authorizer, Identity};

@@ -80,7 +80,8 @@ impl Pki {
             .allow_unauthenticated()
             .build()
             .map_err(pki("verify client certificates"))?;
-        let key = PrivateKeyDer::from_pem_slice(self.server.key_pem.as_bytes()).map_err(pki("read the server's key"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.server.key_pem.as_bytes()).map_err(pki("read the server's key"))?;
         let mut tls = TlsConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(pki("choose TLS versions"))?
@@ -164,7 +165,8 @@ fn fits(pair: &Pair, ca: &CertificateDer<'_>, params: &CertificateParams) -> boo
     let Ok(der) = der(&pair.certificate_pem) else { return false };
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return false };
     let Ok((_, ca)) = x509_parser::parse_x509_certificate(ca) else { return false };
-    let names = certificate.subject_alternative_name().ok().flatten().map_or(0, |names| names.value.general_names.len());
+    let names =
+        certificate.subject_alternative_name().ok().flatten().map_or(0, |names| names.value.general_names.len());
     certificate.issuer() == ca.subject()
         && names == params.subject_alt_names.len()
         && KeyPair::from_pem(&pair.key_pem).is_ok_and(|key| {

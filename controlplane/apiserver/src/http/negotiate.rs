@@ -89,7 +89,9 @@ fn shape(range: &str, offers: Offers) -> Option<Shape> {
     let form = match (parameter(range, "as"), group, version) {
         (None, ..) => Form::Object,
         (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Form::Table,
-        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => Form::Metadata,
+        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
+            Form::Metadata
+        }
         (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Form::Discovery,
         _ => return None,
     };
@@ -124,8 +126,14 @@ mod tests {
                 json(Form::Table),
             ),
             (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), json(Form::Metadata)),
-            (Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1, application/json"), json(Form::Object)),
-            (Some("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"), json(Form::Object)),
+            (
+                Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1, application/json"),
+                json(Form::Object),
+            ),
+            (
+                Some("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"),
+                json(Form::Object),
+            ),
             (Some("application/json;as=Table;g=meta.k8s.io;v=v9"), None),
             (Some("application/json;q=0"), None),
             (Some("text/html"), None),

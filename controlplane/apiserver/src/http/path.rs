@@ -67,7 +67,9 @@ impl<'a> Route<'a> {
             ["openapi", "v3"] => Self::OpenApi(""),
             ["openapi", "v3", ..] => Self::OpenApi(path.trim_matches('/').trim_start_matches("openapi/v3/")),
             ["version"] => Self::Version,
-            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", _] => Self::Health(path.trim_matches('/')),
+            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", _] => {
+                Self::Health(path.trim_matches('/'))
+            }
             ["metrics"] => Self::Metrics,
             _ => Self::Unknown,
         }
@@ -146,6 +148,11 @@ impl Query {
     }
 }
 
+/// A path with `%41` decoded; `+` stands for itself.
+pub(crate) fn decode_path(path: &str) -> std::borrow::Cow<'_, str> {
+    if path.contains('%') { decode(&path.replace('+', "%2B")).into() } else { path.into() }
+}
+
 /// Decodes `%41` and `+`. What is malformed stays as it is.
 pub(crate) fn decode(text: &str) -> String {
     if !text.contains(['%', '+']) {
@@ -191,7 +198,10 @@ mod tests {
             ("/apis/apps/v1", Route::Resources { group: "apps", version: "v1" }),
             ("/api/v1/pods", Route::Resource(Target { resource: "pods", ..core })),
             ("/api/v1/nodes/n", Route::Resource(Target { resource: "nodes", name: "n", ..core })),
-            ("/api/v1/nodes/n/status", Route::Resource(Target { resource: "nodes", name: "n", subresource: "status", ..core })),
+            (
+                "/api/v1/nodes/n/status",
+                Route::Resource(Target { resource: "nodes", name: "n", subresource: "status", ..core }),
+            ),
             ("/api/v1/namespaces", Route::Resource(Target { resource: "namespaces", ..core })),
             ("/api/v1/namespaces/a", Route::Resource(Target { resource: "namespaces", name: "a", ..core })),
             (

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use podium_api::{AnyKind, FieldSelector, KindRef, Object, ObjectKey, Revision, Selector};
+use podium_api::{AnyKind, FieldSelector, KindRef, Object, Revision, Selector};
 use podium_client::Delta;
 use podium_store::Key;
 use tokio::sync::{mpsc, watch};
@@ -255,7 +255,11 @@ impl Cache {
     /// The key of an object in the store.
     pub(crate) fn key(&self, namespace: &str, name: &str) -> Key {
         let prefix = &self.prefix;
-        if namespace.is_empty() { format!("{prefix}{name}").into() } else { format!("{prefix}{namespace}/{name}").into() }
+        if namespace.is_empty() {
+            format!("{prefix}{name}").into()
+        } else {
+            format!("{prefix}{namespace}/{name}").into()
+        }
     }
 
     /// One object.
@@ -271,7 +275,13 @@ impl Cache {
     /// What passes a filter, in key order.
     pub(crate) fn list(&self, filter: &Filter) -> Listed {
         let state = self.state.read();
-        Listed { entries: self.select(&state, filter), revision: self.progress.revision() }
+        Listed { entries: self.select(&state, filter), revision: self.revision(&state) }
+    }
+
+    /// The revision that a state is of: a change may be in before the progress of all kinds says so.
+    fn revision(&self, state: &State) -> Revision {
+        let last = state.ring.back().map(|c| c.revision).unwrap_or_default();
+        self.progress.revision().max(last)
     }
 
     fn select(&self, state: &State, filter: &Filter) -> Vec<Arc<Entry>> {
@@ -322,7 +332,7 @@ impl Cache {
             }
             None => initial = self.select(&state, &filter),
         }
-        let revision = self.progress.revision();
+        let revision = self.revision(&state);
         let watcher = Watcher { filter: filter.clone(), sink: Sink::Watch(sender) };
         watchers.entry(filter.index()).or_default().push(watcher);
         Ok(Feed { filter, backlog, live, initial, revision })
@@ -383,7 +393,11 @@ impl Cache {
     fn indexes(&self, change: &Change) -> Vec<Index> {
         let mut out = vec![Index::All];
         for entry in [&change.old, &change.new].into_iter().flatten() {
-            let mut add = |index| if !out.contains(&index) { out.push(index) };
+            let mut add = |index| {
+                if !out.contains(&index) {
+                    out.push(index)
+                }
+            };
             if let Some(namespace) = &entry.object.meta().namespace {
                 add(Index::Namespace(namespace.clone()));
             }
@@ -430,9 +444,4 @@ fn delta(change: &Change, what: What) -> Option<Delta> {
         What::Modified => Delta::Put { old: object(&change.old), new: object(&change.new)? },
         What::Deleted => Delta::Delete { old: object(&change.old)?, revision: change.revision },
     })
-}
-
-/// The key that an object's metadata spells.
-pub(crate) fn object_key(entry: &Entry) -> ObjectKey {
-    entry.object.key()
 }

@@ -1,0 +1,224 @@
+//! HTTP: from a request to an answer. Who asks, whether they may, whether there is room, then the registry.
+//!
+//! Invariants: whatever goes wrong is answered with a `Status`, panics included; nothing secret is logged. Knows no kind.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt as _;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use parking_lot::RwLock;
+use podium_api::{ApiError, Reason, openapi};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use self::{
+    metrics::Metrics,
+    path::{Query, Route},
+    respond::Answer,
+};
+use crate::{
+    auth::{self, Attributes, Authorizer, Identity, Tokens},
+    config::Limits,
+    gateway::NodeGateway,
+    registry::Registry,
+};
+
+mod about;
+pub(crate) mod body;
+mod logs;
+pub(crate) mod metrics;
+mod negotiate;
+mod path;
+mod resources;
+mod respond;
+mod watch;
+
+/// Counts a stream for as long as it lives.
+pub(crate) type Permit = OwnedSemaphorePermit;
+
+/// Everything that answers requests.
+pub(crate) struct Frontend {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tokens: Tokens,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
+    pub(crate) openapi: Vec<openapi::Document>,
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) writes: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Cancelled when the server shuts down: `/readyz` fails, streams end.
+    pub(crate) stop: CancellationToken,
+    /// Host and port, as discovery shows them.
+    pub(crate) address: String,
+}
+
+/// A request, taken apart.
+pub(crate) struct Call<'a> {
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    query: &'a Query,
+}
+
+impl Call<'_> {
+    fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn accept(&self) -> Option<&str> {
+        self.header(header::ACCEPT)
+    }
+}
+
+impl Frontend {
+    /// Answers a request. `peer`: who the client's certificate says it is.
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Option<Arc<Identity>>) -> Answer {
+        let started = Instant::now();
+        let (parts, incoming) = request.into_parts();
+        let path = path::decode_path(parts.uri.path());
+        let query = Query::parse(parts.uri.query());
+        let route = Route::parse(&path);
+        let call = Call { method: &parts.method, headers: &parts.headers, query: &query };
+        let what = attributes(&route, &call, &path);
+        let span = tracing::debug_span!(
+            "request",
+            verb = what.verb,
+            resource = what.resource,
+            namespace = what.namespace,
+            name = what.name
+        );
+        let work = AssertUnwindSafe(self.admit(&route, &what, &call, incoming, peer.as_deref()));
+        let result = work.catch_unwind().instrument(span).await;
+        let answer = match result {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => respond::error(&error),
+            Err(_) => {
+                tracing::error!(verb = what.verb, path = %path, "a request handler panicked");
+                respond::error(&ApiError::internal("the request could not be completed: this is a bug in the server"))
+            }
+        };
+        let known = matches!(route, Route::Resource(_)) && answer.status() != http::StatusCode::NOT_FOUND;
+        let resource = if known { what.resource } else { "" };
+        self.metrics.answered(what.verb, what.group, resource, answer.status().as_u16(), started.elapsed());
+        answer
+    }
+
+    async fn admit(
+        &self,
+        route: &Route<'_>,
+        what: &Attributes<'_>,
+        call: &Call<'_>,
+        incoming: Incoming,
+        peer: Option<&Identity>,
+    ) -> Result<Answer, ApiError> {
+        if let Some(answer) = self.public(route, call) {
+            return Ok(answer);
+        }
+        let who = self.identity(call, peer)?;
+        if !self.authorizer.allows(who, what) {
+            return Err(auth::forbidden(who, what));
+        }
+        let stream = what.verb == "watch" || what.subresource == "log";
+        let pool = match call.method {
+            _ if stream => &self.streams,
+            &Method::GET | &Method::HEAD => &self.reads,
+            _ => &self.writes,
+        };
+        let permit = pool.clone().try_acquire_owned().map_err(|_| {
+            let message = "too many requests, please try again later";
+            ApiError::new(Reason::TooManyRequests, message).retry_after(1)
+        })?;
+        match route {
+            Route::Resource(target) if stream => self.stream(target, call, permit).await,
+            Route::Resource(target) => {
+                let body = self.body(call, incoming).await?;
+                let work = self.resource(target, call, &body);
+                tokio::time::timeout(self.limits.request_timeout, work)
+                    .await
+                    .map_err(|_| ApiError::new(Reason::Timeout, "the request did not complete within its time"))?
+            }
+            other => self.about(other, call),
+        }
+    }
+
+    /// Who asks: a bearer token counts before a certificate.
+    fn identity<'a>(&'a self, call: &Call<'_>, peer: Option<&'a Identity>) -> Result<&'a Identity, ApiError> {
+        match call.header(header::AUTHORIZATION) {
+            None => peer.ok_or_else(auth::unauthorized),
+            Some(value) => {
+                let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+                token.and_then(|(_, token)| self.tokens.identity(token.trim())).ok_or_else(auth::unauthorized)
+            }
+        }
+    }
+
+    async fn body(&self, call: &Call<'_>, incoming: Incoming) -> Result<bytes::Bytes, ApiError> {
+        if matches!(call.method, &Method::GET | &Method::HEAD) {
+            return Ok(bytes::Bytes::new());
+        }
+        let max = self.limits.body_bytes_max;
+        let too_large = || {
+            let message = format!("Request entity too large: limit is {max}");
+            ApiError::new(Reason::RequestEntityTooLarge, message)
+        };
+        if call.header(header::CONTENT_LENGTH).and_then(|l| l.parse::<usize>().ok()).is_some_and(|l| l > max) {
+            return Err(too_large());
+        }
+        let collect = tokio::time::timeout(self.limits.read_timeout, Limited::new(incoming, max).collect());
+        match collect.await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(ApiError::bad_request(format!("reading the request body: {error}"))),
+            Err(_) => Err(ApiError::new(Reason::Timeout, "the request body did not come within its time")),
+        }
+    }
+
+    pub(crate) fn used(pool: &Semaphore, max: usize) -> usize {
+        max.saturating_sub(pool.available_permits())
+    }
+
+    pub(crate) fn drained_after(&self) -> Duration {
+        self.limits.drain_timeout
+    }
+}
+
+fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attributes<'a> {
+    let mut what =
+        Attributes { verb: "", group: "", resource: "", subresource: "", namespace: "", name: "", path };
+    let Route::Resource(target) = route else {
+        what.verb = match *call.method {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "post",
+            Method::PUT => "put",
+            Method::DELETE => "delete",
+            _ => "patch",
+        };
+        return what;
+    };
+    let collection = target.name.is_empty();
+    what.verb = match *call.method {
+        Method::GET | Method::HEAD if target.watch || (call.query.flag("watch") && target.subresource.is_empty()) => "watch",
+        Method::GET | Method::HEAD if collection => "list",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if collection => "deletecollection",
+        Method::DELETE => "delete",
+        _ => "",
+    };
+    what.group = target.group;
+    what.resource = target.resource;
+    what.subresource = target.subresource;
+    what.namespace = target.namespace;
+    what.name = target.name;
+    what
+}

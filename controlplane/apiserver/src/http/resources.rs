@@ -1,0 +1,454 @@
+//! Requests on resources: one function for each verb, the same for every kind.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use k8s_openapi::{
+    api::{
+        autoscaling::v1::Scale,
+        core::v1::{Binding, Pod},
+        policy::v1::Eviction,
+    },
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
+};
+use podium_api::{
+    ApiError, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
+    object::SubresourceBehaviour,
+    patch::{self, PatchBody},
+    read::{self, FieldValidation, Media},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    Call, Frontend, Permit, about, logs,
+    negotiate::{self, Form, Shape},
+    path::{Query, Target},
+    respond::{self, Answer},
+    watch,
+};
+use crate::registry::{
+    Deleted, Part, Resource, WriteOptions,
+    cache::{Entry, Filter},
+    list::{ListRequest, Token},
+};
+
+fn objects(form: Form) -> bool {
+    form != Form::Discovery
+}
+
+fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
+    negotiate::negotiate(call.accept(), objects)
+}
+
+impl Frontend {
+    fn find(&self, target: &Target<'_>) -> Result<&Resource, ApiError> {
+        let found = self.registry.find(target.group, target.version, target.resource);
+        let resource = found.ok_or_else(about::unknown)?;
+        let scoped = !target.namespace.is_empty();
+        match resource.scope {
+            podium_api::Scope::Cluster if scoped => Err(about::unknown()),
+            podium_api::Scope::Namespaced if !scoped && !target.name.is_empty() => Err(about::unknown()),
+            _ => Ok(resource),
+        }
+    }
+
+    /// Watches and logs.
+    pub(super) async fn stream(&self, target: &Target<'_>, call: &Call<'_>, permit: Permit) -> Result<Answer, ApiError> {
+        let resource = self.find(target)?;
+        if target.subresource == "log" {
+            if resource.subresource("log") != Some(SubresourceBehaviour::Verb(Verb::Log)) {
+                return Err(about::unknown());
+            }
+            let entry = self.entry(resource, target)?;
+            let pod = entry.object.downcast_ref::<Pod>().ok_or_else(about::unknown)?;
+            let mut options = logs::options(call.query, self.registry.clock().now())?;
+            logs::check(pod, &mut options)?;
+            let gateway = self.gateway.read().clone();
+            return logs::open(gateway.as_deref(), pod, options, permit, self.stop.clone()).await;
+        }
+        let mut filter = filter(resource, target, call.query)?;
+        if !target.name.is_empty() {
+            filter.fields.0.push(podium_api::selector::FieldRequirement {
+                path: "metadata.name".to_owned(),
+                value: target.name.to_owned(),
+                equal: true,
+            });
+        }
+        let request = watch::WatchRequest::read(call.query, filter, shape(call)?)?;
+        watch::open(&self.registry, resource, request, self.stop.clone(), permit).await
+    }
+
+    /// Everything else on resources.
+    pub(super) async fn resource(&self, target: &Target<'_>, call: &Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+        if target.resource == "bindings" && target.group.is_empty() && call.method == Method::POST {
+            return self.bind(target, call, body).await;
+        }
+        let resource = self.find(target)?;
+        if !target.subresource.is_empty() {
+            return self.subresource(resource, target, call, body).await;
+        }
+        match (call.method, target.name.is_empty()) {
+            (&Method::GET | &Method::HEAD, true) => self.list(resource, target, call).await,
+            (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call),
+            (&Method::POST, true) => self.create(resource, target, call, body).await,
+            (&Method::PUT, false) => self.update(resource, target, call, body, Part::Main).await,
+            (&Method::PATCH, false) => self.patch(resource, target, call, body, Part::Main).await,
+            (&Method::DELETE, false) => self.delete(resource, target, call, body).await,
+            (&Method::DELETE, true) => self.delete_collection(resource, target, call, body).await,
+            _ => Err(not_allowed()),
+        }
+    }
+
+    async fn subresource(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let behaviour = resource.subresource(target.subresource).ok_or_else(about::unknown)?;
+        let part = match behaviour {
+            SubresourceBehaviour::Scale => return self.scale(resource, target, call, body).await,
+            SubresourceBehaviour::Verb(Verb::Binding) if call.method == Method::POST => {
+                return self.bind(target, call, body).await;
+            }
+            SubresourceBehaviour::Verb(Verb::Eviction) if call.method == Method::POST => {
+                return self.evict(resource, target, call, body).await;
+            }
+            SubresourceBehaviour::Verb(Verb::Finalize) => Part::Finalize,
+            SubresourceBehaviour::Status => Part::Status,
+            SubresourceBehaviour::Verb(_) => return Err(not_allowed()),
+        };
+        match *call.method {
+            Method::GET | Method::HEAD => self.get(resource, target, call),
+            Method::PUT => self.update(resource, target, call, body, part).await,
+            Method::PATCH => self.patch(resource, target, call, body, part).await,
+            _ => Err(not_allowed()),
+        }
+    }
+
+    fn entry(&self, resource: &Resource, target: &Target<'_>) -> Result<std::sync::Arc<Entry>, ApiError> {
+        resource.cache.get(target.namespace, target.name).ok_or_else(|| resource.not_found(target.name))
+    }
+
+    fn reply(&self, resource: &Resource, status: StatusCode, entry: &Entry, call: &Call<'_>) -> Result<Answer, ApiError> {
+        respond::entry(status, resource, entry, shape(call)?, call.query, self.registry.clock().now())
+    }
+
+    fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+        let entry = self.entry(resource, target)?;
+        self.reply(resource, StatusCode::OK, &entry, call)
+    }
+
+    async fn list(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+        let shape = shape(call)?;
+        let request = list_request(resource, target, call.query)?;
+        let page = self.registry.list(resource, request).await?;
+        respond::page(resource, &page, shape, call.query, self.registry.clock().now())
+    }
+
+    async fn create(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        shape(call)?;
+        if resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty() {
+            return Err(not_allowed());
+        }
+        let options = write_options(call.query)?;
+        let (object, warnings) = decode(resource, call, body)?;
+        let entry = self.registry.create(resource, target.namespace, object, options).await?;
+        let mut answer = self.reply(resource, StatusCode::CREATED, &entry, call)?;
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
+    }
+
+    async fn update(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+        part: Part,
+    ) -> Result<Answer, ApiError> {
+        shape(call)?;
+        let options = write_options(call.query)?;
+        let (object, warnings) = decode(resource, call, body)?;
+        let key = (target.namespace, target.name);
+        let entry = self.registry.update_with(resource, key, part, options, |_| Ok(object.boxed_clone())).await?;
+        let mut answer = self.reply(resource, StatusCode::OK, &entry, call)?;
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
+    }
+
+    async fn patch(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+        part: Part,
+    ) -> Result<Answer, ApiError> {
+        shape(call)?;
+        let options = write_options(call.query)?;
+        let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
+        let patch = PatchBody::read(&media_type(call), body)?;
+        let mut warnings = Vec::new();
+        let key = (target.namespace, target.name);
+        let entry = self
+            .registry
+            .update_with(resource, key, part, options, |current| {
+                let tree = current.object.to_value().map_err(|e| ApiError::internal(e.to_string()))?;
+                let patched = patch::apply(&*resource.kind, tree, &patch)?;
+                let decoded = resource.kind.decode_value(patched)?;
+                warnings = validation.judge(&resource.names, &decoded.unknown, &[])?;
+                Ok(decoded.object)
+            })
+            .await?;
+        let mut answer = self.reply(resource, StatusCode::OK, &entry, call)?;
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
+    }
+
+    async fn delete(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let shape = shape(call)?;
+        let (options, write) = delete_options(call, body)?;
+        match self.registry.delete(resource, target.namespace, target.name, &options, write).await? {
+            Deleted::Marked(entry) => self.reply(resource, StatusCode::OK, &entry, call),
+            Deleted::Gone(entry) => {
+                respond::value(StatusCode::OK, shape.encoding, &success(&resource.names, &*entry.object))
+            }
+        }
+    }
+
+    async fn delete_collection(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        shape(call)?;
+        let allowed = podium_api::discovery::verbs(&resource.kind).contains(&"deletecollection");
+        let unscoped = resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty();
+        if !allowed || unscoped {
+            return Err(not_allowed());
+        }
+        let (options, write) = delete_options(call, body)?;
+        let filter = filter(resource, target, call.query)?;
+        let done = self.registry.delete_collection(resource, &filter, &options, write).await?;
+        Ok(respond::deleted_list(resource, done, self.registry.revision().to_string()))
+    }
+
+    async fn scale(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let encoding = shape(call)?.encoding;
+        let key = (target.namespace, target.name);
+        let options = write_options(call.query)?;
+        let scale = match *call.method {
+            Method::GET | Method::HEAD => self.registry.scale(resource, target.namespace, target.name)?,
+            Method::PUT => {
+                let wanted: Scale = body_of(call, body)?;
+                self.registry.update_scale(resource, key, options, |_| Ok(wanted.clone())).await?
+            }
+            Method::PATCH => {
+                let patch = PatchBody::read(&media_type(call), body)?;
+                self.registry.update_scale(resource, key, options, |scale| patched_scale(resource, scale, &patch)).await?
+            }
+            _ => return Err(not_allowed()),
+        };
+        respond::value(StatusCode::OK, encoding, &scale)
+    }
+
+    async fn bind(&self, target: &Target<'_>, call: &Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+        let binding: Binding = body_of(call, body)?;
+        let own = binding.metadata.name.as_deref().unwrap_or_default();
+        let name = if target.name.is_empty() { own } else { target.name };
+        if !own.is_empty() && own != name {
+            return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+        }
+        self.registry.bind(target.namespace, name, &binding, write_options(call.query)?).await?;
+        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
+        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+    }
+
+    async fn evict(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let eviction: Eviction = body_of(call, body)?;
+        let options = eviction.delete_options.unwrap_or_default();
+        let mut write = write_options(call.query)?;
+        write.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
+        self.registry.delete(resource, target.namespace, target.name, &options, write).await?;
+        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
+        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+    }
+}
+
+fn not_allowed() -> ApiError {
+    ApiError::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+fn media_type(call: &Call<'_>) -> String {
+    let header = call.header(header::CONTENT_TYPE).unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Reads an object of the resource's kind; `apiVersion` and `kind` may be left out.
+fn decode(resource: &Resource, call: &Call<'_>, body: &Bytes) -> Result<(Box<dyn Object>, Vec<String>), ApiError> {
+    let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
+    let mut read = read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)?;
+    let names = &resource.names;
+    if let Value::Object(fields) = &mut read.value {
+        fields.entry("apiVersion").or_insert_with(|| names.api_version().into());
+        fields.entry("kind").or_insert_with(|| names.kind.into());
+        check_type(names, fields.get("apiVersion"), fields.get("kind"))?;
+    }
+    let decoded = resource.kind.decode_value(read.value)?;
+    let warnings = validation.judge(names, &decoded.unknown, &read.duplicates)?;
+    Ok((decoded.object, warnings))
+}
+
+fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> Result<(), ApiError> {
+    let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (version, kind) = (text(version), text(kind));
+    if version != names.api_version() {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            names.api_version()
+        )));
+    }
+    if kind != names.kind {
+        return Err(ApiError::bad_request(format!(
+            "the kind in the data ({kind}) does not match the expected kind ({})",
+            names.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Reads something that is no stored kind.
+fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Result<T, ApiError> {
+    let read = read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)?;
+    serde_json::from_value(read.value).map_err(|e| ApiError::bad_request(format!("the request body cannot be read: {e}")))
+}
+
+fn patched_scale(resource: &Resource, scale: Scale, body: &PatchBody) -> Result<Scale, ApiError> {
+    let tree = serde_json::to_value(scale).map_err(|e| ApiError::internal(e.to_string()))?;
+    // A Scale has no lists: a strategic patch of it is a merge patch.
+    let body = match body {
+        PatchBody::Strategic(patch) => &PatchBody::Merge(patch.clone()),
+        other => other,
+    };
+    let patched = patch::apply(&*resource.kind, tree, body)?;
+    serde_json::from_value(patched).map_err(|e| ApiError::bad_request(format!("the patched Scale cannot be read: {e}")))
+}
+
+fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Filter, ApiError> {
+    let labels = match query.get("labelSelector") {
+        "" => Selector::everything(),
+        text => Selector::parse(text).map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?,
+    };
+    let fields = match query.get("fieldSelector") {
+        "" => FieldSelector::default(),
+        text => FieldSelector::parse(text)?,
+    };
+    fields.check(&*resource.kind)?;
+    Ok(Filter { namespace: target.namespace.to_owned(), labels, fields })
+}
+
+fn list_request(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<ListRequest, ApiError> {
+    let filter = filter(resource, target, query)?;
+    let limit = query.number("limit")?.unwrap_or(0);
+    let limit = usize::try_from(limit).map_err(|_| ApiError::bad_request("limit: must be greater than or equal to 0"))?;
+    let token = query.find("continue").filter(|t| !t.is_empty()).map(Token::decode).transpose()?;
+    let version = query.get("resourceVersion");
+    let revision = match version {
+        "" | "0" => None,
+        text => Some(Revision(text.parse().map_err(|_| {
+            ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: it must be a number"))
+        })?)),
+    };
+    let invalid = |detail: &str| {
+        Err(ApiError::new(Reason::Invalid, format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {detail}")))
+    };
+    let (exact, not_older_than) = match (query.get("resourceVersionMatch"), revision) {
+        _ if token.is_some() && !matches!(version, "" | "0") => {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        ("Exact", None) => return invalid("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+        ("Exact", revision) => (revision, None),
+        ("", Some(revision)) if limit > 0 => (Some(revision), None),
+        ("" | "NotOlderThan", revision) => (None, revision),
+        (other, _) => {
+            return invalid(&format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""));
+        }
+    };
+    Ok(ListRequest { filter, limit, token, exact, not_older_than })
+}
+
+fn is_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiError> {
+    let mut dry = false;
+    for value in values.filter(|v| !v.is_empty()) {
+        if value != "All" {
+            let message = format!("dryRun: Unsupported value: {value:?}: supported values: \"All\"");
+            return Err(ApiError::new(Reason::Invalid, message));
+        }
+        dry = true;
+    }
+    Ok(dry)
+}
+
+fn write_options(query: &Query) -> Result<WriteOptions, ApiError> {
+    Ok(WriteOptions { dry_run: is_dry_run(query.all("dryRun"))? })
+}
+
+/// Delete options from the body, filled up from the query.
+fn delete_options(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, WriteOptions), ApiError> {
+    let mut options: DeleteOptions = if body.is_empty() { DeleteOptions::default() } else { body_of(call, body)? };
+    let query = call.query;
+    options.grace_period_seconds = match options.grace_period_seconds {
+        None => query.number("gracePeriodSeconds")?,
+        given => given,
+    };
+    let policy = query.find("propagationPolicy").filter(|p| !p.is_empty()).map(str::to_owned);
+    options.propagation_policy = options.propagation_policy.or(policy);
+    let orphan = query.find("orphanDependents").map(|_| query.flag("orphanDependents"));
+    options.orphan_dependents = options.orphan_dependents.or(orphan);
+    let mut write = write_options(query)?;
+    write.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
+    Ok((options, write))
+}
+
+fn success(names: &Names, object: &dyn Object) -> impl Serialize + use<> {
+    let ObjectKey { name, .. } = object.key();
+    let details = StatusDetails {
+        name: Some(name),
+        group: Some(names.group.to_owned()).filter(|g| !g.is_empty()),
+        kind: Some(names.plural.to_owned()),
+        uid: object.meta().uid.clone(),
+        ..StatusDetails::default()
+    };
+    let status = Status { status: Some("Success".to_owned()), details: Some(details), ..Status::default() };
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    value["metadata"] = json!({});
+    value
+}

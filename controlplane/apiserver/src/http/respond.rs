@@ -1,0 +1,165 @@
+//! Answers: objects, lists and errors in the shape that was negotiated.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use podium_api::{ApiError, Object, table};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    body::Body,
+    negotiate::{Encoding, Form, Shape},
+    path::Query,
+};
+use crate::registry::{Resource, cache::Entry, list::Page};
+
+/// An answer.
+pub(crate) type Answer = Response<Body>;
+
+/// An answer of ready bytes.
+pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    with_body(status, content_type, Body::Full(body))
+}
+
+/// An answer with a body.
+pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    answer
+}
+
+/// An answer of plain text.
+pub(crate) fn text(status: StatusCode, body: String) -> Answer {
+    bytes(status, "text/plain; charset=utf-8", Bytes::from(body))
+}
+
+/// A value, encoded as asked.
+pub(crate) fn value<T: Serialize + ?Sized>(status: StatusCode, encoding: Encoding, value: &T) -> Result<Answer, ApiError> {
+    let encoded = match encoding {
+        Encoding::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
+        Encoding::Yaml => serde_yaml::to_string(value).map(String::into_bytes).map_err(|e| e.to_string()),
+    };
+    let encoded = encoded.map_err(|e| ApiError::internal(format!("encoding the answer: {e}")))?;
+    Ok(bytes(status, encoding.content_type(), encoded.into()))
+}
+
+/// An error as a `Status`.
+pub(crate) fn error(error: &ApiError) -> Answer {
+    let status = StatusCode::from_u16(error.reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut object = serde_json::to_value(error.status()).unwrap_or_default();
+    object["metadata"] = Value::Object(serde_json::Map::new());
+    let mut answer = bytes(status, "application/json", object.to_string().into());
+    let retry = error.details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(retry) = retry.and_then(|s| HeaderValue::from_str(&s.to_string()).ok()) {
+        answer.headers_mut().insert(header::RETRY_AFTER, retry);
+    }
+    if error.reason == podium_api::Reason::Unauthorized {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+/// Adds `Warning` headers, as many and as long as Kubernetes would.
+pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
+    for warning in warnings.iter().take(32) {
+        let text: String = warning.replace('\\', r"\\").replace('"', "\\\"").chars().take(256).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            answer.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// One object.
+pub(crate) fn entry(
+    status: StatusCode,
+    resource: &Resource,
+    entry: &Entry,
+    shape: Shape,
+    query: &Query,
+    now: Timestamp,
+) -> Result<Answer, ApiError> {
+    match (shape.form, shape.encoding) {
+        (Form::Table, encoding) => {
+            let meta = ListMeta {
+                resource_version: entry.object.meta().resource_version.clone(),
+                ..ListMeta::default()
+            };
+            let include = query.get("includeObject").parse()?;
+            let table = table::table_of(&*resource.kind, [&*entry.object], &meta, now, include)?;
+            value(status, encoding, &table)
+        }
+        (Form::Metadata, encoding) => value(status, encoding, &table::partial_metadata(&*entry.object)),
+        (_, Encoding::Json) => Ok(bytes(status, "application/json", entry.json.clone())),
+        (_, Encoding::Yaml) => yaml(status, &entry.json),
+    }
+}
+
+fn yaml(status: StatusCode, json: &[u8]) -> Result<Answer, ApiError> {
+    let tree: Value =
+        serde_json::from_slice(json).map_err(|e| ApiError::internal(format!("reading the stored object: {e}")))?;
+    value(status, Encoding::Yaml, &tree)
+}
+
+/// A list. JSON is put together from ready bytes.
+pub(crate) fn page(
+    resource: &Resource,
+    page: &Page,
+    shape: Shape,
+    query: &Query,
+    now: Timestamp,
+) -> Result<Answer, ApiError> {
+    let meta = list_meta(page);
+    let objects = || page.entries.iter().map(|e| &*e.object as &dyn Object);
+    let status = StatusCode::OK;
+    match (shape.form, shape.encoding) {
+        (Form::Table, encoding) => {
+            let include = query.get("includeObject").parse()?;
+            value(status, encoding, &table::table_of(&*resource.kind, objects(), &meta, now, include)?)
+        }
+        (Form::Metadata, encoding) => value(status, encoding, &table::partial_metadata_list(objects(), &meta)),
+        (_, Encoding::Json) => {
+            let (head, tail) = list_ends(resource, &meta);
+            let items = page.entries.iter().map(|e| e.json.clone());
+            Ok(with_body(status, "application/json", Body::list(head, items, tail)))
+        }
+        (_, Encoding::Yaml) => {
+            let (head, tail) = list_ends(resource, &meta);
+            let items: Vec<&[u8]> = page.entries.iter().map(|e| &e.json[..]).collect();
+            yaml(status, &[&head, items.join(&b","[..]).as_slice(), &tail].concat())
+        }
+    }
+}
+
+/// A list of objects that were just deleted.
+pub(crate) fn deleted_list(resource: &Resource, entries: Vec<Arc<Entry>>, revision: String) -> Answer {
+    let meta = ListMeta { resource_version: Some(revision), ..ListMeta::default() };
+    let (head, tail) = list_ends(resource, &meta);
+    let items = entries.iter().map(|e| e.json.clone());
+    with_body(StatusCode::OK, "application/json", Body::list(head, items, tail))
+}
+
+fn list_meta(page: &Page) -> ListMeta {
+    ListMeta {
+        resource_version: Some(page.revision.to_string()),
+        continue_: page.next.as_ref().map(|t| t.encode()),
+        remaining_item_count: page.remaining.and_then(|n| i64::try_from(n).ok()),
+        ..ListMeta::default()
+    }
+}
+
+fn list_ends(resource: &Resource, meta: &ListMeta) -> (Bytes, Bytes) {
+    let names = &resource.names;
+    let meta = serde_json::to_string(meta).unwrap_or_else(|_| "{}".to_owned());
+    let head = format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+        names.kind,
+        names.api_version()
+    );
+    (Bytes::from(head), Bytes::from_static(b"]}\n"))
+}

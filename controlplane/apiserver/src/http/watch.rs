@@ -1,0 +1,276 @@
+//! Watches on the wire: newline-separated events from the cache's ready frames, bookmarks, and a clean end.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use podium_api::{
+    ApiError, KindRef, Reason, Revision,
+    table::{self, IncludeObject},
+};
+use podium_client::ClockRef;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Permit,
+    body::Body,
+    negotiate::{Encoding, Form, Shape},
+    path::Query,
+    respond::{self, Answer},
+};
+use crate::registry::{
+    Registry, Resource,
+    cache::{self, Change, Entry, Feed, Filter, What},
+};
+
+/// How often a quiet watch tells how far it has got.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How much is put into one frame when many events wait.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What a watch asks for.
+pub(crate) struct WatchRequest {
+    pub(crate) filter: Filter,
+    pub(crate) shape: Shape,
+    pub(crate) include: IncludeObject,
+    after: Option<Revision>,
+    bookmarks: bool,
+    /// Ends the initial state with an annotated bookmark.
+    announce_initial: bool,
+    timeout: Duration,
+}
+
+impl WatchRequest {
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// 400 and 422 for parameters that make no sense.
+    pub(crate) fn read(query: &Query, filter: Filter, shape: Shape) -> Result<Self, ApiError> {
+        let version = query.get("resourceVersion");
+        let revision = match version {
+            "" | "0" => None,
+            text => Some(Revision(text.parse().map_err(|_| {
+                ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: it must be a number"))
+            })?)),
+        };
+        let send_initial = query.find("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        if send_initial.is_some() && query.get("resourceVersionMatch") != "NotOlderThan" {
+            let message = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents \
+                requires setting resourceVersionMatch to NotOlderThan";
+            return Err(ApiError::new(Reason::Invalid, message));
+        }
+        let bookmarks = query.flag("allowWatchBookmarks");
+        let seconds = query.number("timeoutSeconds")?.filter(|s| *s > 0);
+        let timeout = match seconds.and_then(|s| u64::try_from(s).ok()) {
+            Some(seconds) => Duration::from_secs(seconds.min(24 * 3600)),
+            None => Duration::from_secs(rand::rng().random_range(1800..3600)),
+        };
+        let include = query.get("includeObject").parse()?;
+        let after = if send_initial == Some(true) { None } else { revision };
+        let announce_initial = send_initial == Some(true) && bookmarks;
+        Ok(Self { filter, shape, include, after, bookmarks, announce_initial, timeout })
+    }
+}
+
+struct Stream {
+    kind: KindRef,
+    registry: Arc<Registry>,
+    clock: ClockRef,
+    shape: Shape,
+    include: IncludeObject,
+    with_columns: bool,
+    feed: Feed,
+    /// Every change up to here has been written.
+    sent: Revision,
+    ready: VecDeque<Bytes>,
+    bookmarks: bool,
+    deadline: Instant,
+    stop: CancellationToken,
+    ended: bool,
+    _permit: Permit,
+}
+
+/// Opens a watch.
+///
+/// # Errors
+/// 504 for a revision that has not come; 410 comes as an event, as from Kubernetes.
+pub(crate) async fn open(
+    registry: &Arc<Registry>,
+    resource: &Resource,
+    request: WatchRequest,
+    stop: CancellationToken,
+    permit: Permit,
+) -> Result<Answer, ApiError> {
+    if let Some(after) = request.after {
+        registry.wait_for(after).await?;
+    }
+    let content_type = match request.shape.encoding {
+        Encoding::Json => "application/json",
+        Encoding::Yaml => return Err(ApiError::new(Reason::NotAcceptable, "watches are only written as JSON")),
+    };
+    let feed = match resource.cache.watch(request.filter, request.after) {
+        Ok(feed) => feed,
+        Err(oldest) => {
+            let asked = request.after.unwrap_or_default();
+            let error = ApiError::expired(format!("too old resource version: {asked} ({oldest})"));
+            let frame = error_frame(&error);
+            return Ok(respond::with_body(StatusCode::OK, content_type, Body::Full(frame)));
+        }
+    };
+    let mut stream = Stream {
+        kind: resource.kind.clone(),
+        registry: registry.clone(),
+        clock: registry.clock().clone(),
+        shape: request.shape,
+        include: request.include,
+        with_columns: true,
+        sent: request.after.unwrap_or(feed.revision),
+        feed,
+        ready: VecDeque::new(),
+        bookmarks: request.bookmarks,
+        deadline: Instant::now() + request.timeout,
+        stop,
+        ended: false,
+        _permit: permit,
+    };
+    stream.begin(request.announce_initial);
+    let frames = futures::stream::unfold(stream, |mut stream| async move {
+        let next = stream.next().await?;
+        Some((Ok::<_, io::Error>(next), stream))
+    });
+    Ok(respond::with_body(StatusCode::OK, content_type, Body::Stream(frames.boxed())))
+}
+
+/// An `ERROR` event.
+fn error_frame(error: &ApiError) -> Bytes {
+    let mut line = json!({"type": "ERROR", "object": error.status()}).to_string();
+    line.push('\n');
+    line.into()
+}
+
+impl Stream {
+    fn begin(&mut self, announce: bool) {
+        for entry in std::mem::take(&mut self.feed.initial) {
+            let frame = self.frame_of(What::Added, &entry, None);
+            self.ready.push_back(frame);
+        }
+        if announce {
+            let frame = self.bookmark(self.feed.revision, true);
+            self.ready.push_back(frame);
+        }
+        for change in std::mem::take(&mut self.feed.backlog) {
+            self.take(&change);
+        }
+    }
+
+    fn take(&mut self, change: &Arc<Change>) {
+        self.sent = self.sent.max(change.revision);
+        let Some(what) = change.seen_by(&*self.kind, &self.feed.filter) else { return };
+        let Some(entry) = change.entry(what).cloned() else { return };
+        let frame = self.frame_of(what, &entry, Some(change));
+        self.ready.push_back(frame);
+    }
+
+    fn frame_of(&mut self, what: What, entry: &Entry, change: Option<&Change>) -> Bytes {
+        let object = match self.shape.form {
+            Form::Table => self.table(entry),
+            Form::Metadata => table::partial_metadata(&*entry.object),
+            _ => return change.map_or_else(|| cache::frame(what, &entry.json), |c| c.frame(what)),
+        };
+        cache::frame(what, object.to_string().as_bytes())
+    }
+
+    fn table(&mut self, entry: &Entry) -> Value {
+        let row = table::row(&*self.kind, &*entry.object, self.clock.now(), self.include).unwrap_or_default();
+        let meta = ListMeta { resource_version: entry.object.meta().resource_version.clone(), ..ListMeta::default() };
+        table::table(&*self.kind, vec![row], &meta, std::mem::take(&mut self.with_columns))
+    }
+
+    fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let names = self.kind.names();
+        let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.shape.form {
+            Form::Table => {
+                let meta = ListMeta { resource_version: Some(revision.to_string()), ..ListMeta::default() };
+                table::table(&*self.kind, Vec::new(), &meta, false)
+            }
+            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}),
+            _ => json!({"kind": names.kind, "apiVersion": names.api_version(), "metadata": meta}),
+        };
+        let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
+        line.push('\n');
+        line.into()
+    }
+
+    /// The next chunk; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(chunk) = self.chunk() {
+                return Some(chunk);
+            }
+            if self.ended {
+                return None;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Waits for a change, for the time of a bookmark, or for the end.
+    async fn wait(&mut self) {
+        let bookmark = if self.bookmarks { Instant::now() + BOOKMARK_EVERY } else { self.deadline };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => self.ended = true,
+            change = self.feed.live.recv() => match change {
+                Some(change) => self.take(&change),
+                None => self.cut_off(),
+            },
+            () = tokio::time::sleep_until(self.deadline) => {
+                self.push_bookmark();
+                self.ended = true;
+            }
+            () = tokio::time::sleep_until(bookmark) => self.push_bookmark(),
+        }
+        while let Ok(change) = self.feed.live.try_recv() {
+            self.take(&change);
+        }
+    }
+
+    fn push_bookmark(&mut self) {
+        // Read before the queue is looked at: everything up to it has been queued by then.
+        let revision = self.registry.revision();
+        if self.bookmarks && self.feed.live.is_empty() {
+            let frame = self.bookmark(revision.max(self.sent), false);
+            self.ready.push_back(frame);
+        }
+    }
+
+    fn cut_off(&mut self) {
+        self.ended = true;
+        if !self.stop.is_cancelled() {
+            let error = ApiError::expired("too old resource version: this watch fell behind");
+            self.ready.push_back(error_frame(&error));
+        }
+    }
+
+    fn chunk(&mut self) -> Option<Bytes> {
+        let first = self.ready.pop_front()?;
+        if self.ready.is_empty() || first.len() >= CHUNK_BYTES {
+            return Some(first);
+        }
+        let mut chunk = BytesMut::from(first);
+        while let Some(frame) = self.ready.front().filter(|f| chunk.len() + f.len() <= CHUNK_BYTES) {
+            chunk.extend_from_slice(frame);
+            self.ready.pop_front();
+        }
+        Some(chunk.freeze())
+    }
+}

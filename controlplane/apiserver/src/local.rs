@@ -1,0 +1,181 @@
+//! [`LocalApi`]: the API for components in this process. Shares the caches' objects; nothing is encoded or copied twice.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    api::core::v1::{Binding, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta},
+};
+use podium_api::{
+    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Verb,
+    object::SubresourceBehaviour,
+    patch::{self, PatchBody},
+};
+use podium_client::{Api, Delta, Mirror, MirrorScope, Patch};
+use tokio::sync::mpsc;
+
+use crate::{
+    auth::Identity,
+    registry::{
+        Part, Registry, Resource, WriteOptions,
+        cache::{Cache, Filter},
+    },
+};
+
+/// The API in this process, as one identity sees it.
+///
+/// Components in the process are trusted: whoever holds a handle may do everything through it. The identity is for what
+/// will be recorded about who wrote.
+#[derive(Clone)]
+pub struct LocalApi {
+    registry: Arc<Registry>,
+    identity: Identity,
+}
+
+impl LocalApi {
+    pub(crate) fn new(registry: Arc<Registry>, identity: Identity) -> Self {
+        Self { registry, identity }
+    }
+
+    /// Who this handle speaks for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn resource(&self, kind: &KindRef) -> Result<&Arc<Resource>, ApiError> {
+        self.registry.of(&kind.names())
+    }
+}
+
+/// The part that a subresource names.
+fn part(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError> {
+    let Some(name) = subresource.filter(|s| !s.is_empty()) else { return Ok(Part::Main) };
+    match resource.subresource(name) {
+        Some(SubresourceBehaviour::Status) => Ok(Part::Status),
+        Some(SubresourceBehaviour::Verb(Verb::Finalize)) => Ok(Part::Finalize),
+        _ => Err(ApiError::method_not_allowed(&resource.names, name)),
+    }
+}
+
+const WRITE: WriteOptions = WriteOptions { dry_run: false };
+
+#[async_trait]
+impl Api for LocalApi {
+    async fn mirror(&self, kind: &KindRef, scope: MirrorScope) -> Result<Arc<dyn Mirror>, ApiError> {
+        let resource = self.resource(kind)?;
+        let fields = FieldSelector::parse(scope.fields.as_deref().unwrap_or_default())?;
+        fields.check(&*resource.kind)?;
+        let filter = Filter { namespace: scope.namespace.unwrap_or_default(), fields, ..Filter::default() };
+        Ok(Arc::new(LocalMirror { cache: resource.cache.clone(), filter }))
+    }
+
+    async fn get(&self, kind: &KindRef, key: &ObjectKey) -> Result<Arc<dyn Object>, ApiError> {
+        let resource = self.resource(kind)?;
+        let entry = resource.cache.get(&key.namespace, &key.name).ok_or_else(|| resource.not_found(&key.name))?;
+        Ok(entry.object.clone())
+    }
+
+    async fn create(&self, object: Box<dyn Object>) -> Result<Arc<dyn Object>, ApiError> {
+        let resource = self.registry.of(&object.names())?;
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        Ok(self.registry.create(resource, &namespace, object, WRITE).await?.object.clone())
+    }
+
+    async fn update(&self, object: Box<dyn Object>, subresource: Option<&str>) -> Result<Arc<dyn Object>, ApiError> {
+        let resource = self.registry.of(&object.names())?;
+        let part = part(resource, subresource)?;
+        let key = object.key();
+        let mut object = Some(object);
+        let entry = self
+            .registry
+            .update_with(resource, (&key.namespace, &key.name), part, WRITE, |_| {
+                // Insisting on a revision there is no second try, and so no copy is needed.
+                match &object {
+                    Some(o) if o.meta().resource_version.as_deref().unwrap_or_default().is_empty() => Ok(o.boxed_clone()),
+                    _ => object.take().ok_or_else(|| ApiError::modified(&resource.names, &key.name)),
+                }
+            })
+            .await?;
+        Ok(entry.object.clone())
+    }
+
+    async fn patch(
+        &self,
+        kind: &KindRef,
+        key: &ObjectKey,
+        patch: Patch,
+        subresource: Option<&str>,
+    ) -> Result<Arc<dyn Object>, ApiError> {
+        let resource = self.resource(kind)?;
+        let part = part(resource, subresource)?;
+        let body = match patch {
+            Patch::Json(value) => PatchBody::Json(value),
+            Patch::Merge(value) => PatchBody::Merge(value),
+            Patch::Strategic(value) => PatchBody::Strategic(value),
+        };
+        let entry = self
+            .registry
+            .update_with(resource, (&key.namespace, &key.name), part, WRITE, |current| {
+                let tree = current.object.to_value().map_err(|e| ApiError::internal(e.to_string()))?;
+                let patched = patch::apply(&*resource.kind, tree, &body)?;
+                Ok(resource.kind.decode_value(patched)?.object)
+            })
+            .await?;
+        Ok(entry.object.clone())
+    }
+
+    async fn delete(&self, kind: &KindRef, key: &ObjectKey, options: DeleteOptions) -> Result<(), ApiError> {
+        let resource = self.resource(kind)?;
+        self.registry.delete(resource, &key.namespace, &key.name, &options, WRITE).await.map(|_| ())
+    }
+
+    async fn delete_collection(&self, kind: &KindRef, namespace: &str) -> Result<(), ApiError> {
+        let resource = self.resource(kind)?;
+        let filter = Filter { namespace: namespace.to_owned(), ..Filter::default() };
+        self.registry.delete_collection(resource, &filter, &DeleteOptions::default(), WRITE).await.map(|_| ())
+    }
+
+    async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError> {
+        let binding = Binding {
+            metadata: ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() },
+            target: ObjectReference {
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        self.registry.bind(&pod.namespace, &pod.name, &binding, WRITE).await.map(|_| ())
+    }
+}
+
+/// The cache itself, seen through a filter.
+struct LocalMirror {
+    cache: Arc<Cache>,
+    filter: Filter,
+}
+
+impl Mirror for LocalMirror {
+    fn get(&self, key: &ObjectKey) -> Option<Arc<dyn Object>> {
+        let entry = self.cache.get(&key.namespace, &key.name)?;
+        self.filter.matches(&**self.cache.kind(), &*entry.object).then(|| entry.object.clone())
+    }
+
+    fn list(&self, namespace: Option<&str>) -> Vec<Arc<dyn Object>> {
+        let mut filter = self.filter.clone();
+        match namespace {
+            Some(wanted) if filter.namespace.is_empty() => filter.namespace = wanted.to_owned(),
+            Some(wanted) if filter.namespace != wanted => return Vec::new(),
+            _ => {}
+        }
+        self.cache.list(&filter).entries.iter().map(|e| e.object.clone()).collect()
+    }
+
+    fn revision(&self) -> Revision {
+        self.cache.progress().revision()
+    }
+
+    fn subscribe(&self) -> mpsc::UnboundedReceiver<Delta> {
+        self.cache.subscribe(self.filter.clone())
+    }
+}

@@ -1,0 +1,166 @@
+//! Creating objects.
+
+use std::sync::Arc;
+
+use podium_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use podium_api::{ApiError, FieldErrors, Object, ObjectKey, Scope, meta::validate_meta};
+use podium_store::{Change, Expect, StoreError, Write};
+use rand::RngExt as _;
+
+use super::{Registry, Resource, WriteOptions, cache::Entry, pump::attach, store_error};
+
+/// Letters that make no words and are not mistaken for each other.
+const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LEN: usize = 5;
+const NAME_MAX: usize = 63;
+/// How many generated names are tried.
+const GENERATE_RETRIES: usize = 8;
+
+impl Registry {
+    /// Creates an object in a namespace (empty for cluster-scoped kinds); answers with it as stored.
+    ///
+    /// # Errors
+    /// 400 and 422 for what is wrong with it, 403 and 404 for its namespace, 409 when the name is taken.
+    pub(crate) async fn create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut object: Box<dyn Object>,
+        options: WriteOptions,
+    ) -> Result<Arc<Entry>, ApiError> {
+        check_namespace(resource, namespace, &mut *object)?;
+        let meta = object.meta();
+        if meta.resource_version.as_deref().is_some_and(|v| !v.is_empty()) {
+            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let prefix = meta.generate_name.clone().filter(|_| meta.name.as_deref().unwrap_or_default().is_empty());
+        let Some(prefix) = prefix.filter(|p| !p.is_empty()) else {
+            return self.create_named(resource, object, options).await;
+        };
+        let mut tries = 0;
+        loop {
+            let mut copy = object.boxed_clone();
+            copy.meta_mut().name = Some(generated_name(&prefix));
+            tries += 1;
+            match self.create_named(resource, copy, options).await {
+                Err(error) if error.reason == podium_api::Reason::AlreadyExists && tries < GENERATE_RETRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn create_named(
+        &self,
+        resource: &Resource,
+        mut object: Box<dyn Object>,
+        options: WriteOptions,
+    ) -> Result<Arc<Entry>, ApiError> {
+        self.admit_namespace(resource, &*object)?;
+        let kind = &resource.kind;
+        kind.fill_defaults(&mut *object);
+        self.fresh_meta(resource, &mut *object);
+        kind.prepare_create(&mut *object);
+        self.complete_create(&mut *object);
+        let ObjectKey { namespace, name } = object.key();
+        let mut errs = FieldErrors::new();
+        validate_meta(object.meta(), &resource.names, resource.scope, &mut errs);
+        kind.validate(&*object, &mut errs);
+        if !errs.is_empty() {
+            let shown =
+                if name.is_empty() { object.meta().generate_name.as_deref().unwrap_or_default() } else { &name };
+            return Err(ApiError::invalid(&resource.names, shown, errs));
+        }
+        if resource.cache.get(&namespace, &name).is_some() {
+            return Err(ApiError::already_exists(&resource.names, &name));
+        }
+        let claim = self.allocate(&mut *object, None)?;
+        let key = resource.cache.key(&namespace, &name);
+        if options.dry_run {
+            let value = encode(&*object)?;
+            return Ok(Arc::new(Entry { key, object: object.into(), json: value.into() }));
+        }
+        let value = encode(&*object)?.into();
+        let change = Change::Put { value, attachment: Some(attach(object)) };
+        let written = self.store.write(Write { key, expect: Expect::Absent, change }).await.map_err(|e| match e {
+            StoreError::Conflict { .. } => ApiError::already_exists(&resource.names, &name),
+            other => store_error(&other),
+        })?;
+        claim.keep();
+        self.as_written(resource, written.revision, &namespace, &name).await
+    }
+
+    /// The object as a write left it, once the caches have it.
+    pub(super) async fn as_written(
+        &self,
+        resource: &Resource,
+        revision: podium_api::Revision,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<Entry>, ApiError> {
+        self.caches_reach(revision).await?;
+        let found = resource.cache.written(revision).or_else(|| resource.cache.get(namespace, name));
+        found.ok_or_else(|| resource.not_found(name))
+    }
+
+    fn fresh_meta(&self, resource: &Resource, object: &mut dyn Object) {
+        let generation = resource.kind.generation_differs(object, object).map(|_| 1);
+        let meta = object.meta_mut();
+        meta.uid = Some(uuid::Uuid::new_v4().to_string());
+        meta.creation_timestamp = Some(Time(whole_seconds(self.clock.now())));
+        meta.generation = generation;
+        meta.resource_version = None;
+        meta.deletion_timestamp = None;
+        meta.deletion_grace_period_seconds = None;
+        meta.managed_fields = None;
+        meta.self_link = None;
+    }
+}
+
+/// Times in the API have whole seconds.
+pub(super) fn whole_seconds(now: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The JSON that is stored: without `resourceVersion`, which is the record's revision.
+pub(super) fn encode(object: &dyn Object) -> Result<Vec<u8>, ApiError> {
+    object.to_json().map_err(|e| ApiError::internal(format!("encoding a {}: {e}", object.names().kind)))
+}
+
+/// Fills in the namespace of the URL, or refuses an object of another.
+pub(crate) fn check_namespace(resource: &Resource, namespace: &str, object: &mut dyn Object) -> Result<(), ApiError> {
+    let meta = object.meta_mut();
+    match (resource.scope, meta.namespace.as_deref().unwrap_or_default()) {
+        (Scope::Cluster, _) => meta.namespace = None,
+        (Scope::Namespaced, "") => meta.namespace = Some(namespace.to_owned()),
+        (Scope::Namespaced, own) if own != namespace => {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn generated_name(prefix: &str) -> String {
+    let mut rng = rand::rng();
+    let keep = prefix.char_indices().take_while(|(i, c)| i + c.len_utf8() <= NAME_MAX - SUFFIX_LEN).count();
+    let mut name: String = prefix.chars().take(keep).collect();
+    name.extend((0..SUFFIX_LEN).map(|_| char::from(SUFFIX_LETTERS[rng.random_range(0..SUFFIX_LETTERS.len())])));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names() {
+        for (prefix, length) in [("web-", 9), ("a".repeat(100).as_str(), 63), ("ä".repeat(60).as_str(), 63)] {
+            let name = generated_name(prefix);
+            assert!(name.len() <= 63 && name.chars().count() <= length, "{name}");
+            assert_ne!(name, generated_name(prefix));
+        }
+        assert!(generated_name("web-").starts_with("web-"));
+    }
+}

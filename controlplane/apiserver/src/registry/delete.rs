@@ -1,0 +1,218 @@
+//! Deleting objects: preconditions, grace, propagation, finalizers.
+//!
+//! # Source
+//! Kubernetes `staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go` and `pkg/registry/rest/delete.go`.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use podium_api::{
+    ApiError, Object,
+    k8s_openapi::{
+        api::core::v1::Namespace,
+        apimachinery::pkg::apis::meta::v1::{DeleteOptions, Time},
+    },
+};
+use podium_store::Change;
+
+use super::{
+    CONFLICT_RETRIES, Registry, Resource, WriteOptions,
+    cache::{Entry, Filter},
+    create::{encode, whole_seconds},
+    pump::attach,
+    update::has_spec_finalizers,
+};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What a deletion did.
+pub(crate) enum Deleted {
+    /// The object is gone.
+    Gone(Arc<Entry>),
+    /// It is marked and goes when its finalizers or its node are done.
+    Marked(Arc<Entry>),
+}
+
+/// Checks delete options and fills in what the query says.
+///
+/// # Errors
+/// 422 when two ways of propagation are asked for, or an unknown one.
+pub(crate) fn delete_options(resource: &Resource, options: &DeleteOptions) -> Result<(), ApiError> {
+    let invalid = |message: &str| {
+        Err(ApiError::new(podium_api::Reason::Invalid, format!("DeleteOptions.meta.k8s.io \"\" is invalid: {message}")))
+    };
+    let _ = resource;
+    match (options.propagation_policy.as_deref(), options.orphan_dependents) {
+        (Some(_), Some(_)) => {
+            invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set")
+        }
+        (None | Some("Foreground" | "Background" | "Orphan"), _) => Ok(()),
+        (Some(other), None) => invalid(&format!(
+            "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+        )),
+    }
+}
+
+impl Registry {
+    /// Deletes an object, or marks it.
+    ///
+    /// # Errors
+    /// 404; 409 when a precondition does not hold.
+    pub(crate) async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+        write: WriteOptions,
+    ) -> Result<Deleted, ApiError> {
+        delete_options(resource, options)?;
+        self.admit_delete(resource, name)?;
+        for _ in 0..=CONFLICT_RETRIES {
+            let current = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
+            check_preconditions(resource, &*current.object, options)?;
+            match self.delete_once(resource, &current, options, write).await? {
+                Some(done) => return Ok(done),
+                None => {}
+            }
+        }
+        Err(ApiError::modified(&resource.names, name))
+    }
+
+    /// One attempt; `None` when another write came between.
+    async fn delete_once(
+        &self,
+        resource: &Resource,
+        current: &Arc<Entry>,
+        options: &DeleteOptions,
+        write: WriteOptions,
+    ) -> Result<Option<Deleted>, ApiError> {
+        let mut new = current.object.boxed_clone();
+        let kept = propagate(&mut *new, options) || has_spec_finalizers(&*new);
+        let grace = resource.kind.grace_seconds(&*current.object, options.grace_period_seconds).filter(|g| *g > 0);
+        if grace.is_none() && !kept {
+            return self.delete_now(resource, current, write).await;
+        }
+        self.mark(&mut *new, grace.unwrap_or(0));
+        if new.same_as(&*current.object) {
+            return Ok(Some(Deleted::Marked(current.clone())));
+        }
+        if write.dry_run {
+            let json = encode(&*new)?.into();
+            let entry = Entry { key: current.key.clone(), object: new.into(), json };
+            return Ok(Some(Deleted::Marked(Arc::new(entry))));
+        }
+        new.meta_mut().resource_version = None;
+        let key = new.key();
+        let value = encode(&*new)?.into();
+        let change = Change::Put { value, attachment: Some(attach(new)) };
+        let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(None) };
+        self.as_written(resource, revision, &key.namespace, &key.name).await.map(|e| Some(Deleted::Marked(e)))
+    }
+
+    async fn delete_now(
+        &self,
+        resource: &Resource,
+        current: &Arc<Entry>,
+        write: WriteOptions,
+    ) -> Result<Option<Deleted>, ApiError> {
+        if !write.dry_run {
+            let Some(revision) = self.write_at(resource, current, Change::Delete).await? else { return Ok(None) };
+            self.release(&*current.object);
+            self.caches_reach(revision).await?;
+        }
+        Ok(Some(Deleted::Gone(current.clone())))
+    }
+
+    /// Sets when and how gently it goes. A second deletion may only shorten the first.
+    fn mark(&self, object: &mut dyn Object, grace: i64) {
+        let now = whole_seconds(self.clock.now());
+        let meta = object.meta_mut();
+        let first = meta.deletion_timestamp.is_none();
+        if !first && meta.deletion_grace_period_seconds.unwrap_or_default() <= grace {
+            return;
+        }
+        let at = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
+        meta.deletion_timestamp = Some(Time(at));
+        meta.deletion_grace_period_seconds = Some(grace);
+        if let Some(generation) = meta.generation.as_mut().filter(|_| first) {
+            *generation += 1;
+        }
+        if let Some(namespace) = object.downcast_mut::<Namespace>() {
+            namespace.metadata.deletion_grace_period_seconds = None;
+            namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+        }
+    }
+
+    /// Deletes every object that passes a filter; answers with what was deleted or marked.
+    ///
+    /// # Errors
+    /// The first error other than 404.
+    pub(crate) async fn delete_collection(
+        &self,
+        resource: &Resource,
+        filter: &Filter,
+        options: &DeleteOptions,
+        write: WriteOptions,
+    ) -> Result<Vec<Arc<Entry>>, ApiError> {
+        let listed = resource.cache.list(filter);
+        let mut done = Vec::with_capacity(listed.entries.len());
+        // Many at once: the store gathers concurrent writes into one flush.
+        for chunk in listed.entries.chunks(64) {
+            let deletions = chunk.iter().map(|entry| async {
+                let key = entry.object.key();
+                self.delete(resource, &key.namespace, &key.name, options, write).await
+            });
+            for result in futures::future::join_all(deletions).await {
+                match result {
+                    Ok(Deleted::Gone(entry) | Deleted::Marked(entry)) => done.push(entry),
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn check_preconditions(resource: &Resource, object: &dyn Object, options: &DeleteOptions) -> Result<(), ApiError> {
+    let Some(wanted) = &options.preconditions else { return Ok(()) };
+    let meta = object.meta();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let fail = |what: &str, wanted: &str, found: &str| {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        Err(ApiError::conflict(&resource.names, name, &why))
+    };
+    match (&wanted.uid, &wanted.resource_version) {
+        (Some(uid), _) if Some(uid) != meta.uid.as_ref() => fail("UID", uid, object.uid()),
+        (_, Some(version)) if Some(version) != meta.resource_version.as_ref() => {
+            fail("ResourceVersion", version, meta.resource_version.as_deref().unwrap_or_default())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sets the finalizers that the way of propagation asks for; whether any finalizer keeps the object.
+fn propagate(object: &mut dyn Object, options: &DeleteOptions) -> bool {
+    let policy = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
+        (Some(policy), _) => Some(policy),
+        (None, Some(true)) => Some("Orphan"),
+        (None, Some(false)) => Some("Background"),
+        (None, None) => None,
+    };
+    let finalizers = object.meta_mut().finalizers.get_or_insert_default();
+    if let Some(policy) = policy {
+        finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+        match policy {
+            "Foreground" => finalizers.push(FOREGROUND.to_owned()),
+            "Orphan" => finalizers.push(ORPHAN.to_owned()),
+            _ => {}
+        }
+    }
+    let kept = !finalizers.is_empty();
+    if !kept {
+        object.meta_mut().finalizers = None;
+    }
+    kept
+}
