@@ -5,9 +5,12 @@
 //! no kind; special verbs (`binding`, `log`, `eviction`, `finalize`) are a table of their own.
 
 pub mod auth;
+mod bootstrap;
 mod config;
+mod connection;
 mod gateway;
 mod http;
+mod local;
 mod pki;
 mod registry;
 mod server;
@@ -15,4 +18,5 @@ mod server;
 pub use auth::{Authorizer, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
 pub use gateway::{LogOptions, LogStream, NodeGateway};
+pub use local::LocalApi;
 pub use server::{ApiServer, StartError};

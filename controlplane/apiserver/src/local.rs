@@ -92,7 +92,9 @@ impl Api for LocalApi {
             .update_with(resource, (&key.namespace, &key.name), part, WRITE, |_| {
                 // Insisting on a revision there is no second try, and so no copy is needed.
                 match &object {
-                    Some(o) if o.meta().resource_version.as_deref().unwrap_or_default().is_empty() => Ok(o.boxed_clone()),
+                    Some(o) if o.meta().resource_version.as_deref().unwrap_or_default().is_empty() => {
+                        Ok(o.boxed_clone())
+                    }
                     _ => object.take().ok_or_else(|| ApiError::modified(&resource.names, &key.name)),
                 }
             })

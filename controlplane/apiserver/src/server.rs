@@ -2,11 +2,21 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use podium_api::ApiError;
-use podium_client::ApiRef;
+use parking_lot::RwLock;
+use podium_api::{ApiError, KindRef, kinds, openapi};
+use podium_client::{ApiRef, Clock as _, SystemClock};
 use podium_store::Store;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
-use crate::{NodeGateway, ServerConfig, auth::Identity};
+use crate::{
+    LocalApi, NodeGateway, ServerConfig,
+    auth::{Identity, MASTERS, MastersOnly, Tokens},
+    bootstrap, connection,
+    http::{Frontend, metrics::Metrics},
+    pki::{ADMIN, Pki, write_private},
+    registry::Registry,
+};
 
 /// Why the API server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +50,9 @@ pub enum StartError {
     /// The stored objects could not be read.
     #[error("cannot load the stored objects: {0}")]
     Load(String),
+    /// The metrics could not be set up.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(String),
     /// The objects that every cluster has could not be made.
     #[error("cannot {operation}")]
     Bootstrap {
@@ -53,6 +66,11 @@ pub enum StartError {
 /// A running API server.
 pub struct ApiServer {
     addr: SocketAddr,
+    registry: Arc<Registry>,
+    frontend: Arc<Frontend>,
+    pki: Pki,
+    tasks: Vec<JoinHandle<()>>,
+    listener: JoinHandle<()>,
 }
 
 impl ApiServer {
@@ -61,13 +79,35 @@ impl ApiServer {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: ServerConfig, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let _ = store;
-        Err(StartError::Load(format!("{} is not built yet", config.bind)))
+        let pki = Pki::open(&config, SystemClock.now())?;
+        let tls = pki.tls()?;
+        let address = config.bind;
+        let listener = TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })?;
+        let addr = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
+        let all = kinds::all();
+        let documents = openapi::documents(&all);
+        let (registry, pump) = Registry::open(&config, all, store, Arc::new(SystemClock))
+            .await
+            .map_err(|e| StartError::Load(e.to_string()))?;
+        let admin = Identity::new(ADMIN, &[MASTERS, "system:authenticated"]);
+        let tokens = Tokens::new([(pki.admin_token.clone(), admin)]);
+        let frontend = Arc::new(frontend(&config, registry.clone(), tokens, documents, addr)?);
+        bootstrap::cluster(&registry, &config, addr).await?;
+        let stop = frontend.stop.clone();
+        let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
+        let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
+        tracing::info!(%addr, "the API is served");
+        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces], listener })
     }
 
     /// The API in this process, as `identity` sees it.
-    pub fn api(&self, _identity: Identity) -> ApiRef {
-        unreachable!("invariant: start has not succeeded yet")
+    pub fn api(&self, identity: Identity) -> ApiRef {
+        Arc::new(LocalApi::new(self.registry.clone(), identity))
+    }
+
+    /// Every kind that is served.
+    pub fn kinds(&self) -> Vec<KindRef> {
+        self.registry.resources().iter().map(|r| r.kind.clone()).collect()
     }
 
     /// The address listened on.
@@ -80,15 +120,69 @@ impl ApiServer {
         format!("https://{}", self.addr)
     }
 
-    /// A kubeconfig for the administrator, with `server` as the cluster's URL.
-    pub fn admin_kubeconfig(&self, _server: &str) -> String {
-        String::new()
+    /// A kubeconfig for the administrator, with `server` as the cluster's URL. Holds a private key.
+    pub fn admin_kubeconfig(&self, server: &str) -> String {
+        self.pki.kubeconfig(server)
+    }
+
+    /// Writes [`ApiServer::admin_kubeconfig`] to a file that only its owner can read.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_kubeconfig(&self, path: &std::path::Path, server: &str) -> Result<(), StartError> {
+        write_private(path, &self.pki.kubeconfig(server))
+    }
+
+    /// The administrator's bearer token. Secret.
+    pub fn admin_token(&self) -> &str {
+        &self.pki.admin_token
+    }
+
+    /// The cluster's CA certificate, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.pki.ca_pem
     }
 
     /// Hands in the node agent, once it runs: before that, logs are answered with 503.
-    pub fn connect_node(&self, _gateway: Arc<dyn NodeGateway>) {}
+    pub fn connect_node(&self, gateway: Arc<dyn NodeGateway>) {
+        *self.frontend.gateway.write() = Some(gateway);
+    }
 
     /// `/readyz` fails, watches end, requests under way are answered; connections that are left after
-    /// [`crate::Limits::drain_timeout`] are cut.
-    pub async fn shutdown(self) {}
+    /// [`crate::Limits::drain_timeout`] are cut. The store stays open: it belongs to the caller.
+    pub async fn shutdown(self) {
+        self.frontend.stop.cancel();
+        if let Err(error) = self.listener.await {
+            tracing::error!(%error, "the listener failed");
+        }
+        self.registry.close();
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn frontend(
+    config: &ServerConfig,
+    registry: Arc<Registry>,
+    tokens: Tokens,
+    openapi: Vec<openapi::Document>,
+    addr: SocketAddr,
+) -> Result<Frontend, StartError> {
+    let limits = config.limits.clone();
+    let metrics = Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?;
+    Ok(Frontend {
+        registry,
+        tokens,
+        authorizer: Arc::new(MastersOnly),
+        metrics,
+        gateway: RwLock::new(None),
+        openapi,
+        reads: Arc::new(Semaphore::new(limits.reads_in_flight_max)),
+        writes: Arc::new(Semaphore::new(limits.writes_in_flight_max)),
+        streams: Arc::new(Semaphore::new(limits.streams_max)),
+        stop: CancellationToken::new(),
+        address: addr.to_string(),
+        limits,
+    })
 }

@@ -18,7 +18,10 @@ impl Frontend {
     /// What anybody may read.
     pub(super) fn public(&self, route: &Route<'_>, call: &Call<'_>) -> Option<Answer> {
         match route {
-            Route::Version => Some(respond::value(StatusCode::OK, negotiate::Encoding::Json, &version()).unwrap_or_else(|e| respond::error(&e))),
+            Route::Version => Some(
+                respond::value(StatusCode::OK, negotiate::Encoding::Json, &version())
+                    .unwrap_or_else(|e| respond::error(&e)),
+            ),
             Route::Health(what) => Some(self.health(what, call)),
             _ => None,
         }
@@ -31,7 +34,9 @@ impl Frontend {
             Route::Metrics => return Ok(self.metrics_text()),
             Route::OpenApi("") => (openapi::index(&self.openapi), None),
             Route::OpenApi(path) => return self.openapi_document(path, call),
-            Route::CoreVersions => (discovery::core_versions(&self.address), Some(discovery::aggregated_core(&kinds()))),
+            Route::CoreVersions => {
+                (discovery::core_versions(&self.address), Some(discovery::aggregated_core(&kinds())))
+            }
             Route::Groups => (discovery::group_list(&kinds()), Some(discovery::aggregated_groups(&kinds()))),
             Route::Group(group) => (discovery::group(&kinds(), group).ok_or_else(unknown)?, None),
             Route::Resources { group, version } => {

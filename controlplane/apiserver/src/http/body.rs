@@ -31,11 +31,6 @@ pub(crate) struct Pieces {
 }
 
 impl Body {
-    /// An empty body.
-    pub(crate) fn empty() -> Self {
-        Self::Full(Bytes::new())
-    }
-
     /// A JSON list: head, items separated by commas, tail. Nothing is encoded here.
     pub(crate) fn list(head: Bytes, items: impl ExactSizeIterator<Item = Bytes>, tail: Bytes) -> Self {
         let mut left = VecDeque::with_capacity(2 * items.len() + 2);

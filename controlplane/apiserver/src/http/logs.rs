@@ -17,7 +17,10 @@ pub(crate) fn options(query: &Query, now: Timestamp) -> Result<LogOptions, ApiEr
     let positive = |key: &str| -> Result<Option<u64>, ApiError> {
         let number = query.number(key)?;
         number
-            .map(|n| u64::try_from(n).map_err(|_| ApiError::bad_request(format!("{key}: must be greater than or equal to 0"))))
+            .map(|n| {
+                u64::try_from(n)
+                    .map_err(|_| ApiError::bad_request(format!("{key}: must be greater than or equal to 0")))
+            })
             .transpose()
     };
     let since = match (positive("sinceSeconds")?, query.find("sinceTime").filter(|t| !t.is_empty())) {
@@ -56,7 +59,11 @@ pub(crate) fn check(pod: &Pod, options: &mut LogOptions) -> Result<(), ApiError>
     match (options.container.as_str(), containers.as_slice()) {
         ("", [only]) if inits.is_empty() => options.container = (*only).to_owned(),
         ("", many) => {
-            let inits = if inits.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", inits.join(" ")) };
+            let inits = if inits.is_empty() {
+                String::new()
+            } else {
+                format!(" or one of the init containers: [{}]", inits.join(" "))
+            };
             return Err(ApiError::bad_request(format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]{inits}",
                 many.join(" ")
@@ -75,19 +82,22 @@ pub(crate) fn check(pod: &Pod, options: &mut LogOptions) -> Result<(), ApiError>
 
 fn waiting(pod: &Pod, name: &str, options: &LogOptions) -> Result<(), ApiError> {
     let container = &options.container;
-    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
+    let statuses =
+        pod.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
     let Some(status) = statuses.into_iter().find(|s| s.name == *container) else { return Ok(()) };
     if options.previous {
         let ended = status.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
-        return if ended { Ok(()) } else {
+        return if ended {
+            Ok(())
+        } else {
             Err(ApiError::bad_request(format!("previous terminated container {container:?} in pod {name:?} not found")))
         };
     }
     match never_started(status) {
         None => Ok(()),
-        Some(reason) => Err(ApiError::bad_request(format!(
-            "container {container:?} in pod {name:?} is waiting to start: {reason}"
-        ))),
+        Some(reason) => {
+            Err(ApiError::bad_request(format!("container {container:?} in pod {name:?} is waiting to start: {reason}")))
+        }
     }
 }
 
@@ -147,11 +157,7 @@ mod tests {
             ),
             (pod(&["a"], running.clone()), "container=x", Err("container x is not valid for pod p")),
             (pod(&["a"], creating), "", Err("container \"a\" in pod \"p\" is waiting to start: ContainerCreating")),
-            (
-                pod(&["a"], running),
-                "previous=true",
-                Err("previous terminated container \"a\" in pod \"p\" not found"),
-            ),
+            (pod(&["a"], running), "previous=true", Err("previous terminated container \"a\" in pod \"p\" not found")),
         ] {
             let mut options = options(&Query::parse(Some(query)), Timestamp::UNIX_EPOCH).unwrap();
             let got = check(&pod, &mut options).map_err(|e| e.message);

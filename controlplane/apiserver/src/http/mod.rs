@@ -191,8 +191,7 @@ impl Frontend {
 }
 
 fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attributes<'a> {
-    let mut what =
-        Attributes { verb: "", group: "", resource: "", subresource: "", namespace: "", name: "", path };
+    let mut what = Attributes { verb: "", group: "", resource: "", subresource: "", namespace: "", name: "", path };
     let Route::Resource(target) = route else {
         what.verb = match *call.method {
             Method::GET | Method::HEAD => "get",
@@ -205,7 +204,9 @@ fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attribut
     };
     let collection = target.name.is_empty();
     what.verb = match *call.method {
-        Method::GET | Method::HEAD if target.watch || (call.query.flag("watch") && target.subresource.is_empty()) => "watch",
+        Method::GET | Method::HEAD if target.watch || (call.query.flag("watch") && target.subresource.is_empty()) => {
+            "watch"
+        }
         Method::GET | Method::HEAD if collection => "list",
         Method::GET | Method::HEAD => "get",
         Method::POST => "create",

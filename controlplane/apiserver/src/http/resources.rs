@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
 };
 use podium_api::{
-    ApiError, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
+    ApiError, FieldSelector, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     read::{self, FieldValidation, Media},
@@ -53,7 +53,12 @@ impl Frontend {
     }
 
     /// Watches and logs.
-    pub(super) async fn stream(&self, target: &Target<'_>, call: &Call<'_>, permit: Permit) -> Result<Answer, ApiError> {
+    pub(super) async fn stream(
+        &self,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        permit: Permit,
+    ) -> Result<Answer, ApiError> {
         let resource = self.find(target)?;
         if target.subresource == "log" {
             if resource.subresource("log") != Some(SubresourceBehaviour::Verb(Verb::Log)) {
@@ -79,7 +84,12 @@ impl Frontend {
     }
 
     /// Everything else on resources.
-    pub(super) async fn resource(&self, target: &Target<'_>, call: &Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    pub(super) async fn resource(
+        &self,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
         if target.resource == "bindings" && target.group.is_empty() && call.method == Method::POST {
             return self.bind(target, call, body).await;
         }
@@ -131,7 +141,13 @@ impl Frontend {
         resource.cache.get(target.namespace, target.name).ok_or_else(|| resource.not_found(target.name))
     }
 
-    fn reply(&self, resource: &Resource, status: StatusCode, entry: &Entry, call: &Call<'_>) -> Result<Answer, ApiError> {
+    fn reply(
+        &self,
+        resource: &Resource,
+        status: StatusCode,
+        entry: &Entry,
+        call: &Call<'_>,
+    ) -> Result<Answer, ApiError> {
         respond::entry(status, resource, entry, shape(call)?, call.query, self.registry.clock().now())
     }
 
@@ -267,7 +283,9 @@ impl Frontend {
             }
             Method::PATCH => {
                 let patch = PatchBody::read(&media_type(call), body)?;
-                self.registry.update_scale(resource, key, options, |scale| patched_scale(resource, scale, &patch)).await?
+                self.registry
+                    .update_scale(resource, key, options, |scale| patched_scale(resource, scale, &patch))
+                    .await?
             }
             _ => return Err(not_allowed()),
         };
@@ -348,7 +366,8 @@ fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> R
 /// Reads something that is no stored kind.
 fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Result<T, ApiError> {
     let read = read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)?;
-    serde_json::from_value(read.value).map_err(|e| ApiError::bad_request(format!("the request body cannot be read: {e}")))
+    serde_json::from_value(read.value)
+        .map_err(|e| ApiError::bad_request(format!("the request body cannot be read: {e}")))
 }
 
 fn patched_scale(resource: &Resource, scale: Scale, body: &PatchBody) -> Result<Scale, ApiError> {
@@ -365,7 +384,9 @@ fn patched_scale(resource: &Resource, scale: Scale, body: &PatchBody) -> Result<
 fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Filter, ApiError> {
     let labels = match query.get("labelSelector") {
         "" => Selector::everything(),
-        text => Selector::parse(text).map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?,
+        text => {
+            Selector::parse(text).map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?
+        }
     };
     let fields = match query.get("fieldSelector") {
         "" => FieldSelector::default(),
@@ -378,7 +399,8 @@ fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Fil
 fn list_request(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<ListRequest, ApiError> {
     let filter = filter(resource, target, query)?;
     let limit = query.number("limit")?.unwrap_or(0);
-    let limit = usize::try_from(limit).map_err(|_| ApiError::bad_request("limit: must be greater than or equal to 0"))?;
+    let limit =
+        usize::try_from(limit).map_err(|_| ApiError::bad_request("limit: must be greater than or equal to 0"))?;
     let token = query.find("continue").filter(|t| !t.is_empty()).map(Token::decode).transpose()?;
     let version = query.get("resourceVersion");
     let revision = match version {
@@ -388,13 +410,18 @@ fn list_request(resource: &Resource, target: &Target<'_>, query: &Query) -> Resu
         })?)),
     };
     let invalid = |detail: &str| {
-        Err(ApiError::new(Reason::Invalid, format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {detail}")))
+        Err(ApiError::new(
+            Reason::Invalid,
+            format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {detail}"),
+        ))
     };
     let (exact, not_older_than) = match (query.get("resourceVersionMatch"), revision) {
         _ if token.is_some() && !matches!(version, "" | "0") => {
             return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
         }
-        ("Exact", None) => return invalid("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+        ("Exact", None) => {
+            return invalid("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
         ("Exact", revision) => (revision, None),
         ("", Some(revision)) if limit > 0 => (Some(revision), None),
         ("" | "NotOlderThan", revision) => (None, revision),

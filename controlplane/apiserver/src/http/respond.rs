@@ -40,7 +40,11 @@ pub(crate) fn text(status: StatusCode, body: String) -> Answer {
 }
 
 /// A value, encoded as asked.
-pub(crate) fn value<T: Serialize + ?Sized>(status: StatusCode, encoding: Encoding, value: &T) -> Result<Answer, ApiError> {
+pub(crate) fn value<T: Serialize + ?Sized>(
+    status: StatusCode,
+    encoding: Encoding,
+    value: &T,
+) -> Result<Answer, ApiError> {
     let encoded = match encoding {
         Encoding::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
         Encoding::Yaml => serde_yaml::to_string(value).map(String::into_bytes).map_err(|e| e.to_string()),
@@ -86,10 +90,8 @@ pub(crate) fn entry(
 ) -> Result<Answer, ApiError> {
     match (shape.form, shape.encoding) {
         (Form::Table, encoding) => {
-            let meta = ListMeta {
-                resource_version: entry.object.meta().resource_version.clone(),
-                ..ListMeta::default()
-            };
+            let meta =
+                ListMeta { resource_version: entry.object.meta().resource_version.clone(), ..ListMeta::default() };
             let include = query.get("includeObject").parse()?;
             let table = table::table_of(&*resource.kind, [&*entry.object], &meta, now, include)?;
             value(status, encoding, &table)

@@ -202,7 +202,9 @@ impl Stream {
                 let meta = ListMeta { resource_version: Some(revision.to_string()), ..ListMeta::default() };
                 table::table(&*self.kind, Vec::new(), &meta, false)
             }
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
+            }
             _ => json!({"kind": names.kind, "apiVersion": names.api_version(), "metadata": meta}),
         };
         let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();

@@ -1,0 +1,189 @@
+//! What every cluster has: the first namespaces, the `kubernetes` Service with its endpoints, and in each namespace the
+//! default service account and the CA's certificate.
+//!
+//! Made when absent, mended when the server's address changed; what a user made of the rest is left alone.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{
+            ConfigMap, EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServiceAccount,
+            ServicePort, ServiceSpec,
+        },
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice},
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use podium_api::{ApiError, Kind as _, Object, Reason};
+use podium_client::Delta;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ServerConfig,
+    registry::{Part, Registry, WriteOptions, cache::Filter},
+    server::StartError,
+};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const ROOT_CA: &str = "kube-root-ca.crt";
+const WRITE: WriteOptions = WriteOptions { dry_run: false };
+
+/// Makes what the cluster as a whole has.
+pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: SocketAddr) -> Result<(), StartError> {
+    for name in NAMESPACES {
+        let namespace = Namespace { metadata: named("", name), ..Namespace::default() };
+        ensure(registry, Box::new(namespace)).await.map_err(failed("make the namespace", name))?;
+    }
+    let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];
+    for object in objects {
+        let kind = object.names().kind;
+        let result = match object.names().kind {
+            "Service" => ensure(registry, object).await,
+            _ => ensure_same(registry, object).await,
+        };
+        result.map_err(failed("make the object kubernetes of kind", kind))?;
+    }
+    Ok(())
+}
+
+fn failed(operation: &str, what: &str) -> impl FnOnce(ApiError) -> StartError {
+    let operation = format!("{operation} {what}");
+    move |source| StartError::Bootstrap { operation, source }
+}
+
+/// Gives every namespace its service account and the CA's certificate, for as long as the server runs.
+pub(crate) async fn namespaces(registry: Arc<Registry>, ca_pem: String, stop: CancellationToken) {
+    let Ok(resource) = registry.of(&Namespace::NAMES) else { return };
+    let mut changes = resource.cache.subscribe(Filter::default());
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Some(Delta::Put { old: None, new }) if new.meta().deletion_timestamp.is_none() => {
+                let name = new.meta().name.clone().unwrap_or_default();
+                furnish(&registry, &name, &ca_pem).await;
+            }
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+async fn furnish(registry: &Registry, namespace: &str, ca_pem: &str) {
+    let account = ServiceAccount { metadata: named(namespace, "default"), ..ServiceAccount::default() };
+    let mut root_ca = ConfigMap {
+        metadata: named(namespace, ROOT_CA),
+        data: Some(BTreeMap::from([("ca.crt".to_owned(), ca_pem.to_owned())])),
+        ..ConfigMap::default()
+    };
+    root_ca.metadata.annotations = Some(BTreeMap::from([(
+        "kubernetes.io/description".to_owned(),
+        "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the \
+         internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes \
+         clusters."
+            .to_owned(),
+    )]));
+    for result in [ensure(registry, Box::new(account)).await, ensure_same(registry, Box::new(root_ca)).await] {
+        match result {
+            // The namespace may go at any time.
+            Err(error) if !matches!(error.reason, Reason::NotFound | Reason::Forbidden) => {
+                tracing::warn!(namespace, %error, "cannot furnish a namespace");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn ensure(registry: &Registry, object: Box<dyn Object>) -> Result<(), ApiError> {
+    let resource = registry.of(&object.names())?;
+    let key = object.key();
+    if resource.cache.get(&key.namespace, &key.name).is_some() {
+        return Ok(());
+    }
+    match registry.create(resource, &key.namespace, object, WRITE).await {
+        Err(error) if error.reason != Reason::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// As [`ensure`], and mends what differs. A write that changes nothing is no write.
+async fn ensure_same(registry: &Registry, object: Box<dyn Object>) -> Result<(), ApiError> {
+    let resource = registry.of(&object.names())?;
+    let key = object.key();
+    if resource.cache.get(&key.namespace, &key.name).is_none() {
+        return ensure(registry, object).await;
+    }
+    let place = (key.namespace.as_str(), key.name.as_str());
+    registry.update_with(resource, place, Part::Main, WRITE, |_| Ok(object.boxed_clone())).await.map(|_| ())
+}
+
+fn named(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()).filter(|n| !n.is_empty()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn kubernetes(labels: &[(&str, &str)]) -> ObjectMeta {
+    let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    ObjectMeta { labels: Some(labels), ..named("default", "kubernetes") }
+}
+
+fn service(config: &ServerConfig) -> Service {
+    let ip = config.service_cidr.nth(1).map(|ip| ip.to_string());
+    let port = ServicePort {
+        name: Some("https".to_owned()),
+        port: 443,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::Int(6443)),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: kubernetes(&[("component", "apiserver"), ("provider", "kubernetes")]),
+        spec: Some(ServiceSpec {
+            cluster_ip: ip,
+            ports: Some(vec![port]),
+            type_: Some("ClusterIP".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn endpoints(addr: SocketAddr) -> Endpoints {
+    Endpoints {
+        metadata: kubernetes(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
+        subsets: Some(vec![EndpointSubset {
+            addresses: Some(vec![EndpointAddress { ip: addr.ip().to_string(), ..EndpointAddress::default() }]),
+            ports: Some(vec![EndpointPort {
+                name: Some("https".to_owned()),
+                port: addr.port().into(),
+                protocol: Some("TCP".to_owned()),
+                ..EndpointPort::default()
+            }]),
+            ..EndpointSubset::default()
+        }]),
+    }
+}
+
+fn slice(addr: SocketAddr) -> EndpointSlice {
+    EndpointSlice {
+        metadata: kubernetes(&[("kubernetes.io/service-name", "kubernetes")]),
+        address_type: if addr.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+        endpoints: Some(vec![Endpoint {
+            addresses: vec![addr.ip().to_string()],
+            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
+            ..Endpoint::default()
+        }]),
+        ports: Some(vec![SlicePort {
+            name: Some("https".to_owned()),
+            port: Some(addr.port().into()),
+            protocol: Some("TCP".to_owned()),
+            ..SlicePort::default()
+        }]),
+    }
+}
