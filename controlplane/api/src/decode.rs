@@ -1,18 +1,31 @@
 //! Reading objects: what is wrong is said with its path, and fields that the kind does not have are listed.
 
-use serde::Deserializer;
-
 use crate::{
     error::ApiError,
     kind::Kind,
     object::{Decoded, Object},
 };
 
-/// Reads one `K`.
-pub(crate) fn decode<'de, K: Kind>(deserializer: impl Deserializer<'de>) -> Result<Decoded, ApiError> {
+/// Reads one `K` from a tree.
+///
+/// By way of its JSON: reading the types of all kinds from a second format would double what this crate takes to compile.
+pub(crate) fn decode_value<K: Kind>(value: &serde_json::Value) -> Result<Decoded, ApiError> {
+    let json = serde_json::to_vec(value).map_err(|error| ApiError::internal(format!("encoding a tree: {error}")))?;
+    decode::<K>(&json).map_err(|mut error| {
+        // Lines and columns are those of the JSON in between, which nobody has seen.
+        if let Some(end) = error.message.rfind(" at line ") {
+            error.message.truncate(end);
+        }
+        error
+    })
+}
+
+/// Reads one `K` from JSON.
+pub(crate) fn decode<K: Kind>(json: &[u8]) -> Result<Decoded, ApiError> {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
     let read = serde_ignored::deserialize::<_, _, K>(tracked, |path| unknown.push(ignored_path(&path)));
     match read {
         Ok(object) => Ok(Decoded { object: Box::new(object) as Box<dyn Object>, unknown }),

@@ -108,7 +108,8 @@ impl<K: Kind> Object for K {
     }
 
     fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::to_value(self)
+        // By way of the JSON, as for reading: see `decode_value`.
+        serde_json::from_slice(&self.to_json()?)
     }
 
     fn boxed_clone(&self) -> Box<dyn Object> {
@@ -302,11 +303,11 @@ impl<K: Kind> AnyKind for Typed<K> {
     }
 
     fn decode(&self, json: &[u8]) -> Result<Decoded, ApiError> {
-        crate::decode::decode::<K>(&mut serde_json::Deserializer::from_slice(json))
+        crate::decode::decode::<K>(json)
     }
 
     fn decode_value(&self, value: serde_json::Value) -> Result<Decoded, ApiError> {
-        crate::decode::decode::<K>(value)
+        crate::decode::decode_value::<K>(&value)
     }
 
     fn fill_defaults(&self, object: &mut dyn Object) {
