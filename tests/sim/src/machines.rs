@@ -1,0 +1,178 @@
+//! [`Machine`]: a node with an agent that registers, renews its lease, and runs, ends and loses pods.
+//!
+//! A crashed machine does nothing, and forgets nothing: its pods run on unseen until it is back. An evicted pod becomes
+//! `Failed`.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use podium_api::{
+    ApiError, Object, ObjectKey,
+    k8s_openapi::{
+        api::{
+            coordination::v1::Lease,
+            core::v1::{Node, Pod},
+        },
+        apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    },
+    kind_of,
+};
+use podium_client::{ApiRef, ClockRef, Mirror, MirrorScope, Patch};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::objects::{node, object};
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A machine, as the simulation sees it.
+pub struct Machine {
+    name: String,
+    switches: Arc<Switches>,
+}
+
+#[derive(Default)]
+struct Switches {
+    crashed: AtomicBool,
+    evict: AtomicBool,
+}
+
+impl Machine {
+    /// Switches a machine on.
+    pub fn start(name: String, api: ApiRef, clock: ClockRef, seed: u64) -> Self {
+        let switches = Arc::new(Switches::default());
+        let random = SmallRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(7));
+        let agent = Agent { name: name.clone(), api, clock, switches: Arc::clone(&switches), random };
+        tokio::spawn(agent.run());
+        Self { name, switches }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// From now on it does nothing.
+    pub fn crash(&self) {
+        self.switches.crashed.store(true, Relaxed);
+    }
+
+    /// It is back.
+    pub fn recover(&self) {
+        self.switches.crashed.store(false, Relaxed);
+    }
+
+    /// One of its pods fails.
+    pub fn evict(&self) {
+        self.switches.evict.store(true, Relaxed);
+    }
+}
+
+struct Agent {
+    name: String,
+    api: ApiRef,
+    clock: ClockRef,
+    switches: Arc<Switches>,
+    random: SmallRng,
+}
+
+impl Agent {
+    async fn run(mut self) {
+        while let Err(error) = self.api.create(object::<Node>(node(&self.name))).await {
+            if error.reason == podium_api::Reason::AlreadyExists {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        let scope = MirrorScope { namespace: None, fields: Some(format!("spec.nodeName={}", self.name)) };
+        let Ok(pods) = self.api.mirror(&kind_of::<Pod>(), scope).await else { return };
+        let mut beat: Option<Instant> = None;
+        loop {
+            let pause = self.random.random_range(100..600);
+            sleep(Duration::from_millis(pause)).await;
+            if self.switches.crashed.load(Relaxed) {
+                beat = None;
+                continue;
+            }
+            if beat.is_none_or(|at| at.elapsed() >= HEARTBEAT) && self.heartbeat(beat.is_none()).await.is_ok() {
+                beat = Some(Instant::now());
+            }
+            self.care(&*pods).await;
+        }
+    }
+
+    /// Renews the lease; says at first, and when it is back, that the node is ready.
+    async fn heartbeat(&self, back: bool) -> Result<(), ApiError> {
+        let now = self.clock.now();
+        let key = ObjectKey::cluster(&self.name);
+        if back {
+            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+                "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
+            self.api.patch(&kind_of::<Node>(), &key, Patch::Strategic(ready), Some("status")).await?;
+        }
+        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
+        let lease = ObjectKey::new("kube-node-lease", &self.name);
+        let renewed = self.api.patch(&kind_of::<Lease>(), &lease, Patch::Merge(json!({"spec": spec})), None).await;
+        match renewed {
+            Err(error) if error.is_not_found() => {
+                let metadata = json!({"name": self.name, "namespace": "kube-node-lease"});
+                let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+                    "spec": spec});
+                self.api.create(object::<Lease>(lease)).await.map(drop)
+            }
+            result => result.map(drop),
+        }
+    }
+
+    /// Brings each of its pods one step further. What fails is done next time.
+    async fn care(&mut self, pods: &dyn Mirror) {
+        let mut evict = self.switches.evict.swap(false, Relaxed);
+        let mut seen = BTreeSet::new();
+        for pod in pods.list(None) {
+            let key = pod.key();
+            let Some(pod) = pod.downcast_ref::<Pod>() else { continue };
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            if !seen.insert(uid.clone()) {
+                continue;
+            }
+            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+            if pod.metadata.deletion_timestamp.is_some() {
+                self.end(&key, uid).await;
+            } else if phase == "Pending" {
+                self.say(&key, &uid, "Running").await;
+            } else if phase == "Running" && evict {
+                evict = false;
+                self.say(&key, &uid, "Failed").await;
+            }
+        }
+    }
+
+    async fn end(&self, key: &ObjectKey, uid: String) {
+        let preconditions = podium_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        };
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteOptions::default()
+        };
+        let _ = self.api.delete(&kind_of::<Pod>(), key, options).await;
+    }
+
+    async fn say(&self, key: &ObjectKey, uid: &str, phase: &str) {
+        let now = self.clock.now();
+        let ready = if phase == "Running" { "True" } else { "False" };
+        let condition = |kind: &str| json!({"type": kind, "status": ready, "lastTransitionTime": now});
+        let conditions = [condition("Ready"), condition("ContainersReady")];
+        let patch = json!({"metadata": {"uid": uid}, "status": {"phase": phase, "conditions": conditions}});
+        let _ = self.api.patch(&kind_of::<Pod>(), key, Patch::Strategic(patch), Some("status")).await;
+    }
+}
