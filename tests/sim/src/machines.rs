@@ -13,7 +13,7 @@ use std::{
 };
 
 use podium_api::{
-    ApiError, Object, ObjectKey,
+    ApiError, ObjectKey,
     k8s_openapi::{
         api::{
             coordination::v1::Lease,
