@@ -48,7 +48,8 @@ async fn one_leads_and_the_next_takes_over() {
     a.stop.send_replace(true);
     a.task.await.unwrap();
     eventually("the next leads", || log.lock().len() == 3).await;
-    let (second, takeover) = { (log.lock()[2].1.clone(), log.lock()[2].0 - log.lock()[1].0) };
+    let seen = log.lock().clone();
+    let (second, takeover) = (seen[2].1.as_str(), seen[2].0 - seen[1].0);
     assert!(takeover <= 4, "a lease that was given back is free at once, not after {takeover} s");
 
     let crashed = if second == "b leads" { b } else { c };
