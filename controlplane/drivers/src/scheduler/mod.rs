@@ -138,8 +138,8 @@ impl Run {
                 biased;
                 () = stopped(&mut stop) => break,
                 Some(written) = self.writes.join_next(), if !self.writes.is_empty() => self.settle(written),
-                delta = self.nodes.recv() => self.state.node(&delta.ok_or_else(|| ended::<Node>())?, self.now()),
-                delta = self.pods.recv() => self.state.pod(&delta.ok_or_else(|| ended::<Pod>())?, self.now()),
+                delta = self.nodes.recv() => self.state.node(&delta.ok_or_else(ended::<Node>)?, self.now()),
+                delta = self.pods.recv() => self.state.pod(&delta.ok_or_else(ended::<Pod>)?, self.now()),
                 () = at(due) => {}
             }
         }
