@@ -6,6 +6,8 @@ pub(crate) mod local;
 pub(crate) mod probe;
 pub(crate) mod resources;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec, PodStatus};

@@ -69,6 +69,7 @@ pub(crate) fn status(
 }
 
 /// Whether the `Ready` condition is true.
+#[cfg(test)]
 pub(crate) fn is_ready(status: &PodStatus) -> bool {
     status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -3,8 +3,8 @@
 //! Files: `<data_dir>/logs/<namespace>_<pod>_<uid>/<container>/<run>.log`, `run` counting from 0 as `restartCount` does.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
+    collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -66,14 +66,9 @@ impl LogIndex {
 
     /// Folders of pods that are not among these.
     pub(crate) fn stale(&self, pods: &[Arc<Pod>]) -> Vec<PathBuf> {
-        let kept: Vec<_> = pods.iter().map(|pod| self.pod_dir(&id_of(pod))).collect();
+        let kept: HashSet<_> = pods.iter().map(|pod| self.pod_dir(&id_of(pod))).collect();
         let found = std::fs::read_dir(&self.dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
         found.filter(|path| path.is_dir() && !kept.contains(path)).collect()
-    }
-
-    /// The folder of all logs.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 

@@ -3,7 +3,6 @@
 //! All file access is on blocking threads; one reader holds one chunk and one unfinished line, and waits for its client.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     io::{self, BufRead, BufReader},
     os::unix::fs::MetadataExt as _,

@@ -107,6 +107,7 @@ impl LogWriter {
 
 impl ContainerLog {
     /// Where it is written.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

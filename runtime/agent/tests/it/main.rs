@@ -1,0 +1,42 @@
+//! The agent with real guests in a real sandbox and network, against the reference model of the API.
+
+mod cluster;
+mod lives;
+
+use std::time::Duration;
+
+use cluster::Cluster;
+use serde_json::json;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_registers_and_beats() {
+    let cluster = Cluster::start().await;
+    let node = cluster.json("Node", "", "n1").await.unwrap();
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/arch"], "wasm32");
+    assert_eq!(node["spec"]["podCIDR"], "10.244.0.0/16");
+    assert_eq!(node["status"]["capacity"]["pods"], "10000");
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{conditions:?}");
+    let lease = cluster.until("Lease", "kube-node-lease", "n1", |lease| lease.is_some()).await.unwrap();
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_pods_become_ready_soon() {
+    let cluster = Cluster::start().await;
+    cluster.pod("first", json!({ "containers": [cluster::hello()] })).await;
+    cluster.until_ready("first").await;
+    let since = std::time::Instant::now();
+    for i in 0..1000 {
+        cluster.pod(&format!("web-{i}"), json!({ "containers": [cluster::hello()] })).await;
+    }
+    for i in 0..1000 {
+        cluster.until_ready(&format!("web-{i}")).await;
+    }
+    eprintln!("1,000 pods ready after {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(20));
+    cluster.shutdown().await;
+}
