@@ -130,7 +130,7 @@ fn run(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
         }
         let policy = if sidecar { RestartPolicy::Always } else { policy.for_init() };
         advance(Slot::Init(i), container, policy, now, decision);
-        if !begun && !(sidecar && container.is_started()) {
+        if !(begun || sidecar && container.is_started()) {
             initialized = false;
             break;
         }

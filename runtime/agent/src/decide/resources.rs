@@ -121,7 +121,7 @@ mod tests {
         for (resources, class) in [
             (vec![json!({})], "BestEffort"),
             (vec![full.clone()], "Guaranteed"),
-            (vec![full.clone(), json!({})], "Burstable"),
+            (vec![full, json!({})], "Burstable"),
             (vec![json!({ "requests": { "cpu": "1m" } })], "Burstable"),
             (vec![json!({ "requests": { "cpu": "1" }, "limits": { "cpu": "2", "memory": "1Gi" } })], "Burstable"),
         ] {

@@ -271,7 +271,7 @@ async fn new_lease(shared: &Shared, spec: LeaseSpec) -> Result<Lease, ApiError> 
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
     };
-    Ok(Lease { metadata, spec: Some(spec), ..Lease::default() })
+    Ok(Lease { metadata, spec: Some(spec) })
 }
 
 /// Writes the node's status when its images change, and every few minutes.

@@ -1,5 +1,7 @@
 //! The agent with real guests in a real sandbox and network, against the reference model of the API.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cluster;
 mod lives;
 
