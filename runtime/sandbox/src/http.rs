@@ -1,40 +1,31 @@
 //! A container that answers requests. While idle it owns no instance.
 //!
-//! Each request gets an instance of its own, in a task of its own: it goes on when the caller has its response's head,
-//! until the guest has returned. Whatever goes wrong with it ends that instance alone, save memory: a container past
-//! its limit ends as a whole.
+//! Here: which requests are taken, how many at once, and what a caller hears. What an instance does with one is in
+//! `serve`.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::channel::oneshot;
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
-use wasmtime_wasi_http::{
-    WasiBody, WasiHttpView as _,
-    p2::bindings::{ProxyPre, http::types::Scheme},
-    p3::{self, bindings::ServicePre},
-};
 
 use crate::{
-    Body, BoxError, CallFailure, Ending, Image, Stream, Usage,
+    Body, CallFailure, Ending, Image, Stream, Usage,
     container::Container,
     failure::Failure,
-    host::{self, Guest, body_error},
-    image::Code,
+    host::body_error,
+    serve::{Answer, GuestBody, Job, work},
     task::{self, Turn},
 };
 
@@ -44,10 +35,12 @@ pub struct HttpContainer {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    container: Arc<Container>,
-    image: Arc<Image>,
+/// What its requests share.
+pub(crate) struct Inner {
+    pub(crate) container: Arc<Container>,
+    pub(crate) image: Arc<Image>,
+    /// Instances that wait for another request, the one that answered last on top.
+    pub(crate) spare: Mutex<Vec<oneshot::Sender<Job>>>,
     permits: Arc<Semaphore>,
     waiting: AtomicU32,
     in_flight: AtomicU32,
@@ -55,9 +48,15 @@ struct Inner {
     idle: Notify,
 }
 
-type Request = http::Request<WasiBody>;
-type Response = http::Response<WasiBody>;
-type Reply = oneshot::Sender<wasmtime::Result<Response>>;
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let in_flight = self.in_flight.load(Ordering::SeqCst);
+        f.debug_struct("Inner")
+            .field("container", &self.container)
+            .field("in_flight", &in_flight)
+            .finish_non_exhaustive()
+    }
+}
 
 impl HttpContainer {
     pub(crate) fn new(container: Arc<Container>, image: Arc<Image>) -> Self {
@@ -68,6 +67,7 @@ impl HttpContainer {
             in_flight: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
             idle: Notify::new(),
+            spare: Mutex::default(),
             container,
             image,
         };
@@ -84,11 +84,9 @@ impl HttpContainer {
         let permit = self.inner.permit(deadline).await?;
         let (reply, answer) = oneshot::channel();
         let (fate, failed) = oneshot::channel();
-        let turn = Arc::new(Turn::default());
-        let broken = Arc::new(AtomicBool::new(false));
-        let job = Job { flight, _permit: permit, deadline, turn: turn.clone(), fate, broken: broken.clone() };
-        let guest = Box::pin(job.run(request, reply));
-        task::spawn(&Handle::current(), self.inner.container.clone(), turn, guest);
+        let (answer_to, broken) = Answer::new(reply);
+        let request = request.map(|body| body.map_err(body_error).boxed_unsync());
+        self.inner.begin(Job { request, answer: answer_to, deadline, fate, permit, flight });
         let response = match answer.await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.inner.call_failure(&error)),
@@ -114,9 +112,10 @@ impl HttpContainer {
         self.inner.container.wait().await
     }
 
-    /// Takes no new requests from now on; those under way go on.
+    /// Takes no new requests from now on; those under way go on. Instances that wait for more end.
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
+        self.inner.spare.lock().clear();
     }
 
     /// Stops, then waits until nothing is under way, at most for `timeout`. Returns whether nothing is.
@@ -150,6 +149,26 @@ impl Drop for HttpContainer {
 }
 
 impl Inner {
+    /// Hands a request to an instance that waits, or to a new one.
+    fn begin(self: &Arc<Self>, mut job: Job) {
+        loop {
+            let spare = self.spare.lock().pop();
+            let Some(spare) = spare else { break };
+            match spare.send(job) {
+                Ok(()) => return,
+                // That one has gone in the meantime.
+                Err(back) => job = back,
+            }
+        }
+        let turn = Arc::new(Turn::default());
+        let guest = Box::pin(work(self.clone(), turn.clone(), job));
+        task::spawn(&Handle::current(), self.container.clone(), turn, guest);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
     /// Waits for the right to make an instance.
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, CallFailure> {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
@@ -173,7 +192,7 @@ impl Inner {
     }
 
     /// What a call hears whose container has ended.
-    fn end_of_call(&self) -> CallFailure {
+    pub(crate) fn end_of_call(&self) -> CallFailure {
         match self.container.ending() {
             Some(Ending::OutOfMemory { limit_bytes }) => CallFailure::OutOfMemory { limit_bytes },
             _ => CallFailure::Killed,
@@ -181,7 +200,7 @@ impl Inner {
     }
 
     /// What a call hears whose guest failed.
-    fn call_failure(&self, error: &wasmtime::Error) -> CallFailure {
+    pub(crate) fn call_failure(&self, error: &wasmtime::Error) -> CallFailure {
         if self.container.end_if_out_of_memory() {
             return CallFailure::OutOfMemory { limit_bytes: self.container.memory.limit_bytes() };
         }
@@ -219,7 +238,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Counts a request that is under way.
-struct Flight(Arc<Inner>);
+pub(crate) struct Flight(Arc<Inner>);
 
 impl Flight {
     /// Counts first, then looks: whoever stops either sees this request or is seen by it.
@@ -239,160 +258,4 @@ impl Drop for Flight {
             self.0.idle.notify_waiters();
         }
     }
-}
-
-/// One request and the instance that answers it.
-struct Job {
-    flight: Flight,
-    _permit: OwnedSemaphorePermit,
-    deadline: Instant,
-    turn: Arc<Turn>,
-    fate: oneshot::Sender<CallFailure>,
-    broken: Arc<AtomicBool>,
-}
-
-impl Job {
-    async fn run(self, request: http::Request<Body>, reply: Reply) {
-        let Self { flight, _permit, deadline, turn, fate, broken } = self;
-        let answer = Answer { reply, broken };
-        let inner = &flight.0;
-        let request = request.map(|body| body.map_err(body_error).boxed_unsync());
-        let failure = tokio::select! {
-            biased;
-            () = inner.container.ended.cancelled() => inner.end_of_call(),
-            result = timeout_at(deadline, serve(inner, turn, request, answer)) => match result {
-                Err(_elapsed) => CallFailure::TimedOut,
-                Ok(Err(error)) => inner.call_failure(&error),
-                Ok(Ok(())) if inner.container.end_if_out_of_memory() => inner.end_of_call(),
-                Ok(Ok(())) => CallFailure::NoResponse { exit: None },
-            },
-        };
-        // Nobody listens when there was a response.
-        let _ = fate.send(failure);
-    }
-}
-
-/// Where a guest's answer goes.
-struct Answer {
-    reply: Reply,
-    broken: Arc<AtomicBool>,
-}
-
-/// Marks the answer as broken when the guest does not come to its end. Dropped before the guest's store, and with it
-/// before the body that the guest writes: whoever sees that end finds the mark.
-struct Unfinished {
-    broken: Arc<AtomicBool>,
-    finished: bool,
-}
-
-impl Unfinished {
-    fn finish(mut self) {
-        self.finished = true;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.broken.store(true, Ordering::SeqCst);
-        }
-    }
-}
-
-/// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
-struct GuestBody {
-    body: WasiBody,
-    broken: Arc<AtomicBool>,
-}
-
-impl http_body::Body for GuestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => Poll::Ready(Some(Err(Box::new(error)))),
-            // Told once: the next poll ends the body.
-            None if self.broken.swap(false, Ordering::SeqCst) => {
-                Poll::Ready(Some(Err("the guest ended in the middle of its answer".into())))
-            }
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && !self.broken.load(Ordering::SeqCst)
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-async fn serve(inner: &Arc<Inner>, turn: Arc<Turn>, request: Request, answer: Answer) -> wasmtime::Result<()> {
-    match &inner.image.code {
-        Code::HttpHandler(pre) => serve_p2(inner, turn, pre, request, answer).await,
-        Code::HttpService(pre) => serve_p3(inner, turn, pre, request, answer).await,
-        _ => wasmtime::bail!("invariant: a command is not started as an HTTP container"),
-    }
-}
-
-async fn serve_p2(
-    inner: &Inner,
-    turn: Arc<Turn>,
-    pre: &ProxyPre<Guest>,
-    request: Request,
-    answer: Answer,
-) -> wasmtime::Result<()> {
-    let Answer { reply, broken } = answer;
-    let mut store = host::store(&inner.container, turn);
-    // After the store, so that it is dropped before it.
-    let unfinished = Unfinished { broken, finished: false };
-    let guest = pre.instantiate_async(&mut store).await?;
-    let scheme = match request.uri().scheme_str() {
-        Some("https") => Scheme::Https,
-        _ => Scheme::Http,
-    };
-    let request = store.data_mut().http().new_incoming_request(scheme, request)?;
-    let outparam = store.data_mut().http().new_response_outparam_from_callback(|response| {
-        // Nobody listens when the caller is gone.
-        let _ = reply.send(response.map_err(wasmtime::Error::new));
-    })?;
-    guest.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await?;
-    unfinished.finish();
-    Ok(())
-}
-
-async fn serve_p3(
-    inner: &Inner,
-    turn: Arc<Turn>,
-    pre: &ServicePre<Guest>,
-    request: Request,
-    answer: Answer,
-) -> wasmtime::Result<()> {
-    let Answer { reply, broken } = answer;
-    let mut store = host::store(&inner.container, turn);
-    // After the store, so that it is dropped before it.
-    let unfinished = Unfinished { broken, finished: false };
-    let guest = pre.instantiate_async(&mut store).await?;
-    let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
-    store
-        .run_concurrent(async |accessor| {
-            let answer = match guest.handle(accessor, request).await? {
-                Ok(response) => accessor.with(|mut store| response.into_http(&mut store, sent)),
-                Err(code) => Err(wasmtime::Error::new(code)),
-            };
-            // Nobody listens when the caller is gone.
-            let _ = reply.send(answer);
-            // Tasks that the guest has started, such as one that writes the body, go on after it has answered.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            wasmtime::error::Ok(())
-        })
-        .await??;
-    unfinished.finish();
-    Ok(())
 }

@@ -17,6 +17,7 @@ mod inspect;
 mod log;
 mod memory;
 mod sandbox;
+mod serve;
 pub mod spec;
 mod task;
 mod ticker;
@@ -28,5 +29,6 @@ pub use http::HttpContainer;
 pub use image::Image;
 pub use sandbox::Sandbox;
 pub use spec::{
-    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Outgoing, OutgoingError, Stream, Usage,
+    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Outgoing, OutgoingError, Reuse,
+    Stream, Usage,
 };

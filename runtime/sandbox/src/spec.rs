@@ -56,6 +56,18 @@ pub struct Limits {
     pub queue_max: u32,
     /// One request, from call to the end of the response's body.
     pub request_timeout: Duration,
+    /// Instances that answer more than one request; `None`: each request gets a fresh one.
+    pub reuse: Option<Reuse>,
+}
+
+/// Lets an instance answer several requests, one after the other. Faster, and its memory is then shared by requests that
+/// may come from different clients: only for guests that are written for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// Requests that one instance answers at most.
+    pub requests_max: u32,
+    /// How long an instance waits for another request before it goes.
+    pub idle: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +78,7 @@ impl Default for Limits {
             concurrency_max: 256,
             queue_max: 1024,
             request_timeout: Duration::from_secs(300),
+            reuse: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use podium_sandbox::{Body, CallFailure, Ending, Outgoing, OutgoingError};
+use podium_sandbox::{Body, CallFailure, Ending, Outgoing, OutgoingError, Reuse};
 
 use crate::support::{self, HTTP_P2, HTTP_P3, get, http, request, text};
 
@@ -193,4 +193,43 @@ async fn the_way_out_is_what_was_granted() {
     assert!(text(&p2, "/fetch?u=forbidden/").await.unwrap().contains("HttpRequestDenied"));
     let (p3, _) = http(HTTP_P3, |spec| spec.outgoing = Some(Arc::new(Way))).await;
     assert_eq!(text(&p3, "/fetch?u=web.shop/x").await.unwrap(), "GET http://web.shop/x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_are_used_again_when_asked_for() {
+    let _turn = support::shared().await;
+    for wasm in [HTTP_P2, HTTP_P3] {
+        let reuse = Reuse { requests_max: 3, idle: Duration::from_millis(200) };
+        let (container, _) = http(wasm, |spec| spec.limits.reuse = Some(reuse)).await;
+        let count = async || text(&container, "/count").await.unwrap();
+        // The instance is there for the next one when the guest has returned, a little after its answer.
+        let settle = async || {
+            while container.in_flight() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut counts = Vec::new();
+        for _ in 0..7 {
+            counts.push(count().await);
+            settle().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(counts, ["1", "2", "3", "1", "2", "3", "1"]);
+        assert_eq!(container.usage().instances, 1);
+
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while container.usage().instances > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("one that waits for long goes");
+        assert_eq!(count().await, "1");
+
+        // One that fails is not used again.
+        assert!(text(&container, "/trap").await.is_err());
+        settle().await;
+        assert_eq!(count().await, "1");
+        assert!(container.drain(Duration::from_secs(5)).await);
+    }
 }

@@ -1,16 +1,25 @@
 //! A `wasi:http` 0.2 handler for the sandbox's tests: each path does one thing to the host.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use wasip2::{
     http::{
         outgoing_handler,
-        types::{Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme},
+        types::{
+            Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+            Scheme,
+        },
     },
     io::streams::StreamError,
 };
 
 wasip2::http::proxy::export!(Guest);
+
+/// Requests that this instance has answered.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 struct Guest;
 
@@ -21,7 +30,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
         let number = query.split_once('=').and_then(|(_, n)| n.parse::<u64>().ok()).unwrap_or(0);
         match path {
             "/echo" => echo(request, out),
-            "/env" => text(out, &format!("{:?} {:?}", std::env::args().collect::<Vec<_>>(), std::env::vars().collect::<Vec<_>>())),
+            "/env" => text(
+                out,
+                &format!("{:?} {:?}", std::env::args().collect::<Vec<_>>(), std::env::vars().collect::<Vec<_>>()),
+            ),
             "/log" => {
                 println!("to stdout");
                 eprintln!("to stderr");
@@ -33,6 +45,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 text(out, "slept");
             }
             "/alloc" => text(out, &alloc(number).to_string()),
+            "/count" => text(out, &(COUNT.fetch_add(1, Ordering::Relaxed) + 1).to_string()),
             "/trap" => deep_in_here(number),
             "/exit" => std::process::exit(1),
             "/silent" => drop(out),

@@ -1,6 +1,9 @@
 //! A `wasi:http` 0.3 service for the sandbox's tests.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use wasip3::{
     http::types::{ErrorCode, Fields, Request, Response, Scheme},
@@ -8,6 +11,9 @@ use wasip3::{
 };
 
 wasip3::http::service::export!(Guest);
+
+/// Requests that this instance has answered.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 struct Guest;
 
@@ -18,6 +24,7 @@ impl wasip3::exports::http::handler::Guest for Guest {
         match path {
             "/echo" => Ok(echo(request)),
             "/env" => Ok(text(format!("{:?}", std::env::vars().collect::<Vec<_>>()))),
+            "/count" => Ok(text((COUNT.fetch_add(1, Ordering::Relaxed) + 1).to_string())),
             "/trap" => panic!("asked to"),
             "/spin" => Ok(text(spin(query.split_once('=').and_then(|(_, n)| n.parse().ok()).unwrap_or(0)).to_string())),
             "/fail" => Err(ErrorCode::ConnectionRefused),

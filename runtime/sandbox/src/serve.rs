@@ -1,0 +1,250 @@
+//! An instance that answers requests: one, or with [`crate::Reuse`] one after the other.
+//!
+//! It runs in a task of its own: it goes on when the caller has its response's head, until the guest has returned.
+//! Whatever goes wrong ends that instance alone, save memory: a container past its limit ends as a whole.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout_at},
+};
+use wasmtime::Store;
+use wasmtime_wasi_http::{
+    WasiBody, WasiHttpView as _,
+    p2::bindings::{Proxy, http::types::Scheme},
+    p3::{self, bindings::Service},
+};
+
+use crate::{
+    BoxError, CallFailure, Reuse,
+    host::{self, Guest},
+    http::{Flight, Inner},
+    image::Code,
+    task::Turn,
+};
+
+type Request = http::Request<WasiBody>;
+type Response = http::Response<WasiBody>;
+type Reply = oneshot::Sender<wasmtime::Result<Response>>;
+
+/// One request on its way to an instance.
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) answer: Answer,
+    pub(crate) deadline: Instant,
+    /// Told at the end why there is no answer; nobody listens when there is one.
+    pub(crate) fate: oneshot::Sender<CallFailure>,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) flight: Flight,
+}
+
+/// Where a guest's answer goes.
+pub(crate) struct Answer {
+    reply: Reply,
+    broken: Arc<AtomicBool>,
+}
+
+impl Answer {
+    /// With the mark that the answer's body is to look at.
+    pub(crate) fn new(reply: Reply) -> (Self, Arc<AtomicBool>) {
+        let broken = Arc::new(AtomicBool::new(false));
+        (Self { reply, broken: broken.clone() }, broken)
+    }
+}
+
+/// Answers a request, and others that come while the instance may be used again.
+pub(crate) async fn work(inner: Arc<Inner>, turn: Arc<Turn>, first: Job) {
+    let reuse = inner.container.spec.limits.reuse;
+    let mut instance = None;
+    let mut next = Some(first);
+    let mut served = 0;
+    while let Some(job) = next.take() {
+        served += 1;
+        let again = reuse.filter(|reuse| served < reuse.requests_max);
+        let whole = serve(&inner, &turn, &mut instance, job, again.is_some()).await;
+        if let (Some(reuse), true) = (again, whole) {
+            next = next_job(&inner, reuse).await;
+        }
+    }
+}
+
+/// Waits for another request.
+async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
+    let (sender, mut job) = oneshot::channel();
+    {
+        let mut spare = inner.spare.lock();
+        // Looked at under the lock: whoever stops clears the list after that.
+        if inner.is_stopped() {
+            return None;
+        }
+        spare.push(sender);
+    }
+    tokio::select! {
+        biased;
+        () = inner.container.ended.cancelled() => return None,
+        job = &mut job => return job.ok(),
+        () = sleep(reuse.idle) => {}
+    }
+    // One may have been handed over just now.
+    job.close();
+    job.try_recv().ok().flatten()
+}
+
+/// Answers one request. Returns whether the instance is whole.
+async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>, job: Job, keep: bool) -> bool {
+    let Job { request, answer, deadline, fate, permit, flight } = job;
+    let answering = async {
+        let ready = match instance.take() {
+            Some(ready) => ready,
+            None => Instance::new(inner, turn.clone()).await?,
+        };
+        instance.insert(ready).answer(request, answer).await
+    };
+    let failure = tokio::select! {
+        biased;
+        () = inner.container.ended.cancelled() => Some(inner.end_of_call()),
+        result = timeout_at(deadline, answering) => match result {
+            Err(_elapsed) => Some(CallFailure::TimedOut),
+            Ok(Err(error)) => Some(inner.call_failure(&error)),
+            Ok(Ok(())) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
+            Ok(Ok(())) => None,
+        },
+    };
+    let whole = failure.is_none();
+    if !(whole && keep) {
+        *instance = None;
+    }
+    let _ = fate.send(failure.unwrap_or(CallFailure::NoResponse { exit: None }));
+    // The right to run another, and the count of what is under way, are given back when nothing of this one is left.
+    drop((permit, flight));
+    whole
+}
+
+/// A guest, ready to be called.
+enum Instance {
+    P2 { store: Store<Guest>, guest: Proxy },
+    P3 { store: Store<Guest>, guest: Service },
+}
+
+impl Instance {
+    async fn new(inner: &Inner, turn: Arc<Turn>) -> wasmtime::Result<Self> {
+        let mut store = host::store(&inner.container, turn);
+        match &inner.image.code {
+            Code::HttpHandler(pre) => {
+                let guest = pre.instantiate_async(&mut store).await?;
+                Ok(Self::P2 { store, guest })
+            }
+            Code::HttpService(pre) => {
+                let guest = pre.instantiate_async(&mut store).await?;
+                Ok(Self::P3 { store, guest })
+            }
+            _ => wasmtime::bail!("invariant: a command is not started as an HTTP container"),
+        }
+    }
+
+    async fn answer(&mut self, request: Request, answer: Answer) -> wasmtime::Result<()> {
+        let unfinished = Unfinished { broken: answer.broken, finished: false };
+        match self {
+            Self::P2 { store, guest } => answer_p2(store, guest, request, answer.reply).await?,
+            Self::P3 { store, guest } => answer_p3(store, guest, request, answer.reply).await?,
+        }
+        unfinished.finish();
+        Ok(())
+    }
+}
+
+async fn answer_p2(store: &mut Store<Guest>, guest: &Proxy, request: Request, reply: Reply) -> wasmtime::Result<()> {
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let request = store.data_mut().http().new_incoming_request(scheme, request)?;
+    let outparam = store.data_mut().http().new_response_outparam_from_callback(|response| {
+        // Nobody listens when the caller is gone.
+        let _ = reply.send(response.map_err(wasmtime::Error::new));
+    })?;
+    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam).await
+}
+
+async fn answer_p3(store: &mut Store<Guest>, guest: &Service, request: Request, reply: Reply) -> wasmtime::Result<()> {
+    let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
+    store
+        .run_concurrent(async |accessor| {
+            let answer = match guest.handle(accessor, request).await? {
+                Ok(response) => accessor.with(|mut store| response.into_http(&mut store, sent)),
+                Err(code) => Err(wasmtime::Error::new(code)),
+            };
+            // Nobody listens when the caller is gone.
+            let _ = reply.send(answer);
+            // Tasks that the guest has started, such as one that writes the body, go on after it has answered.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::error::Ok(())
+        })
+        .await?
+}
+
+/// Marks the answer as broken when the guest does not come to its end. Dropped before the guest's store, and with it
+/// before the body that the guest writes: whoever sees that end finds the mark.
+struct Unfinished {
+    broken: Arc<AtomicBool>,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
+pub(crate) struct GuestBody {
+    pub(crate) body: WasiBody,
+    pub(crate) broken: Arc<AtomicBool>,
+}
+
+impl http_body::Body for GuestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(error)) => Poll::Ready(Some(Err(Box::new(error)))),
+            // Told once: the next poll ends the body.
+            None if self.broken.swap(false, Ordering::SeqCst) => {
+                Poll::Ready(Some(Err("the guest ended in the middle of its answer".into())))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.broken.load(Ordering::SeqCst)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
