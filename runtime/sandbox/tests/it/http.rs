@@ -202,17 +202,17 @@ async fn instances_are_used_again_when_asked_for() {
         let reuse = Reuse { requests_max: 3, idle: Duration::from_millis(200) };
         let (container, _) = http(wasm, |spec| spec.limits.reuse = Some(reuse)).await;
         let count = async || text(&container, "/count").await.unwrap();
-        // The instance is there for the next one when the guest has returned, a little after its answer.
+        // The instance waits for the next one when the guest has returned, a little after its answer.
         let settle = async || {
             while container.in_flight() > 0 {
                 tokio::task::yield_now().await;
             }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let mut counts = Vec::new();
         for _ in 0..7 {
             counts.push(count().await);
             settle().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(counts, ["1", "2", "3", "1", "2", "3", "1"]);
         assert_eq!(container.usage().instances, 1);
@@ -227,6 +227,7 @@ async fn instances_are_used_again_when_asked_for() {
         assert_eq!(count().await, "1");
 
         // One that fails is not used again.
+        settle().await;
         assert!(text(&container, "/trap").await.is_err());
         settle().await;
         assert_eq!(count().await, "1");
