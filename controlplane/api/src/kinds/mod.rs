@@ -18,6 +18,8 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+#[cfg(test)]
+mod tests;
 
 /// Every built-in kind.
 pub fn all() -> Vec<KindRef> {
