@@ -242,6 +242,17 @@ impl Container {
         matches!(self.state, State::Starting | State::Running { .. } | State::Killing { .. })
     }
 
+    /// Whether it is about to become ready: it is being started, or its first probe is being made.
+    pub(crate) fn settling(&self, now: Timestamp) -> bool {
+        match (&self.state, &self.probes) {
+            (State::Starting, _) => true,
+            (State::Running { since }, Some(probes)) => {
+                !probes.ready() && probes.in_flight() && now.as_second() - since.as_second() <= 1
+            }
+            _ => false,
+        }
+    }
+
     /// Number of the run that would be next, as the log file is named.
     pub(crate) fn next_run(&self) -> i32 {
         if self.ran { self.restarts + 1 } else { self.restarts }

@@ -112,6 +112,11 @@ impl Probes {
         self.active().filter(|(_, one)| !one.in_flight && one.next_at > now).map(|(_, one)| one.next_at).min()
     }
 
+    /// Whether a probe is being made.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.active().any(|(_, one)| one.in_flight)
+    }
+
     /// A probe is being made.
     pub(crate) fn begin(&mut self, kind: ProbeKind) {
         if let Some(one) = &mut self.0[kind as usize] {

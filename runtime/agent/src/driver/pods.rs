@@ -236,8 +236,8 @@ impl Pods {
             self.ipam.release(ip);
         }
         let Some(status) = status.filter(|status| *status != *entry.desired) else { return };
-        let settling = status.phase.as_deref() == Some("Pending")
-            && entry.local.containers().any(|(_, c)| c.state == State::Starting);
+        let now = self.shared.clock.now();
+        let settling = entry.local.containers().any(|(_, c)| c.settling(now));
         entry.desired = Arc::new(status);
         self.status.put(&entry.id, entry.desired.clone(), settling);
     }
