@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn clusters_survive_their_faults() {
         let mut faults = 0;
-        for seed in 0..60 {
+        for seed in 0..100 {
             let report = run(seed).unwrap_or_else(|failure| panic!("{failure}"));
             assert!(report.pods > 0 && report.revision > 100, "seed {seed} does next to nothing: {report:?}");
             faults += report.faults;

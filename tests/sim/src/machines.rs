@@ -145,11 +145,12 @@ impl Agent {
             let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
             if pod.metadata.deletion_timestamp.is_some() {
                 self.end(&key, uid).await;
-            } else if phase == "Pending" {
-                self.say(&key, &uid, "Running").await;
             } else if phase == "Running" && evict {
                 evict = false;
                 self.say(&key, &uid, "Failed").await;
+            } else if phase == "Pending" || phase == "Running" && !is_ready(pod) {
+                // Also when the node was thought lost: its pods were marked as not ready meanwhile.
+                self.say(&key, &uid, "Running").await;
             }
         }
     }
@@ -175,4 +176,9 @@ impl Agent {
         let patch = json!({"metadata": {"uid": uid}, "status": {"phase": phase, "conditions": conditions}});
         let _ = self.api.patch(&kind_of::<Pod>(), key, Patch::Strategic(patch), Some("status")).await;
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
