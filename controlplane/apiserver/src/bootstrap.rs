@@ -27,7 +27,7 @@ use crate::{
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const ROOT_CA: &str = "kube-root-ca.crt";
-const WRITE: WriteOptions = WriteOptions { dry_run: false };
+const WRITE: WriteOptions = WriteOptions { dry_run: false, unchecked: true };
 
 /// Makes what the cluster as a whole has.
 pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: SocketAddr) -> Result<(), StartError> {

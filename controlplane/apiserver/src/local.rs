@@ -58,7 +58,7 @@ fn part(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError
     }
 }
 
-const WRITE: WriteOptions = WriteOptions { dry_run: false };
+const WRITE: WriteOptions = WriteOptions { dry_run: false, unchecked: false };
 
 #[async_trait]
 impl Api for LocalApi {

@@ -445,7 +445,7 @@ fn is_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiErro
 }
 
 fn write_options(query: &Query) -> Result<WriteOptions, ApiError> {
-    Ok(WriteOptions { dry_run: is_dry_run(query.all("dryRun"))? })
+    Ok(WriteOptions { dry_run: is_dry_run(query.all("dryRun"))?, unchecked: false })
 }
 
 /// Delete options from the body, filled up from the query.

@@ -66,6 +66,8 @@ impl Resource {
 pub(crate) struct WriteOptions {
     /// Everything but the writing.
     pub(crate) dry_run: bool,
+    /// Not checked by the kind's validation: for objects of the server itself, whose endpoints are loopback addresses.
+    pub(crate) unchecked: bool,
 }
 
 /// Every kind and the store below them.
