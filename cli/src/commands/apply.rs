@@ -209,8 +209,11 @@ impl<'a> Applier<'a> {
         let media_type =
             if meta.is_some() { "application/strategic-merge-patch+json" } else { "application/merge-patch+json" };
         let call = Call::new(Method::PATCH, path).body(media_type, &patch);
-        self.connection.json(self.options.parameters(call)).await?;
-        Ok(("configured", name.to_owned()))
+        let patched = self.connection.json(self.options.parameters(call)).await?;
+        // The server writes nothing when the patch only spells a value in another way (`0.5` for `500m`).
+        let same = patched["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
+        let verb = if same && self.options.dry_run == DryRun::None { "unchanged" } else { "configured" };
+        Ok((verb, name.to_owned()))
     }
 }
 

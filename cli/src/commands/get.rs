@@ -292,7 +292,7 @@ fn name_of(object: &Value) -> &str {
 }
 
 /// The items of a list, each with its type, which lists leave out.
-fn items_of<'r>(resource: &'r Resource, mut list: Value) -> Vec<(&'r Resource, Value)> {
+fn items_of(resource: &Resource, mut list: Value) -> Vec<(&Resource, Value)> {
     let items = match list["items"].take() {
         Value::Array(items) => items,
         _ => Vec::new(),

@@ -1,3 +1,5 @@
+//! Patches of all formats: what they do, what they refuse, and that they never panic.
+
 //! Tables of patches and what they make of objects, with Kubernetes' own cases.
 
 use k8s_openapi::api::{

@@ -1,3 +1,5 @@
+//! Label and field selectors: what they read, print, match and refuse.
+
 //! Label and field selectors against objects: tables, and properties of parsing and printing.
 
 use proptest::prelude::*;
