@@ -1,1 +1,399 @@
+//! Fixtures for the controllers' tests: a cluster from a few lines of text, a plan as lines of text.
+//!
+//! One object per line (or `;`): `KIND NAME key=value flag …`. All live in namespace `d`, are labelled `app=web` and were
+//! created `age` (60) seconds ago, at [`NOW`]; the uid of `rs web` is `rs/web`, which `owner=rs/web` refers to.
 
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use podium_api::{Kind, Names, Object, ObjectKey, Revision};
+use serde_json::{Value, json};
+
+use crate::{Action, Controller, Key, Plan, View};
+
+/// The time of every test, in seconds.
+pub(crate) const NOW: i64 = 1_000_000;
+
+/// A cluster.
+#[derive(Default)]
+pub(crate) struct World {
+    objects: Vec<Arc<dyn Object>>,
+    /// How far all mirrors are.
+    pub(crate) revision: u64,
+}
+
+impl World {
+    /// Reads a fixture.
+    pub(crate) fn of(text: &str) -> Self {
+        let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
+        Self { objects: lines.map(object).collect(), revision: 100 }
+    }
+
+    /// What a controller plans for an object, as text.
+    pub(crate) fn plan(&self, controller: &dyn Controller, names: &Names, name: &str) -> String {
+        let namespaced = !["nodes", "namespaces"].contains(&names.plural);
+        let object = ObjectKey::new(if namespaced { "d" } else { "" }, name);
+        let now = Timestamp::from_second(NOW).unwrap();
+        show(&controller.reconcile(&Key::new(names, object), self, now))
+    }
+
+    /// The keys that a change of this object concerns, as text.
+    pub(crate) fn keys(&self, controller: &dyn Controller, changed: &str) -> String {
+        let changed = object(changed);
+        let triggers = controller.triggers().into_iter().filter(|t| t.kind.names() == changed.names());
+        let keys = triggers.flat_map(|t| (t.keys)(&*changed, self));
+        keys.map(|key| key.to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl View for World {
+    fn get(&self, names: &Names, key: &ObjectKey) -> Option<Arc<dyn Object>> {
+        self.list(names, None).into_iter().find(|o| o.key() == *key)
+    }
+
+    fn list(&self, names: &Names, namespace: Option<&str>) -> Vec<Arc<dyn Object>> {
+        let wanted = |o: &&Arc<dyn Object>| {
+            o.names() == *names && namespace.is_none_or(|n| o.meta().namespace.as_deref() == Some(n))
+        };
+        self.objects.iter().filter(wanted).cloned().collect()
+    }
+
+    fn owned_by(&self, names: &Names, owner_uid: &str) -> Vec<Arc<dyn Object>> {
+        let owned = |o: &Arc<dyn Object>| match (owner_uid, o.meta().owner_references.as_deref().unwrap_or_default()) {
+            ("", owners) => !owners.iter().any(|r| r.controller == Some(true)),
+            (uid, owners) => owners.iter().any(|r| r.uid == uid),
+        };
+        self.list(names, None).into_iter().filter(owned).collect()
+    }
+
+    fn revision(&self, _names: &Names) -> Revision {
+        Revision(self.revision)
+    }
+}
+
+/// The words after kind and name.
+struct Words<'t>(HashMap<&'t str, &'t str>);
+
+impl<'t> Words<'t> {
+    fn has(&self, word: &str) -> bool {
+        self.0.contains_key(word)
+    }
+
+    fn text(&self, word: &str) -> Option<&'t str> {
+        self.0.get(word).copied()
+    }
+
+    fn number(&self, word: &str) -> Option<i64> {
+        self.text(word).map(|n| n.parse().unwrap())
+    }
+
+    /// The time so many seconds ago.
+    fn ago(&self, word: &str, default: i64) -> String {
+        ago(self.number(word).unwrap_or(default))
+    }
+
+    /// `a:1,b:2` as a map.
+    fn pairs(&self, word: &str) -> Option<HashMap<&'t str, &'t str>> {
+        self.text(word).map(|text| text.split(',').map(|pair| pair.split_once(':').unwrap()).collect())
+    }
+}
+
+fn ago(seconds: i64) -> String {
+    Timestamp::from_second(NOW - seconds).unwrap().to_string()
+}
+
+fn object(line: &str) -> Arc<dyn Object> {
+    let mut words = line.split_whitespace();
+    let (kind, name) = (words.next().unwrap(), words.next().unwrap());
+    let words = Words(words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect());
+    let metadata = metadata(kind, name, &words);
+    match kind {
+        "pod" => typed::<Pod>(pod(metadata, &words)),
+        "rs" => typed::<ReplicaSet>(replica_set(metadata, &words)),
+        "deployment" => typed::<Deployment>(deployment(metadata, &words)),
+        "service" => typed::<Service>(service(metadata, &words)),
+        "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
+        "endpoints" => typed::<Endpoints>(json!({"metadata": metadata})),
+        "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
+        "node" => typed::<Node>(node(metadata, &words)),
+        "namespace" => typed::<Namespace>(namespace(metadata, &words)),
+        "lease" => typed::<Lease>(json!({"metadata": metadata, "spec": {"renewTime": words.ago("renewed", 0)}})),
+        other => panic!("unknown kind in a fixture: {other}"),
+    }
+}
+
+fn typed<K: Kind>(mut value: Value) -> Arc<dyn Object> {
+    value["apiVersion"] = K::NAMES.api_version().into();
+    value["kind"] = K::NAMES.kind.into();
+    Arc::new(serde_json::from_value::<K>(value).unwrap())
+}
+
+fn metadata(kind: &str, name: &str, words: &Words<'_>) -> Value {
+    let namespace = match kind {
+        "node" | "namespace" => None,
+        "lease" => Some("kube-node-lease"),
+        _ => Some("d"),
+    };
+    let owners: Vec<Value> = words
+        .text("owner")
+        .into_iter()
+        .flat_map(|owners| owners.split(','))
+        .map(|owner| reference(owner, words))
+        .collect();
+    let finalizers: Vec<&str> = words.text("finalizers").into_iter().flat_map(|f| f.split(',')).collect();
+    let mut metadata = json!({
+        "name": name, "namespace": namespace, "uid": format!("{kind}/{name}"), "generation": 1,
+        "resourceVersion": "7", "creationTimestamp": words.ago("age", 60), "finalizers": finalizers,
+        "labels": words.pairs("labels").unwrap_or_else(|| [("app", "web")].into()),
+        "annotations": words.pairs("annotations"), "ownerReferences": owners,
+    });
+    if words.has("deleting") {
+        metadata["deletionTimestamp"] = words.ago("deleting-for", 0).into();
+    }
+    metadata
+}
+
+fn reference(owner: &str, words: &Words<'_>) -> Value {
+    let (kind, name) = owner.split_once('/').unwrap();
+    let (version, kind) = match kind {
+        "rs" => ("apps/v1", "ReplicaSet"),
+        "deployment" => ("apps/v1", "Deployment"),
+        "service" => ("v1", "Service"),
+        "configmap" => ("v1", "ConfigMap"),
+        other => ("example.com/v1", other),
+    };
+    let controls = !words.has("loosely");
+    json!({
+        "apiVersion": version, "kind": kind, "name": name, "uid": owner, "controller": controls,
+        "blockOwnerDeletion": controls,
+    })
+}
+
+fn pod(metadata: Value, words: &Words<'_>) -> Value {
+    let node = words.text("node");
+    let default_phase = if node.is_some() { "Running" } else { "Pending" };
+    let ready = if words.has("ready") { "True" } else { "False" };
+    let since = words.text("ready").filter(|s| !s.is_empty()).map_or(30, |s| s.parse().unwrap());
+    let ports: Vec<Value> = words
+        .pairs("ports")
+        .into_iter()
+        .flatten()
+        .map(|(name, number)| json!({"name": name, "containerPort": number.parse::<i32>().unwrap()}))
+        .collect();
+    json!({
+        "metadata": metadata,
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i", "ports": ports}]},
+        "status": {
+            "phase": words.text("phase").unwrap_or(default_phase), "podIP": words.text("ip"),
+            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": ago(since)}],
+            "containerStatuses": [{
+                "name": "c", "image": "i", "imageID": "", "ready": true,
+                "restartCount": words.number("restarts").unwrap_or(0),
+            }],
+        },
+    })
+}
+
+fn template(words: &Words<'_>, hash: Option<&str>) -> Value {
+    let mut labels = json!({"app": "web"});
+    if let Some(hash) = hash {
+        labels["pod-template-hash"] = hash.into();
+    }
+    let image = words.text("image").unwrap_or("v1");
+    json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+fn replica_set(metadata: Value, words: &Words<'_>) -> Value {
+    let hash = words.text("hash");
+    let replicas = words.number("replicas").unwrap_or(1);
+    let there = words.number("there").unwrap_or(replicas);
+    let ready = words.number("ready").unwrap_or(there);
+    let template = template(words, hash);
+    let wait = words.number("min-ready");
+    let mut object = json!({
+        "metadata": metadata,
+        "spec": {
+            "replicas": replicas, "minReadySeconds": wait, "template": template,
+            "selector": {"matchLabels": template["metadata"]["labels"]},
+        },
+        "status": {
+            "replicas": there, "readyReplicas": ready, "observedGeneration": 1,
+            "availableReplicas": words.number("available").unwrap_or(ready),
+        },
+    });
+    let mut annotate = |word: &str, annotation: &str| {
+        if let Some(text) = words.text(word) {
+            object["metadata"]["annotations"][format!("deployment.kubernetes.io/{annotation}")] = text.into();
+        }
+    };
+    annotate("rev", "revision");
+    annotate("desired", "desired-replicas");
+    annotate("max", "max-replicas");
+    object
+}
+
+fn deployment(metadata: Value, words: &Words<'_>) -> Value {
+    let bound =
+        |word: &str| words.text(word).map(|text| text.parse::<i32>().map_or_else(|_| json!(text), |n| json!(n)));
+    let strategy = match words.has("recreate") {
+        true => json!({"type": "Recreate"}),
+        false => json!({
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": bound("surge"), "maxUnavailable": bound("unavailable")},
+        }),
+    };
+    let mut object = json!({
+        "metadata": metadata,
+        "spec": {
+            "replicas": words.number("replicas").unwrap_or(1), "paused": words.has("paused"),
+            "progressDeadlineSeconds": words.number("deadline"), "revisionHistoryLimit": words.number("history"),
+            "selector": {"matchLabels": {"app": "web"}}, "template": template(words, None), "strategy": strategy,
+        },
+    });
+    if let Some(rev) = words.text("rev") {
+        object["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = rev.into();
+    }
+    if let Some(reason) = words.text("progressing") {
+        let at = words.ago("since", 0);
+        object["status"] = json!({"conditions": [{
+            "type": "Progressing", "status": "True", "reason": reason, "lastUpdateTime": at, "lastTransitionTime": at,
+        }]});
+    }
+    object
+}
+
+fn service(metadata: Value, words: &Words<'_>) -> Value {
+    let target = words.text("target").unwrap_or("8080");
+    let target = target.parse::<i32>().map_or_else(|_| json!(target), |n| json!(n));
+    let selector = if words.has("selectorless") { Value::Null } else { json!({"app": "web"}) };
+    json!({
+        "metadata": metadata,
+        "spec": {
+            "selector": selector, "clusterIP": words.text("ip").unwrap_or("10.96.0.1"),
+            "ports": [{"name": "http", "port": 80, "targetPort": target, "protocol": "TCP"}],
+            "publishNotReadyAddresses": words.has("publish-all"),
+        },
+    })
+}
+
+/// `pods=a:10.0.0.1`: ready endpoints.
+fn slice(mut metadata: Value, words: &Words<'_>) -> Value {
+    metadata["labels"]["kubernetes.io/service-name"] = "web".into();
+    metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = "endpointslice-controller.k8s.io".into();
+    let mut pods: Vec<_> = words.pairs("pods").into_iter().flatten().collect();
+    pods.sort_unstable();
+    let endpoint = |(name, ip): &(&str, &str)| {
+        json!({
+            "addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false}, "nodeName": "n1",
+            "targetRef": {"kind": "Pod", "namespace": "d", "name": name, "uid": format!("pod/{name}")},
+        })
+    };
+    let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
+    let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+    json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports})
+}
+
+fn node(metadata: Value, words: &Words<'_>) -> Value {
+    let taints: Vec<Value> = words
+        .pairs("taints")
+        .into_iter()
+        .flatten()
+        .map(|(key, effect)| json!({"key": key, "effect": effect, "timeAdded": words.ago("tainted", 0)}))
+        .collect();
+    let ready = words.text("ready").unwrap_or("True");
+    json!({
+        "metadata": metadata, "spec": {"taints": taints, "unschedulable": words.has("cordoned")},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    })
+}
+
+fn namespace(metadata: Value, words: &Words<'_>) -> Value {
+    let conditions = match words.has("reported") {
+        true => json!([{"type": "NamespaceContentRemaining", "status": "True"}]),
+        false => json!(null),
+    };
+    json!({"metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": {"conditions": conditions}})
+}
+
+/// A plan, one action per line.
+pub(crate) fn show(plan: &Plan) -> String {
+    let mut lines: Vec<String> = plan.actions.iter().map(show_action).collect();
+    lines.extend(plan.requeue_after.map(|after| format!("look again after {after:?}")));
+    lines.join("\n")
+}
+
+fn show_action(action: &Action) -> String {
+    match action {
+        Action::Create(object) => format!("create {}", brief(&**object)),
+        Action::CreateAndTell(object, event) => {
+            format!("create {}; tell {}: {}…", brief(&**object), event.reason, event.message)
+        }
+        Action::Update(object) => format!("update {}", brief(&**object)),
+        Action::UpdateStatus(object) => {
+            let value = object.to_value().unwrap();
+            format!("status {} {}", title(&**object), without_noise(value["status"].clone()))
+        }
+        Action::MergePatch { kind, key, patch, subresource } => {
+            let names = kind.names();
+            let slash = subresource.map(|s| format!("/{s}")).unwrap_or_default();
+            format!("patch {}{slash} {} {}", names.singular, key.name, without_noise(patch.clone()))
+        }
+        Action::Delete { kind, key, propagation, .. } => {
+            format!("delete {} {} {}", kind.names().singular, key.name, propagation.unwrap_or_default())
+                .trim_end()
+                .to_owned()
+        }
+        Action::DeleteCollection { kind, namespace } => format!("delete all {} in {namespace}", kind.names().plural),
+        Action::Event(event) => format!("event {} {}: {}", event.kind.as_str(), event.reason, event.message),
+    }
+}
+
+fn title(object: &dyn Object) -> String {
+    let meta = object.meta();
+    let generated = meta.generate_name.as_ref().map(|prefix| format!("{prefix}*"));
+    format!("{} {}", object.names().singular, meta.name.clone().or(generated).unwrap_or_default())
+}
+
+/// Title and what matters of the content: everything but templates, selectors and noise.
+fn brief(object: &dyn Object) -> String {
+    let mut value = object.to_value().unwrap();
+    let annotations = value["metadata"]["annotations"].take();
+    let content = value.as_object_mut().unwrap();
+    content.retain(|k, _| !["apiVersion", "kind", "metadata", "status", "addressType"].contains(&k.as_str()));
+    if let Some(spec) = content.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|k, _| !["template", "selector", "containers"].contains(&k.as_str()));
+    }
+    if !annotations.is_null() {
+        content.insert("annotations".to_owned(), annotations);
+    }
+    format!("{} {}", title(object), without_noise(value))
+}
+
+/// JSON without times, identities and empty things.
+fn without_noise(value: Value) -> Value {
+    const NOISE: [&str; 9] = [
+        "uid",
+        "resourceVersion",
+        "lastTransitionTime",
+        "lastUpdateTime",
+        "timeAdded",
+        "namespace",
+        "containerStatuses",
+        "observedGeneration",
+        "message",
+    ];
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter(|(k, v)| !NOISE.contains(&k.as_str()) && !v.is_null());
+            kept.map(|(k, v)| (k, without_noise(v))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_noise).collect(),
+        other => other,
+    }
+}

@@ -24,6 +24,11 @@ pub mod queue;
 mod resources;
 pub mod scores;
 mod snapshot;
+pub mod synthetic;
+#[cfg(test)]
+mod queue_tests;
+#[cfg(test)]
+mod tests;
 
 pub use change::Changes;
 pub use decide::{Decision, Refusal, schedule};

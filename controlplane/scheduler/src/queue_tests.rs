@@ -1,0 +1,114 @@
+//! The queue under virtual time.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{Changes, PodInfo, Queue, queue::Pending};
+
+fn pod(uid: &str, priority: i32) -> Arc<PodInfo> {
+    Arc::new(PodInfo { uid: uid.to_owned(), priority, ..PodInfo::default() })
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn pop(queue: &mut Queue, now: u64) -> Option<String> {
+    queue.pop(seconds(now)).map(|q| q.pod.uid.clone())
+}
+
+#[test]
+fn pops_by_priority_then_arrival() {
+    let mut queue = Queue::new();
+    for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
+        queue.add(pod(uid, priority));
+    }
+    queue.add(pod("c", 9));
+    let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue, 0)).collect();
+    assert_eq!(order, ["c", "b", "d", "a"]);
+}
+
+#[test]
+fn backs_off_from_1_to_10_seconds() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0));
+    let mut now = seconds(0);
+    for wait in [1, 2, 4, 8, 10, 10] {
+        let queued = queue.pop(now).expect("its time has come");
+        queue.failed(queued, now);
+        assert_eq!(queue.next_at(), Some(now + seconds(wait)));
+        assert!(queue.pop(now + seconds(wait) - Duration::from_millis(1)).is_none());
+        now += seconds(wait);
+    }
+}
+
+#[test]
+fn an_unschedulable_pod_waits_for_what_helps() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0));
+    let queued = queue.pop(seconds(0)).expect("active");
+    queue.unschedulable(queued, Changes::NODE_LABELS, seconds(0));
+    queue.wake(Changes::POD_REMOVED, seconds(5));
+    assert_eq!(queue.pending(), Pending { unschedulable: 1, ..Pending::default() });
+    queue.wake(Changes::NODE_LABELS | Changes::NODE_TAINTS, seconds(5));
+    assert_eq!(pop(&mut queue, 5).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_wake_does_not_shorten_the_back_off() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0));
+    let queued = queue.pop(seconds(0)).expect("active");
+    queue.unschedulable(queued, Changes::NODE_ADDED, seconds(0));
+    queue.wake(Changes::NODE_ADDED, seconds(0));
+    assert_eq!(queue.pending(), Pending { backoff: 1, ..Pending::default() });
+    assert_eq!(pop(&mut queue, 0), None);
+    assert_eq!(pop(&mut queue, 1).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_change_while_it_was_tried_is_not_missed() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0));
+    let queued = queue.pop(seconds(0)).expect("active");
+    queue.wake(Changes::NODE_ADDED, seconds(0));
+    queue.unschedulable(queued, Changes::NODE_ADDED, seconds(0));
+    assert_eq!(pop(&mut queue, 1).as_deref(), Some("a"));
+}
+
+#[test]
+fn an_unschedulable_pod_is_tried_again_after_five_minutes() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0));
+    let queued = queue.pop(seconds(0)).expect("active");
+    queue.unschedulable(queued, Changes::NODE_ADDED, seconds(0));
+    assert_eq!(queue.next_at(), Some(seconds(300)));
+    assert_eq!(pop(&mut queue, 299), None);
+    assert_eq!(pop(&mut queue, 300).as_deref(), Some("a"));
+    assert_eq!(queue.next_at(), None);
+}
+
+#[test]
+fn a_gated_pod_waits_for_its_gates() {
+    let mut queue = Queue::new();
+    queue.add(Arc::new(PodInfo { uid: "a".to_owned(), gated: true, ..PodInfo::default() }));
+    assert_eq!(queue.pending(), Pending { gated: 1, ..Pending::default() });
+    queue.wake(Changes::NODE_ADDED, seconds(0));
+    assert_eq!(pop(&mut queue, 1000), None);
+    queue.add(pod("a", 0));
+    assert_eq!(pop(&mut queue, 1000).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_removed_pod_is_gone_from_every_part() {
+    let mut queue = Queue::new();
+    for uid in ["a", "b", "c"] {
+        queue.add(pod(uid, 0));
+    }
+    let first = queue.pop(seconds(0)).expect("active");
+    queue.failed(first, seconds(0));
+    let second = queue.pop(seconds(0)).expect("active");
+    queue.unschedulable(second, Changes::NODE_ADDED, seconds(0));
+    ["a", "b", "c"].map(|uid| queue.remove(uid));
+    assert_eq!(queue.pending(), Pending::default());
+    assert_eq!(queue.next_at(), None);
+}

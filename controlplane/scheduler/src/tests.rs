@@ -1,0 +1,226 @@
+//! Decisions over small clusters, the snapshot's sums, and how fast a large cluster is filled.
+
+use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+
+use crate::{Changes, Decision, PodInfo, Profile, Snapshot, schedule};
+
+fn node(name: &str, more: &Value) -> Node {
+    let mut node = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "10"}},
+    });
+    merge(&mut node, more);
+    serde_json::from_value(node).unwrap()
+}
+
+fn pod(name: &str, more: &Value) -> Pod {
+    let mut pod = json!({
+        "metadata": {"name": name, "namespace": "d", "uid": name},
+        "spec": {"containers": [{"name": "c", "image": "hello", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}}]},
+    });
+    merge(&mut pod, more);
+    serde_json::from_value(pod).unwrap()
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            more.iter().for_each(|(k, v)| merge(into.entry(k.clone()).or_insert(Value::Null), v));
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+fn cluster(nodes: &[(&str, Value)]) -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    for (name, more) in nodes {
+        assert_eq!(snapshot.upsert_node(&node(name, more)), Changes::NODE_ADDED);
+    }
+    snapshot
+}
+
+fn decide(snapshot: &Snapshot, more: &Value) -> String {
+    match schedule(&PodInfo::of(&pod("p", more)), snapshot, &Profile::default(), 1) {
+        Decision::Bind { node } => node.to_string(),
+        Decision::Unschedulable(refusal) => refusal.message,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check(nodes: &[(&str, Value)], pod: Value, decision: Expect) {
+    decision.assert_eq(&decide(&cluster(nodes), &pod));
+}
+
+fn requests(cpu: &str, memory: &str) -> Value {
+    json!({"spec": {"containers": [{"name": "c", "image": "hello", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]}})
+}
+
+#[test]
+fn says_why_no_node_fits() {
+    check(&[], json!({}), expect!["no nodes available to schedule pods"]);
+    let tainted = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
+    let three = [("a", json!({})), ("b", tainted.clone()), ("c", tainted.clone())];
+    check(
+        &three,
+        requests("3", "1Gi"),
+        expect!["0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."],
+    );
+    check(
+        &[("a", json!({})), ("b", json!({"spec": {"unschedulable": true}}))],
+        requests("3", "5Gi"),
+        expect!["0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."],
+    );
+    check(
+        &[("a", json!({"status": {"allocatable": {"pods": "0"}}}))],
+        json!({"spec": {"preemptionPolicy": "Never"}}),
+        expect!["0/1 nodes are available: 1 Too many pods. preemption: not eligible due to preemptionPolicy=Never."],
+    );
+    check(
+        &[("a", json!({}))],
+        json!({"spec": {"nodeSelector": {"disk": "ssd"}}}),
+        expect!["0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."],
+    );
+    let gpu = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]}});
+    check(
+        &[("a", json!({}))],
+        gpu,
+        expect!["0/1 nodes are available: 1 Insufficient example.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."],
+    );
+}
+
+#[test]
+fn finds_the_node_that_fits() {
+    let gpu = json!({"status": {"allocatable": {"example.com/gpu": "1"}}});
+    let labelled = json!({"metadata": {"labels": {"zone": "z", "cores": "8"}}});
+    let tainted = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoExecute"}]}});
+    let cordoned = json!({"spec": {"unschedulable": true}});
+    let nodes = [("gpu", gpu), ("zone", labelled), ("tainted", tainted), ("cordoned", cordoned)];
+    let affinity = |key: &str, operator: &str, values: Value| {
+        let terms = json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
+        let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+        json!({"spec": {"affinity": {"nodeAffinity": required}}})
+    };
+    let on = |name: &str, more: Value| {
+        let mut pod = json!({"spec": {"nodeSelector": {"kubernetes.io/hostname": name}}});
+        merge(&mut pod, &more);
+        pod
+    };
+    let cases = [
+        ("gpu", json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]}})),
+        ("zone", json!({"spec": {"nodeSelector": {"zone": "z"}}})),
+        ("zone", affinity("zone", "In", json!(["y", "z"]))),
+        ("zone", affinity("zone", "Exists", json!(null))),
+        ("zone", affinity("cores", "Gt", json!(["7"]))),
+        ("tainted", on("tainted", json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists"}]}}))),
+        ("tainted", on("tainted", json!({"spec": {"tolerations": [{"key": "k", "value": "v", "effect": "NoExecute"}]}}))),
+        ("cordoned", on("cordoned", json!({"spec": {"tolerations": [{"operator": "Exists"}]}}))),
+    ];
+    let snapshot = cluster(&nodes);
+    for (expected, pod) in cases {
+        assert_eq!(decide(&snapshot, &pod), expected, "{pod}");
+    }
+    let nowhere = on("tainted", json!({"spec": {"tolerations": [{"key": "k", "value": "w"}]}}));
+    assert!(decide(&snapshot, &nowhere).contains("untolerated taint {k: v}"));
+}
+
+#[test]
+fn prefers_the_emptier_node_and_the_one_with_the_image() {
+    let mut snapshot = cluster(&[("a", json!({})), ("b", json!({}))]);
+    snapshot.assume(&PodInfo::of(&pod("x", &json!({}))), "a");
+    assert_eq!(decide(&snapshot, &json!({})), "b");
+    let image = json!({"status": {"images": [{"names": ["hello"], "sizeBytes": 70_000}]}});
+    assert_eq!(decide(&cluster(&[("a", image), ("b", json!({}))]), &json!({})), "a");
+    let soft = json!({"spec": {"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}});
+    assert_eq!(decide(&cluster(&[("a", soft), ("b", json!({}))]), &json!({})), "b");
+}
+
+#[test]
+fn says_what_may_help() {
+    let refused = |nodes: &[(&str, Value)], more: &Value| {
+        match schedule(&PodInfo::of(&pod("p", more)), &cluster(nodes), &Profile::default(), 1) {
+            Decision::Unschedulable(refusal) => refusal.unblocked_by,
+            Decision::Bind { .. } => Changes::NONE,
+        }
+    };
+    let full = refused(&[("a", json!({}))], &requests("3", "1Gi"));
+    assert!(full.intersects(Changes::POD_REMOVED) && !full.intersects(Changes::NODE_TAINTS));
+    let elsewhere = refused(&[("a", json!({}))], &json!({"spec": {"nodeSelector": {"x": "y"}}}));
+    assert!(elsewhere.intersects(Changes::NODE_LABELS) && !elsewhere.intersects(Changes::POD_REMOVED));
+    assert!(refused(&[], &json!({})).intersects(Changes::NODE_ADDED));
+}
+
+#[test]
+fn counts_each_pod_once() {
+    let mut snapshot = cluster(&[("a", json!({}))]);
+    let sums = |s: &Snapshot| s.node("a").map(|n| (n.requested.pods, n.requested.millicores, n.requested.memory_bytes >> 30));
+    let bound = pod("x", &json!({"spec": {"nodeName": "a"}}));
+    snapshot.assume(&PodInfo::of(&pod("x", &json!({}))), "a");
+    snapshot.add_pod(&bound);
+    assert_eq!(sums(&snapshot), Some((1, 500, 1)), "a confirmation adds nothing");
+    snapshot.remove_node("a");
+    assert_eq!(snapshot.upsert_node(&node("a", &json!({}))), Changes::NODE_ADDED);
+    assert_eq!(sums(&snapshot), Some((1, 500, 1)), "pods outlive their node's absence");
+    let finished = pod("x", &json!({"spec": {"nodeName": "a"}, "status": {"phase": "Succeeded"}}));
+    assert_eq!(snapshot.add_pod(&finished), Changes::POD_REMOVED);
+    assert_eq!(sums(&snapshot), Some((0, 0, 0)));
+    assert_eq!(snapshot.remove_pod("x"), Changes::NONE);
+}
+
+#[test]
+fn says_what_changed_on_a_node() {
+    let mut snapshot = cluster(&[("a", json!({}))]);
+    for (more, expected) in [
+        (json!({}), Changes::NONE),
+        (json!({"metadata": {"labels": {"x": "y"}}}), Changes::NODE_LABELS),
+        (json!({"spec": {"unschedulable": true}}), Changes::NODE_LABELS | Changes::NODE_UNSCHEDULABLE),
+        (json!({"status": {"allocatable": {"cpu": "8"}}}), Changes::NODE_UNSCHEDULABLE | Changes::NODE_ALLOCATABLE),
+    ] {
+        assert_eq!(snapshot.upsert_node(&node("a", &more)), expected, "{more}");
+    }
+}
+
+#[test]
+fn sums_containers_and_takes_the_largest_init_container() {
+    let container = |cpu: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
+    let sidecar = |cpu: &str| {
+        let mut c = container(cpu);
+        c["restartPolicy"] = "Always".into();
+        c
+    };
+    let millicores = |init: Value, containers: Value| {
+        PodInfo::of(&pod("p", &json!({"spec": {"initContainers": init, "containers": containers}}))).requests.millicores
+    };
+    assert_eq!(millicores(json!([]), json!([container("1"), container("500m")])), 1500);
+    assert_eq!(millicores(json!([container("2")]), json!([container("1")])), 2000);
+    assert_eq!(millicores(json!([sidecar("1"), container("2")]), json!([container("1")])), 3000);
+    assert_eq!(millicores(json!([sidecar("1")]), json!([container("1")])), 2000);
+}
+
+#[test]
+fn spreads_equal_pods_over_equal_nodes() {
+    let names: Vec<String> = (0..200).map(|i| format!("n{i}")).collect();
+    let nodes: Vec<_> = names.iter().map(|n| (n.as_str(), json!({}))).collect();
+    let mut snapshot = cluster(&nodes);
+    let profile = Profile::default();
+    for tie in 0..400_u64 {
+        let info = PodInfo::of(&pod(&format!("p{tie}"), &json!({})));
+        let Decision::Bind { node } = schedule(&info, &snapshot, &profile, tie) else { panic!("it fits") };
+        snapshot.assume(&info, &node);
+    }
+    let fullest = snapshot.nodes().iter().map(|n| n.requested.pods).max();
+    assert!(fullest <= Some(4), "{fullest:?} pods on one of 200 nodes for 400 pods");
+}
+
+#[test]
+fn fills_a_large_cluster() {
+    let mut snapshot = crate::synthetic::cluster(1000);
+    let started = std::time::Instant::now();
+    let bound = crate::synthetic::fill(&mut snapshot, &Profile::default(), 5000);
+    let elapsed = started.elapsed();
+    assert_eq!((bound, snapshot.pods()), (5000, 5000));
+    let fullest = snapshot.nodes().iter().map(|n| n.requested.pods).max();
+    assert!(fullest <= Some(8), "{fullest:?} pods on one of 1,000 nodes for 5,000 pods");
+    println!("5,000 pods on 1,000 nodes in {elapsed:?}");
+}
