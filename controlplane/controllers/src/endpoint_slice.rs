@@ -6,6 +6,9 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/endpointslice/reconciler.go`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,

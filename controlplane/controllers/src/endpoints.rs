@@ -6,6 +6,9 @@
 //! # Source
 //! Kubernetes `pkg/controller/endpoint/endpoints_controller.go`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

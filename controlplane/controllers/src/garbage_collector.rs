@@ -6,6 +6,9 @@
 //! # Source
 //! Kubernetes `pkg/controller/garbagecollector/garbagecollector.go`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::LazyLock};
 
 use jiff::Timestamp;

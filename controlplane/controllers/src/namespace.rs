@@ -3,6 +3,9 @@
 //! # Source
 //! Kubernetes `pkg/controller/namespace/deletion/namespaced_resources_deleter.go`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use jiff::Timestamp;

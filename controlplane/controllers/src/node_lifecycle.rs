@@ -6,6 +6,9 @@
 //! # Source
 //! Kubernetes `pkg/controller/nodelifecycle` and `pkg/controller/tainteviction`.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;

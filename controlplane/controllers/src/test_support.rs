@@ -25,7 +25,7 @@ pub(crate) const NOW: i64 = 1_000_000;
 pub(crate) struct World {
     objects: Vec<Arc<dyn Object>>,
     /// How far all mirrors are.
-    pub(crate) revision: u64,
+    revision: u64,
 }
 
 impl World {
@@ -33,6 +33,11 @@ impl World {
     pub(crate) fn of(text: &str) -> Self {
         let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
         Self { objects: lines.map(object).collect(), revision: 100 }
+    }
+
+    /// The same with all mirrors at another revision; that of every object is 7.
+    pub(crate) fn at(self, revision: u64) -> Self {
+        Self { revision, ..self }
     }
 
     /// What a controller plans for an object, as text.
@@ -100,7 +105,12 @@ impl<'t> Words<'t> {
 
     /// `a:1,b:2` as a map.
     fn pairs(&self, word: &str) -> Option<HashMap<&'t str, &'t str>> {
-        self.text(word).map(|text| text.split(',').map(|pair| pair.split_once(':').unwrap()).collect())
+        self.text(word).map(|_| self.list(word).into_iter().collect())
+    }
+
+    /// `a:1,b:2` in order.
+    fn list(&self, word: &str) -> Vec<(&'t str, &'t str)> {
+        self.text(word).into_iter().flat_map(|text| text.split(',')).map(|pair| pair.split_once(':').unwrap()).collect()
     }
 }
 
@@ -261,7 +271,9 @@ fn deployment(metadata: Value, words: &Words<'_>) -> Value {
     }
     if let Some(reason) = words.text("progressing") {
         let at = words.ago("since", 0);
-        object["status"] = json!({"conditions": [{
+        object["status"] = json!({
+            "replicas": words.number("there"), "updatedReplicas": words.number("there"),
+            "conditions": [{
             "type": "Progressing", "status": "True", "reason": reason, "lastUpdateTime": at, "lastTransitionTime": at,
         }]});
     }
@@ -301,9 +313,8 @@ fn slice(mut metadata: Value, words: &Words<'_>) -> Value {
 
 fn node(metadata: Value, words: &Words<'_>) -> Value {
     let taints: Vec<Value> = words
-        .pairs("taints")
+        .list("taints")
         .into_iter()
-        .flatten()
         .map(|(key, effect)| json!({"key": key, "effect": effect, "timeAdded": words.ago("tainted", 0)}))
         .collect();
     let ready = words.text("ready").unwrap_or("True");

@@ -113,7 +113,7 @@ impl<'a> Search<'a> {
             Some((best, _)) if best > score => {}
             Some((best, _)) if best == score => {
                 self.equals += 1;
-                if self.next_random() % self.equals == 0 {
+                if self.next_random().is_multiple_of(self.equals) {
                     self.best = Some((score, node));
                 }
             }

@@ -21,12 +21,12 @@ mod plugin;
 mod pod;
 mod profile;
 pub mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod resources;
 pub mod scores;
 mod snapshot;
 pub mod synthetic;
-#[cfg(test)]
-mod queue_tests;
 #[cfg(test)]
 mod tests;
 

@@ -65,12 +65,16 @@ fn says_why_no_node_fits() {
     check(
         &three,
         requests("3", "1Gi"),
-        expect!["0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."],
+        expect![
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+        ],
     );
     check(
         &[("a", json!({})), ("b", json!({"spec": {"unschedulable": true}}))],
         requests("3", "5Gi"),
-        expect!["0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."],
+        expect![
+            "0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        ],
     );
     check(
         &[("a", json!({"status": {"allocatable": {"pods": "0"}}}))],
@@ -80,13 +84,17 @@ fn says_why_no_node_fits() {
     check(
         &[("a", json!({}))],
         json!({"spec": {"nodeSelector": {"disk": "ssd"}}}),
-        expect!["0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."],
+        expect![
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        ],
     );
     let gpu = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]}});
     check(
         &[("a", json!({}))],
         gpu,
-        expect!["0/1 nodes are available: 1 Insufficient example.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."],
+        expect![
+            "0/1 nodes are available: 1 Insufficient example.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        ],
     );
 }
 
@@ -114,7 +122,10 @@ fn finds_the_node_that_fits() {
         ("zone", affinity("zone", "Exists", json!(null))),
         ("zone", affinity("cores", "Gt", json!(["7"]))),
         ("tainted", on("tainted", json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists"}]}}))),
-        ("tainted", on("tainted", json!({"spec": {"tolerations": [{"key": "k", "value": "v", "effect": "NoExecute"}]}}))),
+        (
+            "tainted",
+            on("tainted", json!({"spec": {"tolerations": [{"key": "k", "value": "v", "effect": "NoExecute"}]}})),
+        ),
         ("cordoned", on("cordoned", json!({"spec": {"tolerations": [{"operator": "Exists"}]}}))),
     ];
     let snapshot = cluster(&nodes);
@@ -138,11 +149,14 @@ fn prefers_the_emptier_node_and_the_one_with_the_image() {
 
 #[test]
 fn says_what_may_help() {
-    let refused = |nodes: &[(&str, Value)], more: &Value| {
-        match schedule(&PodInfo::of(&pod("p", more)), &cluster(nodes), &Profile::default(), 1) {
-            Decision::Unschedulable(refusal) => refusal.unblocked_by,
-            Decision::Bind { .. } => Changes::NONE,
-        }
+    let refused = |nodes: &[(&str, Value)], more: &Value| match schedule(
+        &PodInfo::of(&pod("p", more)),
+        &cluster(nodes),
+        &Profile::default(),
+        1,
+    ) {
+        Decision::Unschedulable(refusal) => refusal.unblocked_by,
+        Decision::Bind { .. } => Changes::NONE,
     };
     let full = refused(&[("a", json!({}))], &requests("3", "1Gi"));
     assert!(full.intersects(Changes::POD_REMOVED) && !full.intersects(Changes::NODE_TAINTS));
@@ -154,7 +168,8 @@ fn says_what_may_help() {
 #[test]
 fn counts_each_pod_once() {
     let mut snapshot = cluster(&[("a", json!({}))]);
-    let sums = |s: &Snapshot| s.node("a").map(|n| (n.requested.pods, n.requested.millicores, n.requested.memory_bytes >> 30));
+    let sums =
+        |s: &Snapshot| s.node("a").map(|n| (n.requested.pods, n.requested.millicores, n.requested.memory_bytes >> 30));
     let bound = pod("x", &json!({"spec": {"nodeName": "a"}}));
     snapshot.assume(&PodInfo::of(&pod("x", &json!({}))), "a");
     snapshot.add_pod(&bound);

@@ -133,9 +133,9 @@ impl<'a> Work<'a> {
             return self.report();
         }
         if set::rolls(self.deployment) {
-            self.roll()
+            self.roll();
         } else {
-            self.recreate()
+            self.recreate();
         }
         self.report_progress();
     }

@@ -155,7 +155,7 @@ impl Work<'_> {
         });
         set.replicas = replicas;
         if from != replicas {
-            self.tell_scaled(&set.name().to_owned(), from, replicas);
+            self.tell_scaled(set.name(), from, replicas);
         }
         from != replicas
     }

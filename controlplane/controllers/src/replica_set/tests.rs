@@ -14,19 +14,31 @@ fn check(world: &str, plan: Expect) {
 
 #[test]
 fn creates_what_is_missing() {
-    check("rs web replicas=2 there=0 ready=0", expect![[r#"
+    check(
+        "rs web replicas=2 there=0 ready=0",
+        expect![[r#"
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]]);
-    check("rs web replicas=2 there=1; pod a owner=rs/web ready node=n1", expect![[r#"
+        status replicaset web {"replicas":0}"#]],
+    );
+    check(
+        "rs web replicas=2 there=1; pod a owner=rs/web ready node=n1",
+        expect![[r#"
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]]);
-    check("rs web replicas=1; pod a owner=rs/web ready node=n1 deleting", expect![[r#"
+        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]],
+    );
+    check(
+        "rs web replicas=1; pod a owner=rs/web ready node=n1 deleting",
+        expect![[r#"
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]]);
-    check("rs web replicas=1; pod a owner=rs/web phase=Failed node=n1", expect![[r#"
+        status replicaset web {"replicas":0}"#]],
+    );
+    check(
+        "rs web replicas=1; pod a owner=rs/web phase=Failed node=n1",
+        expect![[r#"
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]]);
+        status replicaset web {"replicas":0}"#]],
+    );
     check("rs web replicas=1 there=0 deleting", expect![[r#"status replicaset web {"replicas":0}"#]]);
 }
 
@@ -42,14 +54,20 @@ fn bounds_a_plan() {
 fn deletes_what_is_missed_least() {
     let pods = "pod old owner=rs/web node=n1 ready age=90; pod young owner=rs/web node=n2 ready age=50";
     let delete = |more: &str, plan: Expect| check(&format!("rs web replicas=2 there=3; {pods}; {more}"), plan);
-    delete("pod x owner=rs/web ready age=99", expect![[r#"
+    delete(
+        "pod x owner=rs/web ready age=99",
+        expect![[r#"
         delete pod x
         event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]]);
-    delete("pod x owner=rs/web node=n3 age=99", expect![[r#"
+        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+    );
+    delete(
+        "pod x owner=rs/web node=n3 age=99",
+        expect![[r#"
         delete pod x
         event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}"#]]);
+        status replicaset web {"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}"#]],
+    );
     delete(
         "pod x owner=rs/web node=n3 ready age=99 annotations=controller.kubernetes.io/pod-deletion-cost:-1",
         expect![[r#"
@@ -57,44 +75,68 @@ fn deletes_what_is_missed_least() {
             event Normal SuccessfulDelete: Deleted pod: x
             status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
     );
-    delete("pod x owner=rs/web node=n1 ready age=99", expect![[r#"
+    delete(
+        "pod x owner=rs/web node=n1 ready age=99",
+        expect![[r#"
         delete pod old
         event Normal SuccessfulDelete: Deleted pod: old
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]]);
-    delete("pod x owner=rs/web node=n3 ready=5 age=99", expect![[r#"
+        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+    );
+    delete(
+        "pod x owner=rs/web node=n3 ready=5 age=99",
+        expect![[r#"
         delete pod x
         event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]]);
-    delete("pod x owner=rs/web node=n3 ready restarts=3 age=99", expect![[r#"
+        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+    );
+    delete(
+        "pod x owner=rs/web node=n3 ready restarts=3 age=99",
+        expect![[r#"
         delete pod x
         event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]]);
-    delete("pod x owner=rs/web node=n3 ready age=99", expect![[r#"
+        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+    );
+    delete(
+        "pod x owner=rs/web node=n3 ready age=99",
+        expect![[r#"
         delete pod young
         event Normal SuccessfulDelete: Deleted pod: young
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]]);
+        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+    );
 }
 
 #[test]
 fn adopts_and_releases() {
-    check("rs web replicas=1; pod a ready node=n1", expect![[r#"
+    check(
+        "rs web replicas=1; pod a ready node=n1",
+        expect![[r#"
         patch pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web"}]}}
-        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]]);
-    check("rs web replicas=1; pod a ready node=n1 labels=app:other owner=rs/web", expect![[r#"
+        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]],
+    );
+    check(
+        "rs web replicas=1; pod a ready node=n1 labels=app:other owner=rs/web",
+        expect![[r#"
         patch pod a {"metadata":{"ownerReferences":[]}}
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]]);
-    check("rs web replicas=1 there=0 ready=0; pod a node=n1 owner=rs/other", expect![[r#"
+        status replicaset web {"replicas":0}"#]],
+    );
+    check(
+        "rs web replicas=1 there=0 ready=0; pod a node=n1 owner=rs/other",
+        expect![[r#"
         create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]]);
+        status replicaset web {"replicas":0}"#]],
+    );
 }
 
 #[test]
 fn counts_pods_available_after_their_wait() {
     let pods = "pod a owner=rs/web ready=30 node=n1; pod b owner=rs/web ready=4 node=n1";
-    check(&format!("rs web replicas=2 min-ready=10; {pods}"), expect![[r#"
+    check(
+        &format!("rs web replicas=2 min-ready=10; {pods}"),
+        expect![[r#"
         status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":2,"readyReplicas":2,"replicas":2}
-        look again after 6s"#]]);
+        look again after 6s"#]],
+    );
 }
 
 #[test]

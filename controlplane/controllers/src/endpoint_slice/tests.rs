@@ -1,0 +1,65 @@
+//! Plans of EndpointSlices.
+
+use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::Service;
+use podium_api::Kind;
+
+use super::*;
+use crate::test_support::World;
+
+fn plan(world: &str) -> String {
+    World::of(world).plan(&EndpointSlices, &Service::NAMES, "web")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check(world: &str, expected: Expect) {
+    expected.assert_eq(&plan(world));
+}
+
+const SLICE: &str = "slice s owner=service/web pods=a:10.0.0.1";
+
+#[test]
+fn lists_pods_behind_a_service() {
+    check("service web", expect![[""]]);
+    check(
+        "service web; pod a ip=10.0.0.1 node=n1 ready; pod b ip=10.0.0.2 node=n1; pod c; pod d ip=10.0.0.4 labels=app:x",
+        expect![[""]],
+    );
+    check(
+        "service web; pod a ip=10.0.0.1 node=n1 ready deleting; pod b ip=10.0.0.2 node=n1 phase=Failed",
+        expect![[""]],
+    );
+    check("service web publish-all; pod a ip=10.0.0.1 node=n1", expect![[""]]);
+    check("service web selectorless; pod a ip=10.0.0.1 node=n1", expect![[""]]);
+}
+
+#[test]
+fn resolves_named_ports_for_each_pod() {
+    let pods = "pod a ip=10.0.0.1 node=n1 ready ports=http:8080; pod b ip=10.0.0.2 node=n1 ready ports=http:9090";
+    check(&format!("service web target=http; {pods}; pod c ip=10.0.0.3 node=n1 ready"), expect![[""]]);
+}
+
+#[test]
+fn changes_as_little_as_possible() {
+    let web = "service web; pod a ip=10.0.0.1 node=n1 ready";
+    check(&format!("{web}; {SLICE}"), expect![[""]]);
+    check(&format!("{web}; pod b ip=10.0.0.2 node=n1 ready; {SLICE}"), expect![[""]]);
+    check(&format!("service web; {SLICE}"), expect![[""]]);
+    check(&format!("{web}; {SLICE}; slice t owner=service/web pods=b:10.0.0.2"), expect![[""]]);
+    check(&format!("{web}; {SLICE}; slice t pods=b:10.0.0.2"), expect![[""]]);
+}
+
+#[test]
+fn bounds_a_slice() {
+    let pods: String = (0..250).map(|i| format!("; pod p{i} ip=10.0.1.{i} node=n1 ready")).collect();
+    let sizes: Vec<_> = plan(&format!("service web{pods}")).lines().map(|l| l.matches("addresses").count()).collect();
+    assert_eq!(sizes, [100, 100, 50]);
+}
+
+#[test]
+fn wakes_the_services_of_a_pod() {
+    let world = World::of("service web; service other selectorless");
+    assert_eq!(world.keys(&EndpointSlices, "pod a"), "services d/web");
+    assert_eq!(world.keys(&EndpointSlices, "pod a labels=app:x"), "");
+    assert_eq!(world.keys(&EndpointSlices, "slice s"), "services d/web");
+}

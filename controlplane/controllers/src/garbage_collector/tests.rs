@@ -1,0 +1,67 @@
+//! What the garbage collector plans.
+
+use expect_test::{Expect, expect};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+
+use super::*;
+use crate::test_support::World;
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn pod(world: &str, expected: Expect) {
+    expected.assert_eq(&World::of(world).plan(&GarbageCollector, &Pod::NAMES, "p"));
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn set(world: &str, expected: Expect) {
+    expected.assert_eq(&World::of(world).plan(&GarbageCollector, &ReplicaSet::NAMES, "r"));
+}
+
+#[test]
+fn deletes_what_nobody_owns() {
+    pod("pod p owner=rs/r", expect![[""]]);
+    pod("pod p owner=rs/r; rs r", expect![[""]]);
+    pod("pod p owner=rs/r,configmap/c loosely; configmap c", expect![[""]]);
+    pod("pod p owner=rs/r,configmap/c loosely", expect![[""]]);
+    pod("pod p owner=Foo/x", expect![[""]]);
+    pod("pod p owner=rs/r deleting", expect![[""]]);
+    pod("pod p", expect![[""]]);
+}
+
+#[test]
+fn waits_for_a_mirror_that_lags() {
+    let plan = |age: u32| {
+        let world = World::of(&format!("pod p owner=rs/r age={age}")).at(6);
+        world.plan(&GarbageCollector, &Pod::NAMES, "p")
+    };
+    assert_eq!(plan(10), "look again after 1s");
+    assert_eq!(plan(31), "delete pod p Background");
+}
+
+#[test]
+fn deletes_dependents_first_in_the_foreground() {
+    let owner = "rs r deleting finalizers=foregroundDeletion";
+    pod(&format!("{owner}; pod p owner=rs/r"), expect![[""]]);
+    set(&format!("{owner}; pod p owner=rs/r"), expect![[""]]);
+    set(&format!("{owner}; pod p owner=rs/r loosely"), expect![[""]]);
+    set(owner, expect![[""]]);
+    let above = "deployment d deleting finalizers=foregroundDeletion";
+    set(&format!("{above}; rs r owner=deployment/d; pod p owner=rs/r"), expect![[""]]);
+}
+
+#[test]
+fn orphans() {
+    set("rs r deleting finalizers=orphan,x; pod p owner=rs/r", expect![[""]]);
+}
+
+#[test]
+fn wakes_owners_and_dependents() {
+    let check = |world: &str, changed: &str, expected: &str| {
+        assert_eq!(World::of(world).keys(&GarbageCollector, changed), expected, "{world} / {changed}");
+    };
+    check("pod p", "pod p", "");
+    check("pod p owner=rs/r; rs r", "pod p owner=rs/r", "pods d/p");
+    check("pod p owner=rs/r", "rs r", "pods d/p");
+    check("rs r deleting finalizers=foregroundDeletion", "pod p owner=rs/r", "replicasets.apps d/r");
+    let going = "rs r deleting finalizers=foregroundDeletion";
+    check(&format!("{going}; pod p owner=rs/r"), going, "replicasets.apps d/r, pods d/p");
+}

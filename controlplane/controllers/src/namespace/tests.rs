@@ -1,0 +1,39 @@
+//! Plans of namespaces on their way out.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::test_support::World;
+
+fn plan(world: &str, revision: u64) -> String {
+    let world = World::of(world).at(revision);
+    world.plan(&Namespaces, &Namespace::NAMES, "d")
+}
+
+#[test]
+fn leaves_living_namespaces_alone() {
+    assert_eq!(plan("namespace d; pod a", 100), "");
+}
+
+#[test]
+fn deletes_everything_first() {
+    let plan = plan("namespace d deleting; pod a; rs b finalizers=x", 100);
+    let kinds = plan.lines().filter(|line| line.starts_with("delete all")).count();
+    assert_eq!(kinds, NAMESPACED.len(), "whatever the mirrors show");
+    expect![[""]].assert_eq(plan.lines().last().unwrap());
+}
+
+#[test]
+fn then_waits_and_goes_itself() {
+    let check = |world: &str, revision: u64, expected: Expect| expected.assert_eq(&plan(world, revision));
+    check("namespace d deleting reported; pod a; pod b deleting", 100, expect![[""]]);
+    check("namespace d deleting reported", 100, expect![[""]]);
+    check("namespace d deleting reported", 6, expect![[""]]);
+    check("namespace d deleting reported deleting-for=31", 6, expect![[""]]);
+}
+
+#[test]
+fn wakes_for_content_of_terminating_namespaces_only() {
+    assert_eq!(World::of("namespace d deleting").keys(&Namespaces, "pod a"), "namespaces d");
+    assert_eq!(World::of("namespace d").keys(&Namespaces, "pod a"), "");
+}

@@ -1,0 +1,73 @@
+//! Plans of nodes.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::test_support::World;
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check(world: &str, expected: Expect) {
+    expected.assert_eq(&World::of(world).plan(&NodeLifecycle, &Node::NAMES, "n"));
+}
+
+#[test]
+fn hears_of_life() {
+    check("node n; lease n renewed=10", expect![[""]]);
+    check("node n age=5", expect![[""]]);
+    check("node n cordoned; lease n", expect![[""]]);
+}
+
+#[test]
+fn notes_silence_then_taints() {
+    check("node n; lease n renewed=41", expect![[""]]);
+    check("node n", expect![[""]]);
+    check("node n ready=Unknown; lease n renewed=41", expect![[""]]);
+    check("node n ready=False; lease n renewed=1", expect![[""]]);
+    check("node n taints=node.kubernetes.io/unreachable:NoExecute,mine:NoSchedule; lease n renewed=1", expect![[""]]);
+}
+
+#[test]
+fn pods_leave_in_the_end() {
+    let node =
+        |rest: &str| format!("node n ready=False {rest}; lease n renewed=1; pod p node=n ready; pod q node=m ready");
+    // Both taints are there: nothing to do about the node itself.
+    let taints = "taints=node.kubernetes.io/not-ready:NoExecute,node.kubernetes.io/not-ready:NoSchedule";
+    check(&node(taints), expect![[""]]);
+    let plan = |tainted: u32| {
+        let (key, executes, schedules) = ("node.kubernetes.io/not-ready", "NoExecute", "NoSchedule");
+        let mut node = Node::default();
+        let since = Some(Time(Timestamp::from_second(crate::test_support::NOW - i64::from(tainted)).unwrap()));
+        let taint = |effect: &str| Taint {
+            key: key.to_owned(),
+            effect: effect.to_owned(),
+            time_added: since.clone(),
+            value: None,
+        };
+        node.spec.get_or_insert_default().taints = Some(vec![taint(executes), taint(schedules)]);
+        leaves_in(&Pod::default(), &node, Timestamp::from_second(crate::test_support::NOW).unwrap())
+    };
+    assert_eq!([plan(0), plan(299), plan(300)], [Some(300), Some(1), Some(0)]);
+}
+
+#[test]
+fn tolerations_say_how_long() {
+    let taint = |key: &str| Taint { key: key.to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
+    let toleration = |key: &str, seconds: Option<i64>| Toleration {
+        key: Some(key.to_owned()),
+        operator: Some("Exists".to_owned()),
+        toleration_seconds: seconds,
+        ..Toleration::default()
+    };
+    assert_eq!(tolerated_seconds(&taint(UNREACHABLE), &[]), Some(300));
+    assert_eq!(tolerated_seconds(&taint("mine"), &[]), Some(0));
+    assert_eq!(tolerated_seconds(&taint(UNREACHABLE), &[toleration(UNREACHABLE, Some(5))]), Some(5));
+    assert_eq!(tolerated_seconds(&taint(UNREACHABLE), &[toleration(UNREACHABLE, None)]), None);
+    assert_eq!(tolerated_seconds(&taint(UNREACHABLE), &[toleration("other", None)]), Some(300));
+}
+
+#[test]
+fn wakes_for_pods_of_troubled_nodes_only() {
+    assert_eq!(World::of("node n").keys(&NodeLifecycle, "pod p node=n"), "");
+    assert_eq!(World::of("node n ready=Unknown").keys(&NodeLifecycle, "pod p node=n"), "nodes n");
+    assert_eq!(World::of("node n").keys(&NodeLifecycle, "lease n"), "nodes n");
+}
