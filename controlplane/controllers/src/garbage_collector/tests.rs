@@ -18,10 +18,10 @@ fn set(world: &str, expected: Expect) {
 
 #[test]
 fn deletes_what_nobody_owns() {
-    pod("pod p owner=rs/r", expect![[""]]);
+    pod("pod p owner=rs/r", expect!["delete pod p Background"]);
     pod("pod p owner=rs/r; rs r", expect![[""]]);
-    pod("pod p owner=rs/r,configmap/c loosely; configmap c", expect![[""]]);
-    pod("pod p owner=rs/r,configmap/c loosely", expect![[""]]);
+    pod("pod p owner=rs/r,configmap/c loosely; configmap c", expect![[r#"patch pod p {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"controller":false,"kind":"ConfigMap","name":"c"}]}}"#]]);
+    pod("pod p owner=rs/r,configmap/c loosely", expect!["delete pod p Background"]);
     pod("pod p owner=Foo/x", expect![[""]]);
     pod("pod p owner=rs/r deleting", expect![[""]]);
     pod("pod p", expect![[""]]);
@@ -40,17 +40,19 @@ fn waits_for_a_mirror_that_lags() {
 #[test]
 fn deletes_dependents_first_in_the_foreground() {
     let owner = "rs r deleting finalizers=foregroundDeletion";
-    pod(&format!("{owner}; pod p owner=rs/r"), expect![[""]]);
+    pod(&format!("{owner}; pod p owner=rs/r"), expect!["delete pod p Background"]);
     set(&format!("{owner}; pod p owner=rs/r"), expect![[""]]);
-    set(&format!("{owner}; pod p owner=rs/r loosely"), expect![[""]]);
-    set(owner, expect![[""]]);
+    set(&format!("{owner}; pod p owner=rs/r loosely"), expect![[r#"patch replicaset r {"metadata":{"finalizers":[]}}"#]]);
+    set(owner, expect![[r#"patch replicaset r {"metadata":{"finalizers":[]}}"#]]);
     let above = "deployment d deleting finalizers=foregroundDeletion";
-    set(&format!("{above}; rs r owner=deployment/d; pod p owner=rs/r"), expect![[""]]);
+    set(&format!("{above}; rs r owner=deployment/d; pod p owner=rs/r"), expect!["delete replicaset r Foreground"]);
 }
 
 #[test]
 fn orphans() {
-    set("rs r deleting finalizers=orphan,x; pod p owner=rs/r", expect![[""]]);
+    set("rs r deleting finalizers=orphan,x; pod p owner=rs/r", expect![[r#"
+        patch pod p {"metadata":{"ownerReferences":[]}}
+        patch replicaset r {"metadata":{"finalizers":["x"]}}"#]]);
 }
 
 #[test]
