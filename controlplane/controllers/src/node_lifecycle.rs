@@ -99,12 +99,13 @@ fn ready_status(node: &Node) -> Option<&str> {
     conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str())
 }
 
-/// The newest of: the Lease's renewal, the node's creation.
+/// The newest of: the Lease's renewal, the node's creation, the time since when somebody listens (after a restart of the
+/// whole cluster the Leases are old, and the agents have only begun to renew them).
 fn last_sign_of_life(node: &Node, view: &dyn View, now: Timestamp) -> Timestamp {
     let key = ObjectKey::new(LEASES, node.metadata.name.clone().unwrap_or_default());
     let renewed = view.get_as::<Lease>(&key).and_then(|l| l.spec.as_ref()?.renew_time.as_ref().map(|t| t.0));
     let created = node.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    renewed.max(created).unwrap_or(now)
+    renewed.max(created).max(view.since()).unwrap_or(now)
 }
 
 fn note_silence(node: &Node, now: Timestamp, plan: &mut Plan) {

@@ -26,18 +26,24 @@ pub(crate) struct World {
     objects: Vec<Arc<dyn Object>>,
     /// How far all mirrors are.
     revision: u64,
+    since: Option<Timestamp>,
 }
 
 impl World {
     /// Reads a fixture.
     pub(crate) fn of(text: &str) -> Self {
         let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
-        Self { objects: lines.map(object).collect(), revision: 100 }
+        Self { objects: lines.map(object).collect(), revision: 100, since: None }
     }
 
     /// The same with all mirrors at another revision; that of every object is 7.
     pub(crate) fn at(self, revision: u64) -> Self {
         Self { revision, ..self }
+    }
+
+    /// The same, watched only since so many seconds ago.
+    pub(crate) fn watched_for(self, seconds: i64) -> Self {
+        Self { since: Timestamp::from_second(NOW - seconds).ok(), ..self }
     }
 
     /// What a controller plans for an object, as text.
@@ -79,6 +85,10 @@ impl View for World {
 
     fn revision(&self, _names: &Names) -> Revision {
         Revision(self.revision)
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.since
     }
 }
 

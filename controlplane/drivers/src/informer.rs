@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
 use podium_client::{Api, Delta, Mirror, MirrorScope};
@@ -160,11 +161,13 @@ fn owner_uids(object: &dyn Object) -> impl Iterator<Item = &str> {
 #[derive(Clone, Default)]
 pub(crate) struct Views {
     kinds: BTreeMap<KindId, Arc<Informer>>,
+    since: Option<Timestamp>,
 }
 
 impl Views {
-    pub(crate) fn new(informers: impl IntoIterator<Item = Arc<Informer>>) -> Self {
-        Self { kinds: informers.into_iter().map(|i| (kind_id(&i.kind.names()), i)).collect() }
+    pub(crate) fn new(informers: impl IntoIterator<Item = Arc<Informer>>, since: Timestamp) -> Self {
+        let kinds = informers.into_iter().map(|i| (kind_id(&i.kind.names()), i)).collect();
+        Self { kinds, since: Some(since) }
     }
 
     pub(crate) fn informer(&self, names: &Names) -> Option<&Arc<Informer>> {
@@ -187,5 +190,9 @@ impl podium_controllers::View for Views {
 
     fn revision(&self, names: &Names) -> Revision {
         self.informer(names).map(|i| i.mirror.revision()).unwrap_or_default()
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.since
     }
 }

@@ -175,7 +175,7 @@ impl Run {
             let named: Vec<_> = controller.triggers().iter().map(|t| kind_id(&t.kind.names())).collect();
             let informers = sources.iter().map(|(informer, ..)| Arc::clone(informer));
             Arc::new(Runner {
-                views: Views::new(informers.filter(|i| named.contains(&kind_id(&i.kind.names())))),
+                views: Views::new(informers.filter(|i| named.contains(&kind_id(&i.kind.names()))), self.clock.now()),
                 recorder: Recorder::start(Arc::clone(api), Arc::clone(&self.clock), controller.component(), &self.host),
                 controller: Arc::clone(controller),
                 queue: Queue::default(),

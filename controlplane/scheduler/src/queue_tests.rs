@@ -108,7 +108,9 @@ fn a_removed_pod_is_gone_from_every_part() {
     queue.failed(first, seconds(0));
     let second = queue.pop(seconds(0)).expect("active");
     queue.unschedulable(second, Changes::NODE_ADDED, seconds(0));
-    ["a", "b", "c"].map(|uid| queue.remove(uid));
+    for uid in ["a", "b", "c"] {
+        queue.remove(uid);
+    }
     assert_eq!(queue.pending(), Pending::default());
     assert_eq!(queue.next_at(), None);
 }

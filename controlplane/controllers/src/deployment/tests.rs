@@ -200,13 +200,24 @@ fn notices_that_nothing_moves() {
     let web = "deployment web replicas=1 rev=1 deadline=60 progressing=ReplicaSetUpdated";
     let check = |status: &str, plan: Expect| check(&format!("{web} {status}; {new}"), plan);
     // Pods that were not counted before are progress, however late.
-    check("since=61", expect![[r#"
+    check(
+        "since=61",
+        expect![[r#"
         status deployment web {"conditions":[{"reason":"MinimumReplicasUnavailable","status":"False","type":"Available"},{"reason":"ReplicaSetUpdated","status":"True","type":"Progressing"}],"replicas":1,"unavailableReplicas":1,"updatedReplicas":1}
-        look again after 61s"#]]);
-    check("there=1 since=20", expect![[r#"
+        look again after 61s"#]],
+    );
+    check(
+        "there=1 since=20",
+        expect![[r#"
         status deployment web {"conditions":[{"reason":"ReplicaSetUpdated","status":"True","type":"Progressing"},{"reason":"MinimumReplicasUnavailable","status":"False","type":"Available"}],"replicas":1,"unavailableReplicas":1,"updatedReplicas":1}
-        look again after 41s"#]]);
-    check("there=1 since=61", expect![[r#"status deployment web {"conditions":[{"reason":"MinimumReplicasUnavailable","status":"False","type":"Available"},{"reason":"ProgressDeadlineExceeded","status":"False","type":"Progressing"}],"replicas":1,"unavailableReplicas":1,"updatedReplicas":1}"#]]);
+        look again after 41s"#]],
+    );
+    check(
+        "there=1 since=61",
+        expect![[
+            r#"status deployment web {"conditions":[{"reason":"MinimumReplicasUnavailable","status":"False","type":"Available"},{"reason":"ProgressDeadlineExceeded","status":"False","type":"Progressing"}],"replicas":1,"unavailableReplicas":1,"updatedReplicas":1}"#
+        ]],
+    );
 }
 
 #[test]

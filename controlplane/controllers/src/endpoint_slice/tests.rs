@@ -23,31 +23,51 @@ fn lists_pods_behind_a_service() {
     check("service web", expect![[r#"create endpointslice web-* {"endpoints":[],"ports":[]}"#]]);
     check(
         "service web; pod a ip=10.0.0.1 node=n1 ready; pod b ip=10.0.0.2 node=n1; pod c; pod d ip=10.0.0.4 labels=app:x",
-        expect![[r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]],
+        expect![[
+            r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#
+        ]],
     );
     check(
         "service web; pod a ip=10.0.0.1 node=n1 ready deleting; pod b ip=10.0.0.2 node=n1 phase=Failed",
-        expect![[r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":false,"serving":true,"terminating":true},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]],
+        expect![[
+            r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":false,"serving":true,"terminating":true},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#
+        ]],
     );
-    check("service web publish-all; pod a ip=10.0.0.1 node=n1", expect![[r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]]);
+    check(
+        "service web publish-all; pod a ip=10.0.0.1 node=n1",
+        expect![[
+            r#"create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":false,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#
+        ]],
+    );
     check("service web selectorless; pod a ip=10.0.0.1 node=n1", expect![[""]]);
 }
 
 #[test]
 fn resolves_named_ports_for_each_pod() {
     let pods = "pod a ip=10.0.0.1 node=n1 ready ports=http:8080; pod b ip=10.0.0.2 node=n1 ready ports=http:9090";
-    check(&format!("service web target=http; {pods}; pod c ip=10.0.0.3 node=n1 ready"), expect![[r#"
+    check(
+        &format!("service web target=http; {pods}; pod c ip=10.0.0.3 node=n1 ready"),
+        expect![[r#"
         create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.3"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"c"}}],"ports":[]}
         create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}
-        create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.2"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":9090,"protocol":"TCP"}]}"#]]);
+        create endpointslice web-* {"endpoints":[{"addresses":["10.0.0.2"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":9090,"protocol":"TCP"}]}"#]],
+    );
 }
 
 #[test]
 fn changes_as_little_as_possible() {
     let web = "service web; pod a ip=10.0.0.1 node=n1 ready";
     check(&format!("{web}; {SLICE}"), expect![[""]]);
-    check(&format!("{web}; pod b ip=10.0.0.2 node=n1 ready; {SLICE}"), expect![[r#"update endpointslice s {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"addresses":["10.0.0.2"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]]);
-    check(&format!("service web; {SLICE}"), expect![[r#"update endpointslice s {"endpoints":[],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]]);
+    check(
+        &format!("{web}; pod b ip=10.0.0.2 node=n1 ready; {SLICE}"),
+        expect![[
+            r#"update endpointslice s {"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"addresses":["10.0.0.2"],"conditions":{"ready":true,"serving":true,"terminating":false},"nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#
+        ]],
+    );
+    check(
+        &format!("service web; {SLICE}"),
+        expect![[r#"update endpointslice s {"endpoints":[],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}"#]],
+    );
     check(&format!("{web}; {SLICE}; slice t owner=service/web pods=b:10.0.0.2"), expect!["delete endpointslice t"]);
     check(&format!("{web}; {SLICE}; slice t pods=b:10.0.0.2"), expect![[""]]);
 }

@@ -19,15 +19,28 @@ fn check(world: &str, expected: Expect) {
 #[test]
 fn lists_ready_and_other_addresses() {
     let pods = "pod a ip=10.0.0.1 node=n1 ready; pod b ip=10.0.0.2 node=n1; pod c ip=10.0.0.3 node=n1 ready deleting";
-    check(&format!("service web; {pods}"), expect![[r#"create endpoints web {"subsets":[{"addresses":[{"ip":"10.0.0.1","nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"notReadyAddresses":[{"ip":"10.0.0.2","nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}]}"#]]);
-    check(&format!("service web publish-all; {pods}"), expect![[r#"create endpoints web {"subsets":[{"addresses":[{"ip":"10.0.0.1","nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"ip":"10.0.0.2","nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}},{"ip":"10.0.0.3","nodeName":"n1","targetRef":{"kind":"Pod","name":"c"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}]}"#]]);
+    check(
+        &format!("service web; {pods}"),
+        expect![[
+            r#"create endpoints web {"subsets":[{"addresses":[{"ip":"10.0.0.1","nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}}],"notReadyAddresses":[{"ip":"10.0.0.2","nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}]}"#
+        ]],
+    );
+    check(
+        &format!("service web publish-all; {pods}"),
+        expect![[
+            r#"create endpoints web {"subsets":[{"addresses":[{"ip":"10.0.0.1","nodeName":"n1","targetRef":{"kind":"Pod","name":"a"}},{"ip":"10.0.0.2","nodeName":"n1","targetRef":{"kind":"Pod","name":"b"}},{"ip":"10.0.0.3","nodeName":"n1","targetRef":{"kind":"Pod","name":"c"}}],"ports":[{"name":"http","port":8080,"protocol":"TCP"}]}]}"#
+        ]],
+    );
     check("service web", expect!["create endpoints web {}"]);
     check("service web selectorless", expect![[""]]);
 }
 
 #[test]
 fn goes_with_its_service_when_ours() {
-    check("endpoints web labels=endpoints.kubernetes.io/managed-by:endpoint-controller", expect!["delete endpoints web"]);
+    check(
+        "endpoints web labels=endpoints.kubernetes.io/managed-by:endpoint-controller",
+        expect!["delete endpoints web"],
+    );
     check("endpoints web", expect![[""]]);
 }
 

@@ -20,7 +20,12 @@ fn set(world: &str, expected: Expect) {
 fn deletes_what_nobody_owns() {
     pod("pod p owner=rs/r", expect!["delete pod p Background"]);
     pod("pod p owner=rs/r; rs r", expect![[""]]);
-    pod("pod p owner=rs/r,configmap/c loosely; configmap c", expect![[r#"patch pod p {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"controller":false,"kind":"ConfigMap","name":"c"}]}}"#]]);
+    pod(
+        "pod p owner=rs/r,configmap/c loosely; configmap c",
+        expect![[
+            r#"patch pod p {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"controller":false,"kind":"ConfigMap","name":"c"}]}}"#
+        ]],
+    );
     pod("pod p owner=rs/r,configmap/c loosely", expect!["delete pod p Background"]);
     pod("pod p owner=Foo/x", expect![[""]]);
     pod("pod p owner=rs/r deleting", expect![[""]]);
@@ -42,7 +47,10 @@ fn deletes_dependents_first_in_the_foreground() {
     let owner = "rs r deleting finalizers=foregroundDeletion";
     pod(&format!("{owner}; pod p owner=rs/r"), expect!["delete pod p Background"]);
     set(&format!("{owner}; pod p owner=rs/r"), expect![[""]]);
-    set(&format!("{owner}; pod p owner=rs/r loosely"), expect![[r#"patch replicaset r {"metadata":{"finalizers":[]}}"#]]);
+    set(
+        &format!("{owner}; pod p owner=rs/r loosely"),
+        expect![[r#"patch replicaset r {"metadata":{"finalizers":[]}}"#]],
+    );
     set(owner, expect![[r#"patch replicaset r {"metadata":{"finalizers":[]}}"#]]);
     let above = "deployment d deleting finalizers=foregroundDeletion";
     set(&format!("{above}; rs r owner=deployment/d; pod p owner=rs/r"), expect!["delete replicaset r Foreground"]);
@@ -50,9 +58,12 @@ fn deletes_dependents_first_in_the_foreground() {
 
 #[test]
 fn orphans() {
-    set("rs r deleting finalizers=orphan,x; pod p owner=rs/r", expect![[r#"
+    set(
+        "rs r deleting finalizers=orphan,x; pod p owner=rs/r",
+        expect![[r#"
         patch pod p {"metadata":{"ownerReferences":[]}}
-        patch replicaset r {"metadata":{"finalizers":["x"]}}"#]]);
+        patch replicaset r {"metadata":{"finalizers":["x"]}}"#]],
+    );
 }
 
 #[test]

@@ -26,12 +26,20 @@ fn deletes_everything_first() {
 #[test]
 fn then_waits_and_goes_itself() {
     let check = |world: &str, revision: u64, expected: Expect| expected.assert_eq(&plan(world, revision));
-    check("namespace d deleting reported; pod a; pod b deleting", 100, expect![[r#"
+    check(
+        "namespace d deleting reported; pod a; pod b deleting",
+        100,
+        expect![[r#"
         delete all pods in d
-        status namespace d {"conditions":[{"reason":"SomeResourcesRemain","status":"True","type":"NamespaceContentRemaining"},{"reason":"ContentHasNoFinalizers","status":"False","type":"NamespaceFinalizersRemaining"},{"reason":"ResourcesDiscovered","status":"False","type":"NamespaceDeletionDiscoveryFailure"},{"reason":"ParsedGroupVersions","status":"False","type":"NamespaceDeletionGroupVersionParsingFailure"},{"reason":"ContentDeleted","status":"False","type":"NamespaceDeletionContentFailure"}]}"#]]);
+        status namespace d {"conditions":[{"reason":"SomeResourcesRemain","status":"True","type":"NamespaceContentRemaining"},{"reason":"ContentHasNoFinalizers","status":"False","type":"NamespaceFinalizersRemaining"},{"reason":"ResourcesDiscovered","status":"False","type":"NamespaceDeletionDiscoveryFailure"},{"reason":"ParsedGroupVersions","status":"False","type":"NamespaceDeletionGroupVersionParsingFailure"},{"reason":"ContentDeleted","status":"False","type":"NamespaceDeletionContentFailure"}]}"#]],
+    );
     check("namespace d deleting reported", 100, expect![[r#"patch namespace/finalize d {"spec":{"finalizers":[]}}"#]]);
     check("namespace d deleting reported", 6, expect!["look again after 1s"]);
-    check("namespace d deleting reported deleting-for=31", 6, expect![[r#"patch namespace/finalize d {"spec":{"finalizers":[]}}"#]]);
+    check(
+        "namespace d deleting reported deleting-for=31",
+        6,
+        expect![[r#"patch namespace/finalize d {"spec":{"finalizers":[]}}"#]],
+    );
 }
 
 #[test]
