@@ -226,7 +226,8 @@ impl Connection {
 /// `299 - "text"` without the code and the quotes.
 fn warning_text(header: &str) -> Option<String> {
     let quoted = header.split_once('"')?.1;
-    Some(quoted.trim_end().trim_end_matches('"').replace("\\\"", "\""))
+    let text = quoted.trim_end();
+    Some(text.strip_suffix('"').unwrap_or(text).replace("\\\"", "\""))
 }
 
 fn error_of(code: u16, body: &[u8]) -> ApiError {

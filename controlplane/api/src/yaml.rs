@@ -30,7 +30,7 @@ pub struct YamlError {
 /// # Errors
 /// The first mistake of form: bad YAML, a field that stands twice, something that is no object.
 pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
-    let raw = if text.trim_start().starts_with('{') { json_documents(text)? } else { yaml_documents(text)? };
+    let raw = if text.trim_start().starts_with('{') { braced_documents(text)? } else { yaml_documents(text)? };
     let mut out = Vec::new();
     for (index, value) in raw.into_iter().enumerate() {
         expand(value, index + 1, &mut out)?;
@@ -50,6 +50,12 @@ fn yaml_documents(text: &str) -> Result<Vec<Value>, YamlError> {
         out.push(value);
     }
     Ok(out)
+}
+
+/// JSON, or YAML in braces. Of two errors that of JSON counts, if the first key is quoted as JSON's are.
+fn braced_documents(text: &str) -> Result<Vec<Value>, YamlError> {
+    let is_json = text.trim_start()[1..].trim_start().starts_with('"');
+    json_documents(text).or_else(|json| yaml_documents(text).map_err(|yaml| if is_json { json } else { yaml }))
 }
 
 fn json_documents(text: &str) -> Result<Vec<Value>, YamlError> {
@@ -134,6 +140,7 @@ mod tests {
                 vec![json!({"kind": "A"}), json!({"kind": "B"})],
             ),
             ("kind: ConfigMap\nitems: 1\n", vec![json!({"kind": "ConfigMap", "items": 1})]),
+            ("{kind: A}\n---\n{kind: B}\n", vec![json!({"kind": "A"}), json!({"kind": "B"})]),
             ("a: &x {b: 1}\nc: *x\n", vec![json!({"a": {"b": 1}, "c": {"b": 1}})]),
         ] {
             assert_eq!(documents(text).unwrap(), expected, "{text}");
@@ -146,7 +153,7 @@ mod tests {
             ("kind: A\n---\na:\n  b: c: d\n", 2, "line 4, column 7: mapping values are not allowed in this context"),
             ("a: 1\nb: 2\na: 3\n", 1, "line 3, column 1: duplicate field \"a\""),
             ("- a\n", 1, "line 0, column 0: document 1 is no object but a list"),
-            ("{\"a\":\n x}", 1, "line 2, column 2: expected value"),
+            ("{\"a\":\n ]}", 1, "line 2, column 2: expected value"),
         ] {
             let error = documents(text).unwrap_err();
             assert_eq!((error.document, error.to_string().as_str()), (document, shown), "{text}");
