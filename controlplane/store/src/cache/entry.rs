@@ -31,6 +31,7 @@ pub struct ObjectAttachment(Mutex<Option<Box<dyn Object>>>);
 
 impl ObjectAttachment {
     /// Hands an object along with a write of [`stored_value`].
+    #[expect(clippy::new_ret_no_self, reason = "a store takes attachments with their type erased")]
     pub fn new(object: Box<dyn Object>) -> Attachment {
         Arc::new(Self(Mutex::new(Some(object))))
     }

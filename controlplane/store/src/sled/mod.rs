@@ -13,6 +13,7 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -32,6 +33,9 @@ use crate::{
 use layout::{FORMAT, Stored};
 use lock::FolderLock;
 use writer::{COMMANDS_MAX, Command, Writer};
+
+/// The file that says that a database was made here: from then on an empty one is damage.
+const MADE: &str = "made";
 
 /// How a sled store is opened.
 #[derive(Debug, Clone)]
@@ -93,6 +97,7 @@ pub(crate) struct Shared {
     compacted: AtomicU64,
     hub: Mutex<Hub>,
     failure: RwLock<Option<StoreError>>,
+    path: PathBuf,
     /// Held as long as anything of the store is.
     _lock: FolderLock,
 }
@@ -106,6 +111,8 @@ impl SledStore {
         let unreadable = |reason: String| OpenError::Unreadable { path: config.path.clone(), reason };
         std::fs::create_dir_all(&config.path).map_err(|e| unreadable(e.to_string()))?;
         let lock = FolderLock::take(&config.path)?;
+        let made = config.path.join(MADE);
+        let made_before = made.exists();
         let database = ::sled::Config::new()
             .path(config.path.join("db"))
             .cache_capacity(config.cache_bytes)
@@ -115,7 +122,17 @@ impl SledStore {
         let tree = catch_unwind(AssertUnwindSafe(|| database.open()))
             .map_err(|_| unreadable("its files are damaged".to_owned()))?
             .map_err(|e| unreadable(e.to_string()))?;
+        // sled takes an emptied or overwritten file for a new one.
+        if made_before && tree.is_empty() {
+            return Err(unreadable("its files are damaged or gone".to_owned()));
+        }
         check_format(&tree, &config.path)?;
+        // sled asks only for `sync_file_range`, which leaves the disk's cache and the file's metadata as they are.
+        let file = File::open(config.path.join("db/db")).map_err(|e| unreadable(e.to_string()))?;
+        if !made_before {
+            let durable = || file.sync_all().and_then(|()| File::create(&made)?.sync_all());
+            durable().and_then(|()| File::open(&config.path)?.sync_all()).map_err(|e| unreadable(e.to_string()))?;
+        }
         let compacted = layout::compacted(&tree).map_err(|e| unreadable(e.to_string()))?;
         let newest = layout::newest(&tree).map_err(|e| unreadable(e.to_string()))?;
         let shared = Arc::new(Shared {
@@ -124,10 +141,11 @@ impl SledStore {
             compacted: AtomicU64::new(compacted),
             hub: Mutex::new(Hub::default()),
             failure: RwLock::new(None),
+            path: config.path.clone(),
             _lock: lock,
         });
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
-        Writer::spawn(shared.clone(), queue).map_err(|e| unreadable(e.to_string()))?;
+        Writer::spawn(shared.clone(), queue, file).map_err(|e| unreadable(e.to_string()))?;
         Ok(Self { shared, commands })
     }
 
@@ -190,14 +208,33 @@ impl Shared {
         Ok(self.stored(revision)?.and_then(|s| s.record(revision)))
     }
 
+    /// The newest durable record: the index may be ahead, with what is still being flushed.
     fn get(&self, key: &str) -> Result<Option<Record>, StoreError> {
         loop {
-            let Some((modified, _)) = layout::index(&self.tree, key).map_err(|e| failed(&e))? else { return Ok(None) };
+            let at = self.revision();
+            let modified = match layout::index(&self.tree, key).map_err(|e| failed(&e))? {
+                Some((modified, _)) if modified <= at => modified,
+                _ => self.before_flush(key, at)?,
+            };
+            if modified == 0 {
+                return Ok(None);
+            }
             if let Some(record) = self.record(modified)? {
                 return Ok(Some(record));
             }
             // It has been overwritten and compacted between the two reads: the index knows better now.
         }
+    }
+
+    /// The revision of a key before what changed it after `at`; 0 when it was not there, or has not changed.
+    fn before_flush(&self, key: &str, at: u64) -> Result<u64, StoreError> {
+        for stored in layout::history(&self.tree, at + 1, u64::MAX) {
+            let (_, stored) = stored.map_err(|e| failed(&e))?;
+            if &*stored.key == key {
+                return Ok(stored.previous);
+            }
+        }
+        Ok(0)
     }
 
     /// The changes in `after+1..=upto` under a prefix.

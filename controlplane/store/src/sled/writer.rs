@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -36,6 +37,8 @@ pub(crate) enum Command {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Command>,
+    /// What sled writes to.
+    file: File,
 }
 
 /// A batch in the making: what it will have written, seen by the writes behind.
@@ -45,14 +48,15 @@ struct Gathered {
     bytes: usize,
     newest: HashMap<Key, Option<Record>>,
     events: Vec<Event>,
-    answers: Vec<(Answer<Written>, Written)>,
+    /// Also refusals: what they were decided on must be durable before anybody hears of it.
+    answers: Vec<(Answer<Written>, Result<Written, StoreError>)>,
     revision: u64,
 }
 
 impl Writer {
-    pub(crate) fn spawn(shared: Arc<Shared>, queue: mpsc::Receiver<Command>) -> io::Result<()> {
+    pub(crate) fn spawn(shared: Arc<Shared>, queue: mpsc::Receiver<Command>, file: File) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("podium-store".to_owned());
-        thread.spawn(move || Self { shared, queue }.run()).map(drop)
+        thread.spawn(move || Self { shared, queue, file }.run()).map(drop)
     }
 
     fn run(mut self) {
@@ -115,7 +119,7 @@ impl Writer {
         let mut gathered = Gathered { revision: self.shared.revision(), ..Gathered::default() };
         self.gather(&mut gathered, write, answer);
         let mut last = None;
-        while gathered.events.len() < BATCH_WRITES_MAX && gathered.bytes < BATCH_BYTES_MAX {
+        while gathered.answers.len() < BATCH_WRITES_MAX && gathered.bytes < BATCH_BYTES_MAX {
             match self.queue.try_recv() {
                 Ok(Command::Write { write, answer }) => self.gather(&mut gathered, write, answer),
                 Ok(Command::Compact { upto, answer }) => begin(compaction, upto, answer),
@@ -134,14 +138,9 @@ impl Writer {
         if let Some(failure) = self.shared.failure.read().clone() {
             return drop(answer.send(Err(failure)));
         }
-        match self.take_in(gathered, write) {
-            Ok(Some(written)) => gathered.answers.push((answer, written)),
-            Ok(None) => {
-                let now = Revision(gathered.revision);
-                drop(answer.send(Ok(Written { revision: now, created: now })));
-            }
-            Err(error) => drop(answer.send(Err(error))),
-        }
+        let now = Revision(gathered.revision);
+        let taken = self.take_in(gathered, write);
+        gathered.answers.push((answer, taken.map(|w| w.unwrap_or(Written { revision: now, created: now }))));
     }
 
     /// Adds a write to the batch; `None` when there is nothing to do.
@@ -181,36 +180,36 @@ impl Writer {
     /// Makes the batch durable, then known. Or fails for good.
     fn commit(&self, gathered: Gathered) {
         let Gathered { batch, events, answers, revision, .. } = gathered;
-        if events.is_empty() {
-            return;
-        }
-        if let Err(error) = self.durably(batch) {
-            let failure = self.fail(&error);
-            for (answer, _) in answers {
-                let _ = answer.send(Err(failure.clone()));
+        if !events.is_empty() {
+            if let Err(error) = self.durably(batch) {
+                let failure = self.fail(&error);
+                for (answer, _) in answers {
+                    let _ = answer.send(Err(failure.clone()));
+                }
+                return;
             }
-            return;
+            let mut hub = self.shared.hub.lock();
+            hub.publish(&Arc::from(events), Revision(revision));
+            self.shared.revision.store(revision, Ordering::Release);
         }
-        let mut hub = self.shared.hub.lock();
-        hub.publish(&Arc::from(events), Revision(revision));
-        self.shared.revision.store(revision, Ordering::Release);
-        drop(hub);
-        for (answer, written) in answers {
+        for (answer, outcome) in answers {
             // Whoever asked may have gone; it is written all the same.
-            let _ = answer.send(Ok(written));
+            let _ = answer.send(outcome);
         }
     }
 
     fn durably(&self, batch: Batch) -> Result<(), StoreError> {
         // sled panics where it cannot go on, in the middle of a write for example.
         let written = catch_unwind(AssertUnwindSafe(|| {
-            self.shared.tree.apply_batch(batch).and_then(|()| self.shared.tree.flush())
+            self.shared.tree.apply_batch(batch).and_then(|()| self.shared.tree.flush())?;
+            Ok::<_, ::sled::Error>(self.file.sync_data()?)
         }));
-        match written {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(failed(&"the database gave up in the middle of a write")),
-        }
+        let why = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database gave up in the middle of a write".to_owned(),
+        };
+        Err(failed(&format_args!("writing to {}: {why}", self.shared.path.display())))
     }
 
     fn fail(&self, error: &StoreError) -> StoreError {
