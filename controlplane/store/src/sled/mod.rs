@@ -5,7 +5,9 @@
 //! answered or told that a crash could take back, and sixty writers cost one flush.
 //!
 //! When a batch cannot be applied or flushed (a full disk, a broken one), the store takes no more writes until it is
-//! opened again: what reached the disk is not known, and sled will find out when it recovers. Reads go on.
+//! opened again: what reached the disk is not known, and sled will find out when it recovers. Until then reads that sled
+//! can still do go on; others say `Failed`, since sled repairs its tree while reading and cannot write that down either.
+//! The watch caches above go on answering from memory.
 
 mod layout;
 mod lock;
@@ -20,6 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use ::sled::Tree;
@@ -36,6 +39,9 @@ use writer::{COMMANDS_MAX, Command, Writer};
 
 /// The file that says that a database was made here: from then on an empty one is damage.
 const MADE: &str = "made";
+
+/// How long sled's own lock is waited for, once the folder is ours.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// How a sled store is opened.
 #[derive(Debug, Clone)]
@@ -118,10 +124,7 @@ impl SledStore {
             .cache_capacity(config.cache_bytes)
             .flush_every_ms(None)
             .print_profile_on_drop(false);
-        // sled panics on some files that it cannot make sense of.
-        let tree = catch_unwind(AssertUnwindSafe(|| database.open()))
-            .map_err(|_| unreadable("its files are damaged".to_owned()))?
-            .map_err(|e| unreadable(e.to_string()))?;
+        let tree = open_database(&database).map_err(unreadable)?;
         // sled takes an emptied or overwritten file for a new one.
         if made_before && tree.is_empty() {
             return Err(unreadable("its files are damaged or gone".to_owned()));
@@ -166,6 +169,28 @@ impl SledStore {
         let shared = self.shared.clone();
         let task = tokio::task::spawn_blocking(move || read(&shared));
         task.await.unwrap_or_else(|e| Err(StoreError::Failed(format!("a read was not finished: {e}").into())))
+    }
+}
+
+/// sled's part of opening.
+///
+/// Its file can still be locked for a moment although the folder is ours: by a thread of a database just closed in this
+/// process, or by a process that this one has forked and that has not yet become another program.
+fn open_database(config: &::sled::Config) -> Result<::sled::Db, String> {
+    let begun = Instant::now();
+    loop {
+        // sled panics on some files that it cannot make sense of.
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                if !error.contains("could not acquire lock") || begun.elapsed() > LOCK_WAIT {
+                    return Err(error);
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Err(_) => return Err("its files are damaged".to_owned()),
+        }
     }
 }
 
