@@ -7,6 +7,7 @@ mod connect;
 mod manifest;
 mod output;
 mod resources;
+mod up;
 
 use std::{io, process::ExitCode};
 
@@ -23,6 +24,7 @@ use crate::connect::ConnectOptions;
     propagate_version = false,
     max_term_width = 110,
     after_help = "Examples:
+  podium up -f examples/hello   start a cluster and run an example
   podium apply -f web.yaml      create or change what a manifest says
   podium get pods -A            see what runs
   podium COMMAND --help         more about a command, with examples"
@@ -46,6 +48,7 @@ enum Command {
     Rollout(commands::rollout::RolloutArgs),
     Run(commands::run::RunArgs),
     Scale(commands::scale::ScaleArgs),
+    Up(up::UpArgs),
     Version(commands::version::VersionArgs),
 }
 
@@ -101,6 +104,7 @@ async fn run(Podium { connect, command }: Podium) -> Result<ExitCode> {
         Command::Rollout(args) => commands::rollout::run(args, &connect).await,
         Command::Run(args) => commands::run::run(args, &connect).await,
         Command::Scale(args) => commands::scale::run(args, &connect).await,
+        Command::Up(args) => up::run(args).await,
         Command::Version(args) => commands::version::run(args, &connect).await,
     }
 }

@@ -68,7 +68,8 @@ mod tests {
         assert!(unknown.contains("unknown field \"dta\""), "{unknown}");
         let wrong = said("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: three}}");
         assert!(wrong.contains("spec.replicas"), "{wrong}");
-        let missing = said("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {}, template: {}}}");
+        let missing =
+            said("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {}, template: {}}}");
         assert!(missing.contains("is invalid"), "{missing}");
     }
 }

@@ -44,21 +44,32 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts everything.
     pub(crate) async fn start(args: &UpArgs, data: &DataDir) -> Result<Self> {
+        // Whoever holds the folder is said before any port, which is most likely theirs too.
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
         must_be_free(args.api, "--api").await?;
         let network = Network::new(NetworkConfig { node_port_address: args.http.ip(), ..NetworkConfig::default() });
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
-        let server = ApiServer::start(ServerConfig::new(data.path(), args.api), store.clone())
-            .await
-            .context("the API server did not start")?;
+        let config = ServerConfig::new(data.path(), args.api);
+        let metrics = config.metrics.clone();
+        for collector in network.metrics().collectors() {
+            metrics.register(collector).context("register the network's metrics")?;
+        }
+        let drivers = podium_drivers::Metrics::new(&metrics);
+        let server = ApiServer::start(config, store.clone()).await.context("the API server did not start")?;
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
         let api = server.api(Identity::new("podium-up", &["system:masters"]));
         let component = |name: &str| server.api(Identity::new(format!("system:{name}"), &["system:masters"]));
-        let controllers = ControllerManager::start(component("kube-controller-manager"), ManagerConfig::default());
-        let scheduler = Scheduler::start(component("kube-scheduler"), SchedulerConfig::default());
-        let agent = start_agent(args, data, component("node"), &network).await?;
+        let controllers = ControllerManager::start(
+            component("kube-controller-manager"),
+            ManagerConfig { metrics: drivers.clone(), ..ManagerConfig::default() },
+        );
+        let scheduler = Scheduler::start(
+            component("kube-scheduler"),
+            SchedulerConfig { metrics: drivers, ..SchedulerConfig::default() },
+        );
+        let agent = start_agent(args, data, component("node"), &network, metrics).await?;
         server.connect_node(Arc::new(AgentLogs(agent.logs())));
         Ok(Self { store, compactor, server, api, network, controllers, scheduler, agent, http, kubeconfig })
     }
@@ -113,17 +124,25 @@ impl Cluster {
     }
 }
 
-async fn start_agent(args: &UpArgs, data: &DataDir, api: ApiRef, network: &Network) -> Result<Agent> {
+async fn start_agent(
+    args: &UpArgs,
+    data: &DataDir,
+    api: ApiRef,
+    network: &Network,
+    metrics: prometheus::Registry,
+) -> Result<Agent> {
     let sandbox = SandboxConfig { cache_dir: Some(data.join("cache")), ..SandboxConfig::default() };
     let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;
+    config.metrics = metrics;
     Agent::start(config, api, sandbox, network.clone()).await.context("the node agent did not start")
 }
 
 /// The folders that `--image-dir` and `-f` grant.
 fn image_dirs(args: &UpArgs) -> Result<Vec<PathBuf>> {
-    let of_manifest = |path: &PathBuf| if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_path_buf) };
+    let of_manifest =
+        |path: &PathBuf| if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_path_buf) };
     let granted = args.image_dir.iter().cloned().chain(args.filename.iter().filter_map(of_manifest));
     granted
         .map(|dir| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir })
@@ -137,7 +156,8 @@ fn node_name(args: &UpArgs) -> Result<String> {
         Some(name) => name.clone(),
         None => {
             let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-            let name: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+            let name: String =
+                host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
             let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
             if name.is_empty() { "podium".to_owned() } else { name }
         }

@@ -20,7 +20,9 @@ impl DataDir {
     pub(crate) fn open(path: Option<PathBuf>) -> Result<Self> {
         let path = match path {
             Some(path) => path,
-            None => std::env::home_dir().context("there is no home folder: name a folder with --data-dir")?.join(".podium"),
+            None => {
+                std::env::home_dir().context("there is no home folder: name a folder with --data-dir")?.join(".podium")
+            }
         };
         let shown = path.display().to_string();
         fs::DirBuilder::new()

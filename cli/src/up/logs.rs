@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use podium_agent::{LogError, LogReader};
-use podium_api::{
-    ApiError, Kind, ObjectKey,
-    k8s_openapi::api::core::v1::Pod,
-};
+use podium_api::{ApiError, Kind, ObjectKey, k8s_openapi::api::core::v1::Pod};
 use podium_apiserver::{LogOptions, LogStream, NodeGateway};
 
 /// The agent's logs as the API server wants them.

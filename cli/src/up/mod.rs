@@ -13,6 +13,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use self::{cluster::Cluster, data_dir::DataDir};
 
@@ -22,36 +23,41 @@ use self::{cluster::Cluster, data_dir::DataDir};
   podium up -f examples/hello            run a folder of manifests and .wasm files
   podium up --data-dir /tmp/try          an empty cluster with its data elsewhere
   podium up --http 0.0.0.0:80 -f shop/   serve Ingresses to everybody")]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// Manifest file, or folder of manifests; images may be loaded from its folder. Repeatable
     #[arg(short, long, value_name = "PATH")]
-    pub filename: Vec<PathBuf>,
+    pub(crate) filename: Vec<PathBuf>,
     /// Folder below which `file://` images may lie. Repeatable
     #[arg(long, value_name = "DIR")]
-    pub image_dir: Vec<PathBuf>,
+    pub(crate) image_dir: Vec<PathBuf>,
     /// Where the cluster keeps its data [default: ~/.podium]
     #[arg(long, value_name = "DIR", env = "PODIUM_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Where the API server listens; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
-    pub api: SocketAddr,
+    pub(crate) api: SocketAddr,
     /// Where Ingresses are served; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Name of the node [default: the host's name]
     #[arg(long, value_name = "NAME")]
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
+    /// What to log on standard error, for example info or podium_agent=debug
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
     /// Seconds to wait for what was applied to be ready before saying what is not
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub wait: u64,
+    pub(crate) wait: u64,
 }
 
 /// Runs the command until it is told to stop.
 ///
 /// # Errors
 /// What keeps the cluster from starting: a bad manifest, a taken port, a folder that somebody else holds.
-pub async fn run(args: UpArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let since = Instant::now();
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?} is no filter", args.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let documents = check::read(&args.filename)?;
     let data = DataDir::open(args.data_dir.clone())?;
     println!("Podium {} in {}", env!("CARGO_PKG_VERSION"), data.path().display());
@@ -81,13 +87,13 @@ pub async fn run(args: UpArgs) -> Result<ExitCode> {
                     ExitCode::SUCCESS
                 }
                 why = &mut failed => {
-                    eprintln!("podium: {why}");
+                    eprintln!("Error: {why}");
                     ExitCode::FAILURE
                 }
             }
         }
         Ok(Err(error)) => {
-            eprintln!("podium: {error:#}");
+            eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
         Err(told) => {
@@ -95,9 +101,10 @@ pub async fn run(args: UpArgs) -> Result<ExitCode> {
             ExitCode::SUCCESS
         }
     };
+    let mut again = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
     tokio::select! {
         () = cluster.shutdown() => {}
-        _ = interrupt.recv() => {
+        _ = again.recv() => {
             eprintln!("podium: stopped without draining");
             return Ok(ExitCode::from(130));
         }

@@ -4,7 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result};
 use podium_api::{
-    k8s_openapi::api::{apps::v1::Deployment, core::v1::{Event, Pod}},
+    k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{Event, Pod},
+    },
     kind_of,
 };
 use podium_client::{Delta, MirrorScope};

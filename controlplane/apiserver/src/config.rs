@@ -111,7 +111,7 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Address to listen on; port 0 picks one.
     pub bind: SocketAddr,
-    /// Range of pod addresses; each node gets a /24 of it.
+    /// Range of pod addresses; each node gets a /18 of it.
     pub cluster_cidr: Ipv4Range,
     /// Range of ClusterIPs. Its first address is that of the `kubernetes` service.
     pub service_cidr: Ipv4Range,
@@ -119,18 +119,21 @@ pub struct ServerConfig {
     pub node_ports: RangeInclusive<u16>,
     /// Bounds.
     pub limits: Limits,
+    /// What `/metrics` shows; other parts of the process may register theirs.
+    pub metrics: prometheus::Registry,
 }
 
 impl ServerConfig {
-    /// The defaults of Kubernetes for everything but the folder and the address.
+    /// The defaults of Kubernetes for everything but the folder, the address and the range of pods, which is larger.
     pub fn new(data_dir: impl Into<PathBuf>, bind: SocketAddr) -> Self {
         Self {
             data_dir: data_dir.into(),
             bind,
-            cluster_cidr: Ipv4Range::new(Ipv4Addr::new(10, 244, 0, 0), 16),
+            cluster_cidr: Ipv4Range::new(Ipv4Addr::new(10, 128, 0, 0), 9),
             service_cidr: Ipv4Range::new(Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30_000..=32_767,
             limits: Limits::default(),
+            metrics: prometheus::Registry::new(),
         }
     }
 }

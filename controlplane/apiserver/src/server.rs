@@ -170,7 +170,7 @@ fn frontend(
     addr: SocketAddr,
 ) -> Result<Frontend, StartError> {
     let limits = config.limits.clone();
-    let metrics = Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?;
+    let metrics = Metrics::new(config.metrics.clone()).map_err(|e| StartError::Metrics(e.to_string()))?;
     Ok(Frontend {
         registry,
         tokens,

@@ -17,8 +17,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// # Errors
     /// When a name is taken twice: never.
-    pub(crate) fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
+    pub(crate) fn new(registry: Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new("apiserver_request_total", "Requests by verb, group, resource and code."),
             &["verb", "group", "resource", "code"],

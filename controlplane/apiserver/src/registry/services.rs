@@ -197,7 +197,8 @@ pub(crate) struct NodeNetworks {
     pool: Arc<Pool>,
 }
 
-const NODE_PREFIX: u8 = 24;
+/// 16,384 addresses: a node of Wasm pods holds a hundred times as many as one of containers.
+const NODE_PREFIX: u8 = 18;
 
 impl NodeNetworks {
     pub(crate) fn new(range: Ipv4Range) -> Self {

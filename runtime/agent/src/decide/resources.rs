@@ -3,14 +3,14 @@
 //! # Source
 //! Kubernetes `pkg/apis/core/v1/helper/qos/qos.go` and `pkg/api/v1/resource/helpers.go`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Container as Spec, PodSpec, ResourceFieldSelector},
     apimachinery::pkg::api::resource::Quantity as Wire,
 };
 use podium_api::quantity::Quantity;
-use podium_sandbox::{CpuLimit, Limits};
+use podium_sandbox::{CpuLimit, Limits, Reuse};
 
 /// What a container gets that its spec does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ fn request(spec: &Spec, name: &str) -> Option<Quantity> {
 }
 
 /// What the sandbox is to enforce. Requests of CPU become the weight: at least 2, as in Kubernetes.
-pub(crate) fn limits(spec: &Spec, node: &NodeResources) -> Limits {
+pub(crate) fn limits(spec: &Spec, annotations: Option<&BTreeMap<String, String>>, node: &NodeResources) -> Limits {
     let millicores = |q: Quantity| u32::try_from(q.millicores().0).unwrap_or(u32::MAX);
     let memory_default = node.memory_default_bytes.min(node.memory_bytes.max(1));
     Limits {
@@ -46,8 +46,20 @@ pub(crate) fn limits(spec: &Spec, node: &NodeResources) -> Limits {
             quota_millicores: limit(spec, "cpu").map(millicores).filter(|m| *m > 0),
             weight_millicores: request(spec, "cpu").map_or(2, millicores).max(2),
         },
+        reuse: reuse(annotations),
         ..Limits::default()
     }
+}
+
+/// Annotation of a pod: how many requests one instance may answer, one after the other.
+pub(crate) const REUSE: &str = "podium.dev/instance-reuse";
+/// How long an instance waits for another request before it goes.
+const REUSE_IDLE: Duration = Duration::from_secs(30);
+
+/// An instance for each request, unless the pod asks for less isolation. What is no number asks for nothing.
+fn reuse(annotations: Option<&BTreeMap<String, String>>) -> Option<Reuse> {
+    let requests_max = annotations?.get(REUSE)?.parse().ok().filter(|n| *n > 1)?;
+    Some(Reuse { requests_max, idle: REUSE_IDLE })
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
@@ -105,10 +117,20 @@ mod tests {
             (json!({ "requests": { "cpu": "1" }, "limits": { "cpu": "2" } }), 1 << 30, Some(2000), 1000),
             (json!({ "requests": { "memory": "8Mi" } }), 1 << 30, None, 2),
         ] {
-            let limits = limits(&spec(resources.clone()), &NODE);
+            let limits = limits(&spec(resources.clone()), None, &NODE);
             let found = (limits.memory_bytes_max, limits.cpu.quota_millicores, limits.cpu.weight_millicores);
             assert_eq!(found, (memory, quota, weight), "{resources}");
         }
+    }
+
+    #[test]
+    fn instances_are_reused_only_when_asked_for() {
+        for (value, expected) in [("1000", Some(1000)), ("1", None), ("0", None), ("yes", None), ("-5", None)] {
+            let annotations = BTreeMap::from([(REUSE.to_owned(), value.to_owned())]);
+            let found = limits(&spec(json!({})), Some(&annotations), &NODE).reuse.map(|r| r.requests_max);
+            assert_eq!(found, expected, "{value}");
+        }
+        assert_eq!(limits(&spec(json!({})), None, &NODE).reuse, None);
     }
 
     #[test]

@@ -88,7 +88,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         name: format!("{}/{}", job.id.key, spec.name),
         args,
         env,
-        limits: resources::limits(spec, &shared.node),
+        limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),
         outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
             namespace: job.id.key.namespace.clone(),
