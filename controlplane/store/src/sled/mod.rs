@@ -4,9 +4,6 @@
 //! writer thread gathers what is queued, applies it as one batch, flushes once, tells watchers, then answers. So nothing is
 //! answered or told that a crash could take back, and sixty writers cost one flush.
 //!
-//! sled's own flush asks Linux for `sync_file_range`, which waits for the data but neither for the disk's write cache nor
-//! for the file's metadata; so the flush is followed by `fdatasync` of sled's file, and only then counts.
-//!
 //! When a batch cannot be applied or flushed (a full disk, a broken one), the store takes no more writes until it is
 //! opened again: what reached the disk is not known, and sled will find out when it recovers. Until then reads that sled
 //! can still do go on; others say `Failed`, since sled repairs its tree while reading and cannot write that down either.
@@ -102,8 +99,6 @@ pub struct SledStore {
 
 pub(crate) struct Shared {
     tree: Tree,
-    /// sled's file, to make sure of it.
-    file: File,
     revision: AtomicU64,
     compacted: AtomicU64,
     hub: Mutex<Hub>,
@@ -143,10 +138,8 @@ impl SledStore {
         }
         let compacted = layout::compacted(&tree).map_err(|e| unreadable(e.to_string()))?;
         let newest = layout::newest(&tree).map_err(|e| unreadable(e.to_string()))?;
-        let file = File::open(config.path.join("db/db")).map_err(|e| unreadable(e.to_string()))?;
         let shared = Arc::new(Shared {
             tree: (*tree).clone(),
-            file,
             revision: AtomicU64::new(newest.max(compacted)),
             compacted: AtomicU64::new(compacted),
             hub: Mutex::new(Hub::default()),
