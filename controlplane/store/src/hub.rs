@@ -1,12 +1,6 @@
 //! Watches of a backend: each change is handed to every watcher whose prefix it is under; a slow one is cut off.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
@@ -18,7 +12,6 @@ use crate::{Event, Revision, WATCH_BATCHES_MAX, WatchBatch};
 pub struct Watch {
     backlog: VecDeque<WatchBatch>,
     live: mpsc::Receiver<WatchBatch>,
-    sent: Arc<AtomicU64>,
 }
 
 impl Watch {
@@ -40,23 +33,6 @@ impl Watch {
             None => self.live.try_recv(),
         }
     }
-
-    /// The revision of the newest change that this watcher has been sent. Who has taken in all up to it knows all that
-    /// concerns it up to whatever [`crate::Store::revision`] said before this was asked.
-    pub fn sent(&self) -> SentRevision {
-        SentRevision(self.sent.clone())
-    }
-}
-
-/// See [`Watch::sent`].
-#[derive(Debug, Clone)]
-pub struct SentRevision(Arc<AtomicU64>);
-
-impl SentRevision {
-    /// The revision now.
-    pub fn get(&self) -> Revision {
-        Revision(self.0.load(Ordering::Acquire))
-    }
 }
 
 #[derive(Default)]
@@ -65,22 +41,19 @@ pub(crate) struct Hub(Vec<Watcher>);
 struct Watcher {
     prefix: String,
     live: mpsc::Sender<WatchBatch>,
-    sent: Arc<AtomicU64>,
 }
 
 impl Hub {
     /// A watch that first tells `backlog`, then what is published from now on.
     pub(crate) fn subscribe(&mut self, prefix: &str, backlog: Vec<Event>, revision: Revision) -> Watch {
         let (sender, live) = mpsc::channel(WATCH_BATCHES_MAX);
-        let last = backlog.last().map_or(0, |e| e.revision().0);
-        let sent = Arc::new(AtomicU64::new(last));
-        self.0.push(Watcher { prefix: prefix.to_owned(), live: sender, sent: sent.clone() });
+        self.0.push(Watcher { prefix: prefix.to_owned(), live: sender });
         let backlog = if backlog.is_empty() {
             VecDeque::new()
         } else {
             VecDeque::from([WatchBatch { events: backlog.into(), revision }])
         };
-        Watch { backlog, live, sent }
+        Watch { backlog, live }
     }
 
     /// Hands changes out. Must be called in revision order, before the revision is made visible.
@@ -92,8 +65,9 @@ impl Hub {
             } else {
                 events.iter().filter(|e| under(e)).cloned().collect()
             };
-            let Some(last) = events.last() else { return !watcher.live.is_closed() };
-            watcher.sent.store(last.revision().0, Ordering::Release);
+            if events.is_empty() {
+                return !watcher.live.is_closed();
+            }
             watcher.live.try_send(WatchBatch { events, revision }).is_ok()
         });
     }

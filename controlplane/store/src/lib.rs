@@ -1,9 +1,8 @@
-//! The store: etcd's model behind one trait, with sled and in-memory backends, and the watch cache above it.
+//! The store: etcd's model behind one trait, with sled and in-memory backends.
 //!
 //! One global revision counts every change. A key holds its newest record; older ones stay readable until compaction.
 //! A write is answered only after it is durable. Backends know bytes, never kinds.
 
-pub mod cache;
 mod compactor;
 mod hub;
 mod memory;

@@ -60,7 +60,8 @@ fn number(value: f64) -> String {
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut out = String::from("| what | figure | unit | budget |\n| --- | ---: | --- | --- |\n");
     for figure in figures {
-        let _ = writeln!(out, "| {} | {} | {} | {} |", figure.what, number(figure.value), figure.unit, figure.verdict());
+        let _ =
+            writeln!(out, "| {} | {} | {} | {} |", figure.what, number(figure.value), figure.unit, figure.verdict());
     }
     out
 }

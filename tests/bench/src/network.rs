@@ -64,7 +64,8 @@ pub(crate) fn measure(_args: &Args) -> Result<Vec<Figure>> {
     let rate = times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64();
     let times = Times::new(times);
     Ok(vec![
-        Figure::new("dial through a Service, handler excluded, p50", times.percentile_ms(50.0) * 1e3, "us").at_most(30.0),
+        Figure::new("dial through a Service, handler excluded, p50", times.percentile_ms(50.0) * 1e3, "us")
+            .at_most(30.0),
         Figure::new("dial through a Service, handler excluded, p99", times.percentile_ms(99.0) * 1e3, "us"),
         Figure::new("… calls by one caller", rate, "1/s"),
     ])

@@ -395,7 +395,7 @@ impl Cache {
         for entry in [&change.old, &change.new].into_iter().flatten() {
             let mut add = |index| {
                 if !out.contains(&index) {
-                    out.push(index)
+                    out.push(index);
                 }
             };
             if let Some(namespace) = &entry.object.meta().namespace {

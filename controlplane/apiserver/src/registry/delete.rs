@@ -72,9 +72,8 @@ impl Registry {
         for _ in 0..=CONFLICT_RETRIES {
             let current = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &*current.object, options)?;
-            match self.delete_once(resource, &current, options, write).await? {
-                Some(done) => return Ok(done),
-                None => {}
+            if let Some(done) = self.delete_once(resource, &current, options, write).await? {
+                return Ok(done);
             }
         }
         Err(ApiError::modified(&resource.names, name))

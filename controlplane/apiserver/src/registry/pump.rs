@@ -86,8 +86,11 @@ pub(crate) async fn run(store: Arc<dyn Store>, caches: Caches, progress: Progres
     }
 }
 
+/// A change of one key: when, and what it holds now.
+type Taken = (Key, Revision, Option<Entry>);
+
 fn take_in(caches: &Caches, events: &[Event]) {
-    let mut by_kind: Vec<(&Arc<Cache>, Vec<(Key, Revision, Option<Entry>)>)> = Vec::new();
+    let mut by_kind: Vec<(&Arc<Cache>, Vec<Taken>)> = Vec::new();
     for event in events {
         let Some(cache) = kind_part(event.key()).and_then(|kind| caches.get(kind)) else { continue };
         let new = match event {

@@ -117,7 +117,6 @@ async fn watch_replays_then_lives(bed: Bed) {
     assert_eq!(told(&mut some), tail);
     assert_eq!(told(&mut all)[1..], tail);
     assert_eq!(told(&mut live), tail[2..]);
-    assert_eq!(live.sent().get(), Revision(4));
     assert!(matches!(bed.store.watch("/", Revision(5)).await, Err(StoreError::Future { .. })));
 }
 
@@ -129,7 +128,6 @@ async fn prefixes_are_apart(bed: Bed) {
     bed.put("/pods/b", "1").await;
     assert_eq!(told(&mut watch), ["new /pods/a=1(1,1)", "new /pods/b=1(4,4)"]);
     assert_eq!(bed.now("/pods/").await, "/pods/a=1(1,1) /pods/b=1(4,4) @4 +0");
-    assert_eq!(watch.sent().get(), Revision(4));
 }
 
 async fn compaction_forgets(bed: Bed) {

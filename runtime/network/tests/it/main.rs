@@ -74,7 +74,11 @@ fn slice(ready: &[u8], terminating: &[u8]) -> Slice {
         name: Name::new("default", "web-1"),
         service: "web".into(),
         ports: vec![("http".into(), 8080)],
-        endpoints: ready.iter().map(|e| endpoint(e, true)).chain(terminating.iter().map(|e| endpoint(e, false))).collect(),
+        endpoints: ready
+            .iter()
+            .map(|e| endpoint(e, true))
+            .chain(terminating.iter().map(|e| endpoint(e, false)))
+            .collect(),
     }
 }
 

@@ -19,7 +19,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn up(folder: &tempfile::TempDir, more: &[&str]) -> Result<Ended> {
     let data = folder.path().join("data");
     let data = data.to_string_lossy();
-    let mut args = vec!["up", "--data-dir", &data, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut args = vec!["up", "--data-dir", &data];
+    for flag in ["--api", "--http"] {
+        if !more.contains(&flag) {
+            args.extend([flag, "127.0.0.1:0"]);
+        }
+    }
     args.extend(more);
     cluster::run(&args)
 }
