@@ -119,7 +119,6 @@ fn print_next_steps(cluster: &Cluster, since: Instant) {
     println!("  curl {}\n", cluster.http_url());
     println!("  export KUBECONFIG={kubeconfig}");
     println!("  kubectl get pods -o wide          (or: podium get pods -o wide)");
-    println!("  podium logs -f -l app=hello");
-    println!("  podium scale deployment/hello --replicas 10\n");
+    println!("  podium get events                 (what has happened)\n");
     println!("Ctrl-C drains and stops; the data is kept.");
 }

@@ -221,7 +221,7 @@ impl Cluster {
         let hello = work_dir.join("hello");
         let hello = hello.to_string_lossy();
         let mut args = vec!["--data-dir", &data, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--image-dir", &work];
-        args.extend(["--image-dir", &hello]);
+        args.extend(["--image-dir", &hello, "--node-name", "node-1"]);
         let files: Vec<String> = files.iter().map(|f| repository().join(f).to_string_lossy().into_owned()).collect();
         args.extend(files.iter().flat_map(|f| ["-f", f.as_str()]));
         Podium::start(&args)

@@ -84,6 +84,8 @@ impl Normal {
                 "${1}-HASH",
             ),
             (r"\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|us|s)\b", "AGE"),
+            // What newer kubectls add.
+            (r" deleted from [a-z0-9-]+ namespace", " deleted"),
             (r"(?m)[ \t]+", " "),
             (r"(?m) +$", ""),
         ];
