@@ -58,7 +58,13 @@ struct Load {
 fn load(args: &Args, url: &str, connections: u32) -> Result<Load> {
     let run = |seconds: u32| {
         Command::new(&args.wrk)
-            .args(["-t2", &format!("-c{connections}"), &format!("-d{seconds}s"), "--latency", url])
+            .args([
+                &format!("-t{}", connections.min(2)),
+                &format!("-c{connections}"),
+                &format!("-d{seconds}s"),
+                "--latency",
+                url,
+            ])
             .output()
             .with_context(|| format!("start {}", args.wrk.display()))
     };

@@ -21,13 +21,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// It has not been built.
 pub fn podium_binary() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("where is this test?")?;
-    let profile = test.parent().and_then(Path::parent).context("the test lies in target/PROFILE/deps")?;
-    let binary = profile.join("podium");
-    if !binary.is_file() {
-        bail!("{} is missing: run tests/run.sh, or cargo build --release first", binary.display());
-    }
-    Ok(binary)
+    let own = std::env::current_exe().context("where is this program?")?;
+    // Tests lie in target/PROFILE/deps, the benchmarks in target/PROFILE.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("podium")).find(|file| file.is_file());
+    found.with_context(|| format!("no podium beside {}: cargo build --release first", own.display()))
 }
 
 /// The root of the repository.
