@@ -1,0 +1,11 @@
+//! The API server over real sockets, over the memory store, with the clients that users have.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod harness;
+mod identity;
+mod kubectl;
+mod objects;
+mod pods;
+mod reads;
+mod services;
+mod watches;

@@ -1,0 +1,102 @@
+//! Pods: binding, grace, logs; and the API in this process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use podium_api::{ApiError, ObjectKey, k8s_openapi::api::core::v1::Pod, kind_of};
+use podium_apiserver::{Identity, LogOptions, LogStream, NodeGateway};
+use podium_client::{ApiExt as _, Delta, MirrorScope, Patch};
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
+}
+
+fn binding(node: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Binding", "metadata": {}, "target": {"kind": "Node", "name": node}})
+}
+
+struct Logs;
+
+#[async_trait]
+impl NodeGateway for Logs {
+    async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
+        let name = pod.metadata.name.as_deref().unwrap();
+        let line = format!("{name} {} {:?}\n", options.container, options.tail_lines);
+        Ok(futures::stream::iter([Ok(line.into())]).boxed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bound_once_logged_and_gone_with_grace() {
+    let cluster = Cluster::start().await;
+    cluster.post(PODS, pod("p")).await.ok(201);
+    let log = format!("{PODS}/p/log?tailLines=5");
+    assert_eq!(cluster.get(&log).await.refused(400), "pod p does not have a host assigned");
+    cluster.post(&format!("{PODS}/p/binding"), binding("")).await.refused(422);
+    cluster.post(&format!("{PODS}/p/binding"), binding("n1")).await.ok(201);
+    let message = cluster.post(&format!("{PODS}/p/binding"), binding("n2")).await.refused(409);
+    assert!(message.ends_with("pod p is already assigned to node \"n1\""), "{message}");
+    let bound = cluster.get(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+
+    cluster.get(&log).await.refused(503);
+    cluster.server.connect_node(Arc::new(Logs));
+    assert_eq!(cluster.get(&log).await.text, "p c Some(5)\n");
+
+    let marked = cluster.delete(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    let again = cluster.delete(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(again["metadata"]["resourceVersion"], marked["metadata"]["resourceVersion"]);
+    cluster.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await.ok(200);
+    cluster.get(&format!("{PODS}/p")).await.refused(404);
+
+    cluster.post(PODS, pod("q")).await.ok(201);
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "q"}});
+    cluster.post(&format!("{PODS}/q/eviction"), eviction).await.ok(201);
+    cluster.get(&format!("{PODS}/q")).await.refused(404);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_in_process() {
+    let cluster = Cluster::start().await;
+    let api = cluster.server.api(Identity::component("kube-scheduler"));
+    let kind = kind_of::<Pod>();
+    let on_node = MirrorScope { namespace: None, fields: Some("spec.nodeName=n1".to_owned()) };
+    let mirror = api.mirror(&kind, on_node).await.unwrap();
+    let mut changes = mirror.subscribe();
+    let mut new: Pod = serde_json::from_value({
+        let mut pod = pod("p");
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pod
+    })
+    .unwrap();
+    new.metadata.namespace = Some("default".to_owned());
+    let made = api.create(Box::new(new)).await.unwrap();
+    let key = ObjectKey::new("default", "p");
+    assert!(mirror.get(&key).is_none() && mirror.revision() >= made.revision());
+    assert!(api.bind(&key, "other", "n1").await.unwrap_err().is_conflict());
+    api.bind(&key, made.uid(), "n1").await.unwrap();
+    assert!(mirror.get(&key).is_some());
+    assert!(matches!(changes.recv().await, Some(Delta::Put { old: None, .. })));
+    let patch = Patch::Merge(json!({"status": {"phase": "Running"}}));
+    api.patch(&kind, &key, patch, Some("status")).await.unwrap();
+    let read = api.get_typed::<Pod>(&key).await.unwrap();
+    assert_eq!(read.status.as_ref().unwrap().phase.as_deref(), Some("Running"));
+    assert!(Arc::ptr_eq(&read, &api.get_typed::<Pod>(&key).await.unwrap()));
+    assert!(matches!(changes.recv().await, Some(Delta::Put { old: Some(_), .. })));
+    assert!(api.update(made.boxed_clone(), None).await.unwrap_err().is_conflict());
+    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    api.delete(&kind, &key, now).await.unwrap();
+    assert!(matches!(changes.recv().await, Some(Delta::Delete { .. })));
+    cluster.stop().await;
+}

@@ -1,0 +1,109 @@
+//! Reading: pages, forms, selectors, discovery; and what a restart keeps.
+
+use std::sync::Arc;
+
+use podium_store::MemoryStore;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn fill(cluster: &Cluster, count: usize) {
+    for i in 0..count {
+        let map = json!({"metadata": {"name": format!("m{i}"), "labels": {"n": (i % 2).to_string()}}});
+        cluster.post(MAPS, map).await.ok(201);
+    }
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
+    list["items"].as_array().unwrap().iter().map(name).filter(|n| n.starts_with('m')).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_show_one_moment() {
+    let cluster = Cluster::start().await;
+    fill(&cluster, 4).await;
+    let url = format!("{MAPS}?limit=2&labelSelector=n");
+    let first = cluster.get(&url).await.ok(200);
+    assert_eq!(
+        (first["kind"].as_str(), names(&first)),
+        (Some("ConfigMapList"), vec!["m0".to_owned(), "m1".to_owned()])
+    );
+    cluster.delete(&format!("{MAPS}/m3")).await.ok(200);
+    cluster.post(MAPS, json!({"metadata": {"name": "m9", "labels": {"n": "1"}}})).await.ok(201);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = cluster.get(&format!("{url}&continue={token}")).await.ok(200);
+    assert_eq!(names(&second), ["m2", "m3"]);
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    cluster.get(&format!("{MAPS}?limit=2&continue=nonsense")).await.refused(400);
+
+    let then = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let exact = format!("{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact");
+    assert_eq!(names(&cluster.get(&exact).await.ok(200)), ["m0", "m1", "m2", "m3"]);
+    assert_eq!(names(&cluster.get(&format!("{MAPS}?labelSelector=n%3D1")).await.ok(200)), ["m1", "m9"]);
+    assert_eq!(names(&cluster.get(&format!("{MAPS}?fieldSelector=metadata.name%3Dm2")).await.ok(200)), ["m2"]);
+    let message = cluster.get(&format!("{MAPS}?fieldSelector=data%3Dm2")).await.refused(400);
+    assert_eq!(message, "field label not supported: data");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms() {
+    let cluster = Cluster::start().await;
+    fill(&cluster, 2).await;
+    let table = "application/json;as=Table;g=meta.k8s.io;v=v1,application/json";
+    let list = cluster.get_as(&format!("{MAPS}?labelSelector=n"), table).await.ok(200);
+    assert_eq!((&list["kind"], &list["rows"][1]["cells"][0]), (&"Table".into(), &"m1".into()));
+    let one = cluster.get_as(&format!("{MAPS}/m0"), table).await.ok(200);
+    assert_eq!(one["rows"][0]["object"]["metadata"]["name"], "m0");
+    let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let list = cluster.get_as(MAPS, partial).await.ok(200);
+    assert_eq!((&list["kind"], &list["items"][0]["data"]), (&"PartialObjectMetadataList".into(), &Value::Null));
+    let yaml = cluster.get_as(&format!("{MAPS}/m0"), "application/yaml").await;
+    assert_eq!(yaml.headers["content-type"], "application/yaml");
+    assert!(yaml.text.contains("name: m0"), "{}", yaml.text);
+    cluster.get_as(MAPS, "application/vnd.kubernetes.protobuf").await.refused(406);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_and_documents() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.get("/api").await.ok(200)["kind"], "APIVersions");
+    assert_eq!(cluster.get("/apis").await.ok(200)["kind"], "APIGroupList");
+    assert_eq!(cluster.get("/apis/apps/v1").await.ok(200)["groupVersion"], "apps/v1");
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let groups = cluster.get_as("/apis", aggregated).await;
+    assert_eq!(groups.ok(200)["kind"], "APIGroupDiscoveryList");
+    assert!(groups.headers["content-type"].to_str().unwrap().contains("apidiscovery.k8s.io"));
+    let index = cluster.get("/openapi/v3").await.ok(200);
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    assert_eq!(cluster.get(url).await.ok(200)["openapi"], "3.0.0");
+    for path in ["/nope", "/apis/none", "/apis/none/v1", "/openapi/v3/none", "/api/v1/namespaces/default/pods/p/exec"] {
+        cluster.get(path).await.refused(404);
+    }
+    let metrics = cluster.get("/metrics").await.text;
+    assert!(metrics.contains("apiserver_request_total{") && metrics.contains("apiserver_storage_objects{"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_objects_addresses_and_keys() {
+    let store = Arc::new(MemoryStore::new());
+    let cluster = Cluster::on(store.clone(), tempfile::tempdir().unwrap()).await;
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let made = cluster.post("/api/v1/namespaces/default/services", service.clone()).await.ok(201);
+    let ca = cluster.server.ca_pem().to_owned();
+    let dir = cluster.stop().await;
+    let cluster = Cluster::on(store, dir).await;
+    assert_eq!(cluster.server.ca_pem(), ca);
+    assert_eq!(cluster.get("/api/v1/namespaces/default/services/s").await.ok(200), made);
+    let mut other = service;
+    other["metadata"]["name"] = "t".into();
+    other["spec"]["clusterIP"] = made["spec"]["clusterIP"].clone();
+    let message = cluster.post("/api/v1/namespaces/default/services", other).await.refused(422);
+    assert!(message.contains("provided IP is already allocated"), "{message}");
+    cluster.stop().await;
+}

@@ -1,0 +1,30 @@
+//! What Services and Nodes are given, and what every cluster has.
+
+use serde_json::json;
+
+use crate::harness::Cluster;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_ports_and_networks() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let kubernetes = cluster.get(&format!("{path}/kubernetes")).await.ok(200);
+    assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
+    let endpoints = cluster.get("/api/v1/namespaces/default/endpoints/kubernetes").await.ok(200);
+    assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], cluster.server.addr().port());
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let made = cluster.post(path, service).await.ok(201);
+    assert!(made["spec"]["clusterIP"].as_str().unwrap().starts_with("10.96."));
+    let port = made["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    assert!((30_000..32_768).contains(&port));
+    let same_port = json!({"metadata": {"name": "t"}, "spec": {"type": "NodePort",
+        "ports": [{"port": 80, "nodePort": port}]}});
+    assert!(cluster.post(path, same_port.clone()).await.refused(422).contains("provided port is already allocated"));
+    cluster.delete(&format!("{path}/s")).await.ok(200);
+    cluster.post(path, same_port).await.ok(201);
+    for (name, cidr) in [("a", "10.244.0.0/24"), ("b", "10.244.1.0/24")] {
+        let node = cluster.post("/api/v1/nodes", json!({"metadata": {"name": name}})).await.ok(201);
+        assert_eq!(node["spec"]["podCIDR"], cidr);
+    }
+    cluster.stop().await;
+}
