@@ -47,7 +47,6 @@ async fn bound_once_logged_and_gone_with_grace() {
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
 
-    cluster.get(&log).await.refused(503);
     cluster.server.connect_node(Arc::new(Logs));
     assert_eq!(cluster.get(&log).await.text, "p c Some(5)\n");
 
