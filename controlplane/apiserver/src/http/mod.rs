@@ -36,6 +36,7 @@ mod logs;
 pub(crate) mod metrics;
 mod negotiate;
 mod path;
+mod protobuf;
 mod resources;
 mod respond;
 mod watch;

@@ -23,6 +23,7 @@ use super::{
     Call, Frontend, Permit, about, logs,
     negotiate::{self, Form, Shape},
     path::{Query, Target},
+    protobuf,
     respond::{self, Answer},
     watch,
 };
@@ -330,10 +331,18 @@ fn media_type(call: &Call<'_>) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Reads a body of any format.
+fn tree(call: &Call<'_>, body: &Bytes) -> Result<read::Body, ApiError> {
+    if media_type(call) == protobuf::MEDIA_TYPE {
+        return Ok(read::Body { value: protobuf::read(body)?, duplicates: Vec::new() });
+    }
+    read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)
+}
+
 /// Reads an object of the resource's kind; `apiVersion` and `kind` may be left out.
 fn decode(resource: &Resource, call: &Call<'_>, body: &Bytes) -> Result<(Box<dyn Object>, Vec<String>), ApiError> {
     let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
-    let mut read = read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)?;
+    let mut read = tree(call, body)?;
     let names = &resource.names;
     if let Value::Object(fields) = &mut read.value {
         fields.entry("apiVersion").or_insert_with(|| names.api_version().into());
@@ -365,7 +374,7 @@ fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> R
 
 /// Reads something that is no stored kind.
 fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Result<T, ApiError> {
-    let read = read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)?;
+    let read = tree(call, body)?;
     serde_json::from_value(read.value)
         .map_err(|e| ApiError::bad_request(format!("the request body cannot be read: {e}")))
 }

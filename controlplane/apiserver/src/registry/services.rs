@@ -315,6 +315,6 @@ mod tests {
             networks.assign(&mut node).keep();
             cidrs.push(node.spec.unwrap().pod_cidr.unwrap());
         }
-        assert_eq!(cidrs, ["10.244.0.0/24", "10.244.1.0/24"]);
+        assert_eq!(cidrs, ["10.244.0.0/18", "10.244.64.0/18"]);
     }
 }

@@ -91,7 +91,8 @@ async fn what_is_refused_says_why() {
     let too_much = cluster.send(Method::POST, MAPS, &json, long.into_bytes()).await;
     assert!(too_much.refused(413).starts_with("Request entity too large"));
     let protobuf = [("content-type", "application/vnd.kubernetes.protobuf")];
-    cluster.send(Method::POST, MAPS, &protobuf, b"k8s".to_vec()).await.refused(415);
+    cluster.send(Method::POST, MAPS, &protobuf, b"k8s".to_vec()).await.refused(400);
+    cluster.send(Method::POST, MAPS, &[("content-type", "text/plain")], b"x".to_vec()).await.refused(415);
     let yaml = [("content-type", "application/yaml")];
     let bad = cluster.send(Method::POST, MAPS, &yaml, b"a: b: c\n".to_vec()).await.refused(400);
     assert!(bad.contains("line 1 column 5"), "{bad}");

@@ -22,7 +22,7 @@ async fn addresses_ports_and_networks() {
     assert!(cluster.post(path, same_port.clone()).await.refused(422).contains("provided port is already allocated"));
     cluster.delete(&format!("{path}/s")).await.ok(200);
     cluster.post(path, same_port).await.ok(201);
-    for (name, cidr) in [("a", "10.244.0.0/24"), ("b", "10.244.1.0/24")] {
+    for (name, cidr) in [("a", "10.128.0.0/18"), ("b", "10.128.64.0/18")] {
         let node = cluster.post("/api/v1/nodes", json!({"metadata": {"name": name}})).await.ok(201);
         assert_eq!(node["spec"]["podCIDR"], cidr);
     }
