@@ -27,7 +27,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// [`print`] with a line's end.
+/// [`print()`] with a line's end.
 pub(crate) fn print_line(text: &str) -> io::Result<()> {
     print(&format!("{text}\n"))
 }
