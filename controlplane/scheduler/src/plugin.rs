@@ -16,7 +16,7 @@ pub enum Unmet<'n> {
         /// Its value; may be empty.
         value: &'n str,
     },
-    /// Resources that are short, as bits: see [`PodInfo::resource_names`].
+    /// Resources that are short, as bits: in the order in which the pod asks for them.
     Resources(u64),
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{DependencyKind, Metadata};
-
-use crate::{assert_none, metadata};
+use crate::{Metadata, Package, assert_none, metadata};
 
 /// Which crates of the workspace each crate may use. Those not named here (the binary and the tests) may use all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -35,12 +33,12 @@ const ONCE: &[&str] = &["wasmtime", "tokio", "hyper", "axum", "kube", "k8s-opena
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 fn uses(metadata: &Metadata) -> Uses {
-    let packages = metadata.workspace_packages().into_iter();
-    let normal = |package: &cargo_metadata::Package| {
-        let dependencies = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+    let packages = metadata.packages.iter().filter(|p| metadata.workspace_members.contains(&p.id));
+    let normal = |package: &Package| {
+        let dependencies = package.dependencies.iter().filter(|d| d.kind.is_none());
         dependencies.map(|d| d.name.clone()).collect()
     };
-    packages.map(|package| (package.name.to_string(), normal(package))).collect()
+    packages.map(|package| (package.name.clone(), normal(package))).collect()
 }
 
 fn wrong_arrows(uses: &Uses) -> Vec<String> {
@@ -93,7 +91,7 @@ fn pure_crates_have_no_runtime_no_server_and_no_randomness() {
 #[test]
 fn heavy_dependencies_are_there_once() {
     let packages = metadata().packages;
-    let versions: Vec<_> = packages.iter().map(|p| (p.name.to_string(), p.version.to_string())).collect();
+    let versions: Vec<_> = packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect();
     let missing = ONCE.iter().filter(|name| !versions.iter().any(|(n, _)| n == *name));
     assert_none(&missing.map(|name| format!("{name} is no dependency any more: mend ONCE")).collect::<Vec<_>>());
     assert_none(&duplicates(&versions));
