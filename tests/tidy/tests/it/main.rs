@@ -3,7 +3,10 @@
 mod crates;
 mod sources;
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde::Deserialize;
 
@@ -28,6 +31,11 @@ struct Dependency {
     name: String,
     /// `dev`, `build`, or none for a normal one.
     kind: Option<String>,
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies two folders down").to_path_buf()
 }
 
 /// The workspace with all its dependencies, as locked.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{assert_none, metadata};
+use crate::assert_none;
 
 /// A file that is longer is two chapters.
 const LINES_MAX: usize = 600;
@@ -79,10 +79,10 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 
 #[test]
 fn source_files_follow_the_rules() {
-    let root = metadata().workspace_root;
+    let root = crate::root();
     let mut files = Vec::new();
-    rust_files(root.as_std_path(), &mut files).expect("the source folders can be read");
-    assert!(files.len() > 30, "found only {} source files below {root}", files.len());
+    rust_files(&root, &mut files).expect("the source folders can be read");
+    assert!(files.len() > 30, "found only {} source files below {}", files.len(), root.display());
     files.sort();
     let mut found = Vec::new();
     for file in files {
