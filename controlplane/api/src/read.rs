@@ -1,5 +1,5 @@
-//! Reading request bodies: JSON or YAML to a tree, with the fields that stand twice, and what field validation makes
-//! of unknown and duplicate fields.
+//! Reading request bodies: JSON, YAML or protobuf to a tree, with the fields that stand twice, and what field
+//! validation makes of unknown and duplicate fields.
 //!
 //! One object only; [`crate::yaml`] reads files of several documents.
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     error::{ApiError, Reason},
     kind::Names,
+    protobuf,
     tree::{Duplicates, Tree},
 };
 
@@ -21,11 +22,13 @@ pub enum Media {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
 }
 
 impl Media {
     /// The media types that bodies come in.
-    pub const TYPES: [&'static str; 2] = ["application/json", "application/yaml"];
+    pub const TYPES: [&'static str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
     /// The format that a `Content-Type` names; JSON when it is absent.
     ///
@@ -36,6 +39,7 @@ impl Media {
         match essence.to_ascii_lowercase().as_str() {
             "" | "application/json" => Ok(Self::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Self::Yaml),
+            protobuf::MEDIA_TYPE => Ok(Self::Protobuf),
             other => {
                 let known = Self::TYPES.join(", ");
                 let message = format!(
@@ -59,11 +63,12 @@ pub struct Body {
 /// Reads one object.
 ///
 /// # Errors
-/// 400 with line and column.
+/// 400 with line and column, or the field.
 pub fn read(media: Media, bytes: &[u8]) -> Result<Body, ApiError> {
     let body = match media {
         Media::Json => read_json(bytes),
         Media::Yaml => read_yaml(bytes),
+        Media::Protobuf => protobuf::decode(bytes).map(|value| Body { value, duplicates: Vec::new() }),
     }
     .map_err(|e| ApiError::bad_request(format!("error decoding the request body: {e}")))?;
     if body.value.is_object() {
@@ -208,7 +213,8 @@ mod tests {
             (None, Some(Media::Json)),
             (Some("application/json; charset=utf-8"), Some(Media::Json)),
             (Some("application/yaml"), Some(Media::Yaml)),
-            (Some("application/vnd.kubernetes.protobuf"), None),
+            (Some("application/vnd.kubernetes.protobuf"), Some(Media::Protobuf)),
+            (Some("application/cbor"), None),
         ] {
             assert_eq!(Media::of(content_type).ok(), media);
         }

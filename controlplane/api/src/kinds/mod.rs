@@ -19,7 +19,7 @@ mod secret;
 mod service;
 mod service_account;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Every built-in kind.
 pub fn all() -> Vec<KindRef> {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// All examples.
-pub(super) fn all() -> Vec<Value> {
+pub(crate) fn all() -> Vec<Value> {
     EXAMPLES.iter().map(|text| super::examples::yaml(text)).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::{
     object::{KindRef, Object},
 };
 
-mod examples;
+pub(crate) mod examples;
 mod rules;
 
 /// When all tests take place.
@@ -22,7 +22,7 @@ fn now() -> Timestamp {
 }
 
 /// The kind and the object of a manifest; all its fields must be known.
-fn read(manifest: &Value) -> (KindRef, Box<dyn Object>) {
+pub(crate) fn read(manifest: &Value) -> (KindRef, Box<dyn Object>) {
     let text = |field: &str| manifest[field].as_str().unwrap_or_default().to_owned();
     let of = |k: &KindRef| k.names().kind == text("kind") && k.names().api_version() == text("apiVersion");
     let kind = all().into_iter().find(of).unwrap_or_else(|| panic!("no kind for {manifest}"));
