@@ -16,6 +16,7 @@ use crate::{
 
 mod paths;
 mod schemas;
+pub mod v2;
 
 /// The document of one group version.
 #[derive(Debug, Clone)]

@@ -13,10 +13,9 @@ pub(super) struct Table {
     messages: Vec<Message>,
 }
 
-/// A message and, when it may be a body by itself, what it is called then.
+/// A message.
 pub(super) struct Message {
-    pub(super) name: &'static str,
-    /// `apiVersion` (`*` for any) and `kind`.
+    /// When it may be a body by itself: `apiVersion` (`*` for any) and `kind`.
     pub(super) root: Option<(&'static str, &'static str)>,
     /// In the order of their numbers.
     pub(super) fields: Vec<Field>,
@@ -96,14 +95,14 @@ impl Table {
 impl Message {
     fn parse(block: &[&'static str], index: &HashMap<&str, usize>) -> Result<Self, String> {
         let (head, fields) = block.split_first().ok_or("an empty block")?;
-        let (name, root) = match *head.split(' ').collect::<Vec<_>>() {
-            [name] => (name, None),
-            [name, version, kind] => (name, Some((version, kind))),
+        let root = match *head.split(' ').collect::<Vec<_>>() {
+            [_] => None,
+            [_, version, kind] => Some((version, kind)),
             _ => return Err(format!("{head}: not a message")),
         };
         let mut fields = fields.iter().map(|line| Field::parse(line, index)).collect::<Result<Vec<_>, _>>()?;
         fields.sort_by_key(|f| f.number);
-        Ok(Self { name, root, fields })
+        Ok(Self { root, fields })
     }
 
     /// The field with a number.

@@ -42,7 +42,7 @@ fn message(message: &Message, object: &Map<String, Value>) -> Vec<u8> {
         let value = if field.shape == Shape::Embedded { None } else { object.get(field.name) };
         match (field.shape, value) {
             (Shape::Embedded, _) => {
-                let Kind::Message(index) = field.kind else { panic!("{} embeds a scalar", message.name) };
+                let Kind::Message(index) = field.kind else { panic!("field {} embeds a scalar", field.number) };
                 bytes(&mut out, field.number, &self::message(&TABLE.messages()[index], object));
             }
             (Shape::One, None) => zero(&mut out, field),

@@ -32,6 +32,10 @@ impl Frontend {
         let kinds = || -> Vec<KindRef> { self.registry.resources().iter().map(|r| r.kind.clone()).collect() };
         let (document, aggregated) = match route {
             Route::Metrics => return Ok(self.metrics_text()),
+            Route::OpenApiV2 if call.accept().is_some_and(|a| a.contains(openapi::v2::PROTOBUF)) => {
+                return Ok(respond::bytes(StatusCode::OK, openapi::v2::PROTOBUF, openapi::v2::protobuf().into()));
+            }
+            Route::OpenApiV2 => (openapi::v2::json(), None),
             Route::OpenApi("") => (openapi::index(&self.openapi), None),
             Route::OpenApi(path) => return self.openapi_document(path, call),
             Route::CoreVersions => {

@@ -36,7 +36,6 @@ mod logs;
 pub(crate) mod metrics;
 mod negotiate;
 mod path;
-mod protobuf;
 mod resources;
 mod respond;
 mod watch;

@@ -23,6 +23,8 @@ pub(crate) enum Route<'a> {
     },
     /// `/openapi/v3` (empty) or one of its documents.
     OpenApi(&'a str),
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/version`
     Version,
     /// `/healthz`, `/livez`, `/readyz`, with the name of one check behind it or nothing.
@@ -64,6 +66,7 @@ impl<'a> Route<'a> {
             ["apis", group, version] => Self::Resources { group, version },
             ["api", version, rest @ ..] => Self::resource("", version, rest),
             ["apis", group, version, rest @ ..] => Self::resource(group, version, rest),
+            ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApi(""),
             ["openapi", "v3", ..] => Self::OpenApi(path.trim_matches('/').trim_start_matches("openapi/v3/")),
             ["version"] => Self::Version,
@@ -222,7 +225,8 @@ mod tests {
             ("/openapi/v3/apis/apps/v1", Route::OpenApi("apis/apps/v1")),
             ("/readyz/etcd", Route::Health("readyz/etcd")),
             ("/", Route::Unknown),
-            ("/openapi/v2", Route::Unknown),
+            ("/openapi/v2", Route::OpenApiV2),
+            ("/openapi/v2/x", Route::Unknown),
             ("/api/v1/namespaces//pods", Route::Unknown),
             ("/api/v1/namespaces/a/pods/p/log/x", Route::Unknown),
         ] {

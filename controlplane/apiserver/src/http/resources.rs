@@ -23,7 +23,6 @@ use super::{
     Call, Frontend, Permit, about, logs,
     negotiate::{self, Form, Shape},
     path::{Query, Target},
-    protobuf,
     respond::{self, Answer},
     watch,
 };
@@ -333,9 +332,6 @@ fn media_type(call: &Call<'_>) -> String {
 
 /// Reads a body of any format.
 fn tree(call: &Call<'_>, body: &Bytes) -> Result<read::Body, ApiError> {
-    if media_type(call) == protobuf::MEDIA_TYPE {
-        return Ok(read::Body { value: protobuf::read(body)?, duplicates: Vec::new() });
-    }
     read::read(Media::of(call.header(header::CONTENT_TYPE))?, body)
 }
 
