@@ -4,15 +4,24 @@
 //! would speak of a failed download instead of the kind.
 //!
 //! # Source
-//! gnostic `openapiv2/OpenAPIv2.proto`; client-go `discovery/discovery_client.go`.
+//! gnostic `openapiv2/OpenAPIv2.proto`; kube-openapi `pkg/handler/handler.go`.
 
 use serde_json::{Value, json};
 
 const TITLE: &str = "Kubernetes";
 const VERSION: &str = concat!("podium-", env!("CARGO_PKG_VERSION"));
 
-/// The media type of [`protobuf`], as clients ask for it.
-pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of [`protobuf`].
+pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Its older name, that clients still ask for. `@` may not stand in a media type, so no answer is called that.
+const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Whether an `Accept` header asks for [`protobuf`].
+pub fn wants_protobuf(accept: &str) -> bool {
+    let essence = |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    accept.split(',').map(essence).any(|range| range == PROTOBUF || range == PROTOBUF_OLD)
+}
 
 /// The document as JSON.
 pub fn json() -> Value {
@@ -35,6 +44,19 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for() {
+        for (accept, protobuf) in [
+            ("", false),
+            ("application/json", false),
+            ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", true),
+            ("application/json;q=0.1, application/com.github.proto-openapi.spec.v2.v1.0+protobuf;q=1", true),
+            ("application/com.github.proto-openapi.spec.v3.v1.0+protobuf", false),
+        ] {
+            assert_eq!(wants_protobuf(accept), protobuf, "{accept}");
+        }
+    }
 
     #[test]
     fn both_forms_say_the_same() {

@@ -32,7 +32,7 @@ impl Frontend {
         let kinds = || -> Vec<KindRef> { self.registry.resources().iter().map(|r| r.kind.clone()).collect() };
         let (document, aggregated) = match route {
             Route::Metrics => return Ok(self.metrics_text()),
-            Route::OpenApiV2 if call.accept().is_some_and(|a| a.contains(openapi::v2::PROTOBUF)) => {
+            Route::OpenApiV2 if call.accept().is_some_and(openapi::v2::wants_protobuf) => {
                 return Ok(respond::bytes(StatusCode::OK, openapi::v2::PROTOBUF, openapi::v2::protobuf().into()));
             }
             Route::OpenApiV2 => (openapi::v2::json(), None),

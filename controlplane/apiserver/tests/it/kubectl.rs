@@ -40,6 +40,9 @@ metadata: {name: settings}
 data: {a: b}
 ";
 
+/// A kind that nobody serves.
+const NONSENSE: &str = "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session() {
     if version().is_none_or(|minor| minor < 27) {
@@ -64,6 +67,17 @@ async fn a_session() {
         ("create ns t", "", true, "namespace/t created\n"),
         ("create ns t", "", false, "Error from server (AlreadyExists): namespaces \"t\" already exists\n"),
         ("delete cm settings", "", true, "configmap \"settings\" deleted"),
+        ("create deploy two --image=x --port=80 --replicas=0", "", true, "deployment.apps/two created\n"),
+        ("create ingress i --rule=web.test/*=web:80", "", true, "ingress.networking.k8s.io/i created\n"),
+        (
+            "get ingress i -o jsonpath={.spec.rules[0].http.paths[0].backend}",
+            "",
+            true,
+            "{\"service\":{\"name\":\"web\"",
+        ),
+        ("create secret generic s --from-literal=a=b", "", true, "secret/s created\n"),
+        ("get secret s -o jsonpath={.data}", "", true, "{\"a\":\"Yg==\"}"),
+        ("apply -f -", NONSENSE, false, "error: resource mapping not found for name: \"x\""),
         ("version", "", true, "Client Version"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
