@@ -170,6 +170,7 @@ impl Frontend {
             ApiError::new(Reason::RequestEntityTooLarge, message)
         };
         if call.header(header::CONTENT_LENGTH).and_then(|l| l.parse::<usize>().ok()).is_some_and(|l| l > max) {
+            self.discard(incoming).await;
             return Err(too_large());
         }
         let collect = tokio::time::timeout(self.limits.read_timeout, Limited::new(incoming, max).collect());
@@ -179,6 +180,20 @@ impl Frontend {
             Ok(Err(error)) => Err(ApiError::bad_request(format!("reading the request body: {error}"))),
             Err(_) => Err(ApiError::new(Reason::Timeout, "the request body did not come within its time")),
         }
+    }
+
+    /// Reads over a body that is refused, up to some size: a client that still writes when its connection closes sees
+    /// a broken pipe and not the answer.
+    async fn discard(&self, mut incoming: Incoming) {
+        let mut left = self.limits.body_bytes_max.saturating_mul(4);
+        let drain = async {
+            while let Some(Ok(frame)) = incoming.frame().await {
+                let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) else { return };
+                left = rest;
+            }
+        };
+        // However it ends, the answer is the same.
+        let _ended = tokio::time::timeout(self.limits.read_timeout, drain).await;
     }
 
     pub(crate) fn used(pool: &Semaphore, max: usize) -> usize {
