@@ -68,12 +68,14 @@ async fn guest(container: Arc<Container>, image: Arc<Image>, turn: Arc<Turn>) {
     let ending = tokio::select! {
         biased;
         () = container.ended.cancelled() => Ending::Killed,
-        result = run(&container, &image, turn) => match result {
+        result = run(&container, &image, turn.clone()) => match result {
             _ if container.memory.exceeded() => Ending::OutOfMemory { limit_bytes: container.memory.limit_bytes() },
             Ok(code) => Ending::Finished { code },
             Err(error) => Failure::of(&error).ending(&container),
         },
     };
+    // Before whoever waits for the end is told: what it cost is known by then.
+    turn.book(&container);
     container.end(ending);
     drop(on_drop);
 }

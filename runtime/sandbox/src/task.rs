@@ -45,7 +45,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     /// Books what the thread has used since the last booking. Returns whether the quota is used up.
-    fn book(&self, container: &Container) -> bool {
+    pub(crate) fn book(&self, container: &Container) -> bool {
         let now_ns = thread_cpu_ns();
         let ns = now_ns.saturating_sub(self.mark_ns.swap(now_ns, Relaxed));
         self.run_ns.fetch_add(ns, Relaxed);

@@ -49,7 +49,8 @@ impl Machine {
     pub fn start(name: String, api: ApiRef, clock: ClockRef, seed: u64) -> Self {
         let switches = Arc::new(Switches::default());
         let random = SmallRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(7));
-        let agent = Agent { name: name.clone(), api, clock, switches: Arc::clone(&switches), random };
+        let agent =
+            Agent { name: name.clone(), api, clock, switches: Arc::clone(&switches), random, failed: BTreeSet::new() };
         tokio::spawn(agent.run());
         Self { name, switches }
     }
@@ -81,6 +82,8 @@ struct Agent {
     clock: ClockRef,
     switches: Arc<Switches>,
     random: SmallRng,
+    /// Uids of pods that have failed here: what the mirror still shows of them is old.
+    failed: BTreeSet<String>,
 }
 
 impl Agent {
@@ -101,22 +104,21 @@ impl Agent {
                 beat = None;
                 continue;
             }
-            if beat.is_none_or(|at| at.elapsed() >= HEARTBEAT) && self.heartbeat(beat.is_none()).await.is_ok() {
+            if beat.is_none_or(|at| at.elapsed() >= HEARTBEAT) && self.heartbeat().await.is_ok() {
                 beat = Some(Instant::now());
             }
             self.care(&*pods).await;
         }
     }
 
-    /// Renews the lease; says at first, and when it is back, that the node is ready.
-    async fn heartbeat(&self, back: bool) -> Result<(), ApiError> {
+    /// Renews the lease and says that the node is ready: it may have been thought lost though it never was, when the
+    /// lease was only late in showing.
+    async fn heartbeat(&self) -> Result<(), ApiError> {
         let now = self.clock.now();
         let key = ObjectKey::cluster(&self.name);
-        if back {
-            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
-                "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
-            self.api.patch(&kind_of::<Node>(), &key, Patch::Strategic(ready), Some("status")).await?;
-        }
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+            "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
+        self.api.patch(&kind_of::<Node>(), &key, Patch::Strategic(ready), Some("status")).await?;
         let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
         let lease = ObjectKey::new("kube-node-lease", &self.name);
         let renewed = self.api.patch(&kind_of::<Lease>(), &lease, Patch::Merge(json!({"spec": spec})), None).await;
@@ -147,7 +149,13 @@ impl Agent {
                 self.end(&key, uid).await;
             } else if phase == "Running" && evict {
                 evict = false;
+                self.failed.insert(uid.clone());
                 self.say(&key, &uid, "Failed").await;
+            } else if self.failed.contains(&uid) {
+                // Said again until it is seen: the first time may have been refused.
+                if phase != "Failed" {
+                    self.say(&key, &uid, "Failed").await;
+                }
             } else if phase == "Pending" || phase == "Running" && !is_ready(pod) {
                 // Also when the node was thought lost: its pods were marked as not ready meanwhile.
                 self.say(&key, &uid, "Running").await;
