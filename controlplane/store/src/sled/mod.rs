@@ -208,6 +208,16 @@ pub(crate) fn failed(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Failed(error.to_string().into())
 }
 
+impl Drop for Shared {
+    /// After a failed write sled waits for ever when it is dropped, for a flush that cannot come. It is left as it is
+    /// then; the process is about to end.
+    fn drop(&mut self) {
+        if self.failure.get_mut().is_some() {
+            std::mem::forget(self.tree.clone());
+        }
+    }
+}
+
 impl Shared {
     fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
