@@ -14,6 +14,9 @@ else
   exit 1
 fi
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+# Where this machine keeps things must not change what is built.
+root=$(cd ../../../.. && pwd)
+export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$root=/podium"
 
 # build PACKAGE TARGET FILE OUTPUT
 build() {
