@@ -24,20 +24,33 @@ async fn share(command: &CommandContainer) -> f64 {
     (command.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64()
 }
 
+/// Never more than 250m and 5 %; and as much, less 5 %, in one round of several: machines that run tests do other things
+/// too, and what they take is missing here.
+async fn gets_a_quarter(command: &CommandContainer, what: &str) {
+    let mut rounds = Vec::new();
+    for _ in 0..5 {
+        let got = share(command).await;
+        assert!(got <= 0.2625, "{what} with 250m got {got:.4} of a core");
+        if got >= 0.2375 {
+            return;
+        }
+        rounds.push(got);
+    }
+    panic!("{what} with 250m got only {rounds:.4?} of a core");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_holds() {
     let _turn = support::alone().await;
     let sandbox = sandbox();
     let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
-    let got = share(&spinner).await;
-    assert!((got - 0.25).abs() <= 0.0125, "a spinner with 250m got {got:.4} of a core");
+    gets_a_quarter(&spinner, "a spinner").await;
     assert!(spinner.usage().throttled > WALL / 2, "{:?}", spinner.usage());
     drop(spinner);
 
     // One that spends its time in calls to the host is no better off.
     let chatter = start(&sandbox, COMMAND_P1, "chatter", Some(250)).await;
-    let got = share(&chatter).await;
-    assert!((got - 0.25).abs() <= 0.0125, "a guest that calls the host with 250m got {got:.4} of a core");
+    gets_a_quarter(&chatter, "a guest that calls the host").await;
 }
 
 async fn latencies(container: &HttpContainer) -> (Duration, Duration) {
@@ -88,12 +101,20 @@ async fn weights_share_a_busy_node() {
         spec.limits.cpu.weight_millicores = weight;
         sandbox.command(&image, spec).unwrap()
     };
-    let light: Vec<_> = (0..4).map(|_| begin(100)).collect();
-    let heavy: Vec<_> = (0..4).map(|_| begin(1000)).collect();
-    tokio::time::sleep(WALL).await;
     let sum = |all: &[CommandContainer]| all.iter().map(|c| c.usage().cpu.as_secs_f64()).sum::<f64>();
-    let (light, heavy) = (sum(&light), sum(&heavy));
-    assert!(heavy > 4.0 * light && light > 0.02, "tenfold weight: {heavy:.3} s against {light:.3} s");
+    let mut rounds = Vec::new();
+    // One quiet round of several is enough: see above.
+    for _ in 0..4 {
+        let light: Vec<_> = (0..4).map(|_| begin(100)).collect();
+        let heavy: Vec<_> = (0..4).map(|_| begin(1000)).collect();
+        tokio::time::sleep(WALL).await;
+        let (light, heavy) = (sum(&light), sum(&heavy));
+        if heavy > 4.0 * light && light > 0.02 {
+            return;
+        }
+        rounds.push((heavy, light));
+    }
+    panic!("tenfold weight, seconds of the heavy against the light: {rounds:.3?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
