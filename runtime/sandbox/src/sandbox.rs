@@ -289,6 +289,49 @@ fn background() -> std::io::Result<Runtime> {
             if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
                 tracing::debug!(%error, "cannot lower the priority of a background thread");
             }
+            let_others_pass();
         })
         .build()
 }
+
+/// Lets short requests pass at once. Since Linux 6.6 the kernel leaves a running thread alone until its slice is over, unless
+/// the one that wakes up has a shorter slice; so these threads get the longest there is, a tenth of a second, which they never
+/// use up: guests yield after each turn. Without it a request waited for a whole turn of a spinner, 1.8 ms instead of 0.1 (p99).
+/// Kernels before 6.12 refuse, and decide by priority alone.
+#[cfg(target_os = "linux")]
+fn let_others_pass() {
+    /// `struct sched_attr` of `sched_setattr(2)`, its first version.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime_ns: u64,
+        deadline_ns: u64,
+        period_ns: u64,
+    }
+    const SIZE: u32 = 48;
+    let attributes = Attributes {
+        size: SIZE,
+        policy: libc::SCHED_OTHER as u32,
+        flags: 0,
+        nice: BACKGROUND_NICE,
+        priority: 0,
+        runtime_ns: 100_000_000,
+        deadline_ns: 0,
+        period_ns: 0,
+    };
+    const { assert!(size_of::<Attributes>() == SIZE as usize) };
+    // SAFETY: the kernel reads `size` bytes behind the pointer, which is what the struct has (checked above), and keeps no
+    // reference to them. Thread 0 is the caller itself.
+    #[expect(unsafe_code, reason = "no library offers sched_setattr")]
+    let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if answer != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "cannot lengthen the slice of a background thread");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn let_others_pass() {}

@@ -91,8 +91,8 @@ impl Cursor {
             return Ok(false);
         }
         // The file may have been put aside meanwhile, even more than once.
-        for path in self.newer_files()? {
-            self.at = Some(BufReader::new(File::open(path)?));
+        for file in self.newer_files()? {
+            self.at = Some(BufReader::new(file));
             if !self.drain_current()? {
                 return Ok(false);
             }
@@ -114,11 +114,19 @@ impl Cursor {
         Ok(true)
     }
 
-    fn newer_files(&self) -> io::Result<Vec<PathBuf>> {
-        let mut files = existing(&self.path, self.files_max);
+    /// Opened at once: while they are read, the writer may give them other names.
+    fn newer_files(&self) -> io::Result<Vec<File>> {
+        let mut files = Vec::new();
+        for path in existing(&self.path, self.files_max) {
+            match File::open(path) {
+                Ok(file) => files.push(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         let Some(at) = &self.at else { return Ok(files) };
         let inode = at.get_ref().metadata()?.ino();
-        let same = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode);
+        let same = |file: &File| file.metadata().is_ok_and(|m| m.ino() == inode);
         if let Some(place) = files.iter().position(same) {
             files.drain(..=place);
         }
