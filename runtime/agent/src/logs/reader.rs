@@ -43,6 +43,10 @@ async fn pump(path: PathBuf, files_max: u32, live: Option<Arc<ContainerLog>>, op
     loop {
         // Before the read, so that a write during it is not missed.
         let closed = live.as_ref().is_none_or(|log| log.is_closed());
+        if closed && let Some(log) = &live {
+            // What was taken before the end may still be on its way to the file.
+            log.flush().await;
+        }
         let written = live.as_ref().map(|log| log.written());
         tokio::pin!(written);
         if let Some(written) = written.as_mut().as_pin_mut() {
