@@ -109,8 +109,8 @@ impl Cursor {
         if let Some(lines) = self.printer.options.tail_lines {
             self.printer.skip_lines = count_lines(&files, &self.printer)?.saturating_sub(lines);
         }
-        for path in files {
-            self.at = Some(BufReader::new(File::open(path)?));
+        for file in open_all(files)? {
+            self.at = Some(BufReader::new(file));
             if !self.drain_current()? {
                 return Ok(false);
             }
@@ -118,16 +118,8 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Opened at once: while they are read, the writer may give them other names.
     fn newer_files(&self) -> io::Result<Vec<File>> {
-        let mut files = Vec::new();
-        for path in existing(&self.path, self.files_max) {
-            match File::open(path) {
-                Ok(file) => files.push(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let mut files = open_all(existing(&self.path, self.files_max))?;
         let Some(at) = &self.at else { return Ok(files) };
         let inode = at.get_ref().metadata()?.ino();
         let same = |file: &File| file.metadata().is_ok_and(|m| m.ino() == inode);
@@ -152,6 +144,19 @@ impl Cursor {
 
 fn send(chunks: &Chunks, out: &mut Vec<u8>) -> bool {
     out.is_empty() || chunks.blocking_send(Ok(std::mem::take(out).into())).is_ok()
+}
+
+/// Opens files at once: while they are read, the writer may give them other names, or remove the oldest.
+fn open_all(paths: Vec<PathBuf>) -> io::Result<Vec<File>> {
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        match File::open(path) {
+            Ok(file) => files.push(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
 }
 
 /// The files of a log, the oldest first.
