@@ -16,6 +16,7 @@ use crate::{
     error::ApiError,
     field::FieldErrors,
     kind::{Cell, ColumnType, Kind, Names, ScaleView, Scope, SubBehaviour, Verb},
+    schema::RootType,
 };
 
 /// A revision of the store: one counter for the whole cluster. Shown to clients as `resourceVersion`.
@@ -137,6 +138,16 @@ impl dyn Object {
         (self as Arc<dyn Any + Send + Sync>).downcast().ok()
     }
 
+    /// The object, if it is of a type that is no [`Kind`] (a custom resource).
+    pub fn downcast_other<T: Object>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+
+    /// The object, to change, if it is of a type that is no [`Kind`] (a custom resource).
+    pub fn downcast_other_mut<T: Object>(&mut self) -> Option<&mut T> {
+        (self as &mut dyn Any).downcast_mut()
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> ObjectKey {
         ObjectKey::of(self.meta())
@@ -243,6 +254,8 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> bool;
     /// Adds the kind's JSON schema, and those it refers to, to a generator.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
+    /// How its values are put together, for merging and field ownership.
+    fn types(&self) -> RootType;
     /// The name of the schema in OpenAPI documents, for example `io.k8s.api.apps.v1.Deployment`.
     fn schema_name(&self) -> String;
 }
@@ -379,6 +392,11 @@ impl<K: Kind> AnyKind for Typed<K> {
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         generator.subschema_for::<K>()
+    }
+
+    fn types(&self) -> RootType {
+        // Replaced by the table of list types.
+        RootType::any()
     }
 
     fn schema_name(&self) -> String {

@@ -1,5 +1,9 @@
 //! The JSON schemas of kinds as plain JSON, by name (`io.k8s.api.core.v1.PodSpec`), for patches and OpenAPI.
 
+pub mod types;
+
+pub use types::{ListKind, ListType, MapType, MergeKey, RootType, Type, TypeId, Types};
+
 use k8s_openapi::schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 

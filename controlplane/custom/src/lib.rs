@@ -1,0 +1,4 @@
+//! What users add to the API: kinds from CustomResourceDefinitions, and rules in CEL.
+//!
+//! Pure, as the vocabulary is: schemas, pruning, defaulting, validation and the evaluation of expressions; no I/O and no
+//! clock. The API server decides when a definition is served and fetches what a policy refers to.
