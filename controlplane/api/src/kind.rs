@@ -9,7 +9,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{field::FieldErrors, names::NameRule};
+use crate::{
+    error::ApiError,
+    field::FieldErrors,
+    names::NameRule,
+    object::{KindRef, Object},
+};
 
 /// The names of a kind, as discovery shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +266,18 @@ pub fn human_duration(seconds: i64) -> String {
     }
 }
 
+/// How objects of one version are stored as those of another: one store, several ways to see it.
+///
+/// Conversions lose nothing that either version can say: what one cannot hold goes into annotations of the other.
+pub struct Hub<K> {
+    /// The kind that is stored.
+    pub kind: fn() -> KindRef,
+    /// To the stored kind.
+    pub to: fn(&K) -> Result<Box<dyn Object>, ApiError>,
+    /// From the stored kind.
+    pub from: fn(&dyn Object) -> Result<K, ApiError>,
+}
+
 /// A field that field selectors may name, beside `metadata.name` and `metadata.namespace`, which every kind has.
 pub struct Field<K> {
     /// Path as in the selector, for example `spec.nodeName`.
@@ -293,6 +310,9 @@ pub trait Kind:
     const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::AGE];
     /// The fields that field selectors may name.
     const FIELDS: &'static [Field<Self>] = &[];
+
+    /// The version that objects are stored as, when it is not this one.
+    const HUB: Option<Hub<Self>> = None;
 
     /// Fills what the user left out. Idempotent.
     fn fill_defaults(&mut self) {}

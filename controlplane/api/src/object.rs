@@ -252,6 +252,24 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn scale(&self, object: &dyn Object) -> Option<ScaleView>;
     /// Sets the wanted replicas; `false` when there is no scale subresource.
     fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> bool;
+    /// The kind that objects are stored as, when it is that of another version.
+    fn stored_as(&self) -> Option<KindRef> {
+        None
+    }
+    /// The form in which an object of this kind is stored.
+    ///
+    /// # Errors
+    /// 400 when it cannot be converted.
+    fn to_stored(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ApiError> {
+        Ok(object)
+    }
+    /// An object of this kind from its stored form.
+    ///
+    /// # Errors
+    /// 500 when it cannot be converted.
+    fn from_stored(&self, stored: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
+        Ok(stored.boxed_clone())
+    }
     /// Adds the kind's JSON schema, and those it refers to, to a generator.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
     /// How its values are put together, for merging and field ownership.
@@ -388,6 +406,24 @@ impl<K: Kind> AnyKind for Typed<K> {
             _ => None,
         });
         write.map(|write| write(object, replicas)).is_some()
+    }
+
+    fn stored_as(&self) -> Option<KindRef> {
+        K::HUB.map(|hub| (hub.kind)())
+    }
+
+    fn to_stored(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ApiError> {
+        match (K::HUB, object.downcast_ref::<K>()) {
+            (Some(hub), Some(k)) => (hub.to)(k),
+            _ => Ok(object),
+        }
+    }
+
+    fn from_stored(&self, stored: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
+        match K::HUB {
+            Some(hub) => (hub.from)(stored).map(|k| Box::new(k) as Box<dyn Object>),
+            None => Ok(stored.boxed_clone()),
+        }
     }
 
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
