@@ -4,6 +4,7 @@
 //! A kind is one file in [`kinds`] plus one line in its list; everything above works on [`AnyKind`] and [`Object`]
 //! and knows no kind by name.
 
+pub mod apply;
 mod decode;
 pub mod discovery;
 pub mod error;

@@ -1,7 +1,9 @@
 //! The JSON schemas of kinds as plain JSON, by name (`io.k8s.api.core.v1.PodSpec`), for patches and OpenAPI.
 
+mod table;
 pub mod types;
 
+pub use table::{Extension, ListWord, list_extension};
 pub use types::{ListKind, ListType, MapType, MergeKey, RootType, Type, TypeId, Types};
 
 use k8s_openapi::schemars::{SchemaGenerator, generate::SchemaSettings};
