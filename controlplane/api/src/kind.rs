@@ -311,6 +311,10 @@ pub trait Kind:
     /// The fields that field selectors may name.
     const FIELDS: &'static [Field<Self>] = &[];
 
+    /// Whether a PUT (or an apply, which always does) of an object that is not there creates it.
+    const CREATE_ON_UPDATE: bool = false;
+    /// Whether a PUT may leave out the `resourceVersion` and then replaces whatever is there.
+    const UNCONDITIONAL_UPDATE: bool = true;
     /// The version that objects are stored as, when it is not this one.
     const HUB: Option<Hub<Self>> = None;
 

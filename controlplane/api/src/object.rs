@@ -71,7 +71,8 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     fn names(&self) -> Names;
     /// Its kind, with all behaviour.
     fn kind(&self) -> KindRef;
-    /// The JSON that clients see, with `apiVersion` and `kind`, and with whatever `resourceVersion` the metadata holds.
+    /// The JSON that clients see: `apiVersion`, `kind` and `metadata` first, in this order, with whatever
+    /// `resourceVersion` the metadata holds.
     ///
     /// # Errors
     /// Never for the built-in kinds; a map with non-string keys would be one.
@@ -252,6 +253,21 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn scale(&self, object: &dyn Object) -> Option<ScaleView>;
     /// Sets the wanted replicas; `false` when there is no scale subresource.
     fn set_scale(&self, object: &mut dyn Object, replicas: i32) -> bool;
+    /// Reads an object as it was stored, in whichever version it was.
+    ///
+    /// # Errors
+    /// As [`AnyKind::decode`].
+    fn decode_stored(&self, json: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+        Ok(self.decode(json)?.object)
+    }
+    /// See [`Kind::CREATE_ON_UPDATE`].
+    fn create_on_update(&self) -> bool {
+        false
+    }
+    /// See [`Kind::UNCONDITIONAL_UPDATE`].
+    fn unconditional_update(&self) -> bool {
+        true
+    }
     /// The kind that objects are stored as, when it is that of another version.
     fn stored_as(&self) -> Option<KindRef> {
         None
@@ -406,6 +422,14 @@ impl<K: Kind> AnyKind for Typed<K> {
             _ => None,
         });
         write.map(|write| write(object, replicas)).is_some()
+    }
+
+    fn create_on_update(&self) -> bool {
+        K::CREATE_ON_UPDATE
+    }
+
+    fn unconditional_update(&self) -> bool {
+        K::UNCONDITIONAL_UPDATE
     }
 
     fn stored_as(&self) -> Option<KindRef> {

@@ -20,14 +20,14 @@ use podium_client::Delta;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::Identity,
     config::ServerConfig,
-    registry::{Part, Registry, WriteOptions, cache::Filter},
+    registry::{Part, Registry, WriteContext, cache::Filter},
     server::StartError,
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const ROOT_CA: &str = "kube-root-ca.crt";
-const WRITE: WriteOptions = WriteOptions { dry_run: false, unchecked: true };
 
 /// Makes what the cluster as a whole has.
 pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: SocketAddr) -> Result<(), StartError> {
@@ -97,13 +97,20 @@ async fn furnish(registry: &Registry, namespace: &str, ca_pem: &str) {
     }
 }
 
+/// The server itself.
+fn own() -> Identity {
+    Identity::new("system:apiserver", &["system:masters"])
+}
+
 async fn ensure(registry: &Registry, object: Box<dyn Object>) -> Result<(), ApiError> {
     let resource = registry.of(&object.names())?;
     let key = object.key();
     if resource.cache.get(&key.namespace, &key.name).is_some() {
         return Ok(());
     }
-    match registry.create(resource, &key.namespace, object, WRITE).await {
+    let who = own();
+    let context = WriteContext::new(&who, "kube-apiserver").unchecked();
+    match registry.create(&resource, &key.namespace, object, &context).await {
         Err(error) if error.reason != Reason::AlreadyExists => Err(error),
         _ => Ok(()),
     }
@@ -117,7 +124,9 @@ async fn ensure_same(registry: &Registry, object: Box<dyn Object>) -> Result<(),
         return ensure(registry, object).await;
     }
     let place = (key.namespace.as_str(), key.name.as_str());
-    registry.update_with(resource, place, Part::Main, WRITE, |_| Ok(object.boxed_clone())).await.map(|_| ())
+    let who = own();
+    let context = WriteContext::new(&who, "kube-apiserver").unchecked();
+    registry.update_with(&resource, place, Part::Main, &context, |_| Ok(object.boxed_clone().into())).await.map(|_| ())
 }
 
 fn named(namespace: &str, name: &str) -> ObjectMeta {

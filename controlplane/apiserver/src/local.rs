@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     auth::Identity,
     registry::{
-        Part, Registry, Resource, WriteOptions,
+        Part, Registry, Resource, WriteContext,
         cache::{Cache, Filter},
     },
 };
@@ -43,8 +43,14 @@ impl LocalApi {
         &self.identity
     }
 
-    fn resource(&self, kind: &KindRef) -> Result<&Arc<Resource>, ApiError> {
+    fn resource(&self, kind: &KindRef) -> Result<Arc<Resource>, ApiError> {
         self.registry.of(&kind.names())
+    }
+
+    /// Writes are the component's own: `kube-scheduler` for `system:kube-scheduler`.
+    fn context(&self) -> WriteContext<'_> {
+        let user = self.identity.user.as_str();
+        WriteContext::new(&self.identity, user.strip_prefix("system:").unwrap_or(user))
     }
 }
 
@@ -57,8 +63,6 @@ fn part(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError
         _ => Err(ApiError::method_not_allowed(&resource.names, name)),
     }
 }
-
-const WRITE: WriteOptions = WriteOptions { dry_run: false, unchecked: false };
 
 #[async_trait]
 impl Api for LocalApi {
@@ -79,23 +83,26 @@ impl Api for LocalApi {
     async fn create(&self, object: Box<dyn Object>) -> Result<Arc<dyn Object>, ApiError> {
         let resource = self.registry.of(&object.names())?;
         let namespace = object.meta().namespace.clone().unwrap_or_default();
-        Ok(self.registry.create(resource, &namespace, object, WRITE).await?.object.clone())
+        Ok(self.registry.create(&resource, &namespace, object, &self.context()).await?.object.clone())
     }
 
     async fn update(&self, object: Box<dyn Object>, subresource: Option<&str>) -> Result<Arc<dyn Object>, ApiError> {
         let resource = self.registry.of(&object.names())?;
-        let part = part(resource, subresource)?;
+        let part = part(&resource, subresource)?;
         let key = object.key();
         let mut object = Some(object);
         let entry = self
             .registry
-            .update_with(resource, (&key.namespace, &key.name), part, WRITE, |_| {
+            .update_with(&resource, (&key.namespace, &key.name), part, &self.context(), |_| {
                 // Insisting on a revision there is no second try, and so no copy is needed.
                 match &object {
                     Some(o) if o.meta().resource_version.as_deref().unwrap_or_default().is_empty() => {
-                        Ok(o.boxed_clone())
+                        Ok(o.boxed_clone().into())
                     }
-                    _ => object.take().ok_or_else(|| ApiError::modified(&resource.names, &key.name)),
+                    _ => {
+                        let object = object.take();
+                        object.map(Into::into).ok_or_else(|| ApiError::modified(&resource.names, &key.name))
+                    }
                 }
             })
             .await?;
@@ -110,7 +117,7 @@ impl Api for LocalApi {
         subresource: Option<&str>,
     ) -> Result<Arc<dyn Object>, ApiError> {
         let resource = self.resource(kind)?;
-        let part = part(resource, subresource)?;
+        let part = part(&resource, subresource)?;
         let body = match patch {
             Patch::Json(value) => PatchBody::Json(value),
             Patch::Merge(value) => PatchBody::Merge(value),
@@ -118,10 +125,9 @@ impl Api for LocalApi {
         };
         let entry = self
             .registry
-            .update_with(resource, (&key.namespace, &key.name), part, WRITE, |current| {
-                let tree = current.object.to_value().map_err(|e| ApiError::internal(e.to_string()))?;
-                let patched = patch::apply(&*resource.kind, tree, &body)?;
-                Ok(resource.kind.decode_value(patched)?.object)
+            .update_with(&resource, (&key.namespace, &key.name), part, &self.context(), |current| {
+                let patched = patch::apply(&*resource.kind, current.tree()?, &body)?;
+                Ok(resource.kind.decode_value(patched)?.object.into())
             })
             .await?;
         Ok(entry.object.clone())
@@ -129,13 +135,16 @@ impl Api for LocalApi {
 
     async fn delete(&self, kind: &KindRef, key: &ObjectKey, options: DeleteOptions) -> Result<(), ApiError> {
         let resource = self.resource(kind)?;
-        self.registry.delete(resource, &key.namespace, &key.name, &options, WRITE).await.map(|_| ())
+        self.registry.delete(&resource, &key.namespace, &key.name, &options, &self.context()).await.map(|_| ())
     }
 
     async fn delete_collection(&self, kind: &KindRef, namespace: &str) -> Result<(), ApiError> {
         let resource = self.resource(kind)?;
         let filter = Filter { namespace: namespace.to_owned(), ..Filter::default() };
-        self.registry.delete_collection(resource, &filter, &DeleteOptions::default(), WRITE).await.map(|_| ())
+        self.registry
+            .delete_collection(&resource, &filter, &DeleteOptions::default(), &self.context())
+            .await
+            .map(|_| ())
     }
 
     async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError> {
@@ -147,7 +156,7 @@ impl Api for LocalApi {
                 ..ObjectReference::default()
             },
         };
-        self.registry.bind(&pod.namespace, &pod.name, &binding, WRITE).await.map(|_| ())
+        self.registry.bind(&pod.namespace, &pod.name, &binding, &self.context()).await.map(|_| ())
     }
 }
 
@@ -160,7 +169,7 @@ struct LocalMirror {
 impl Mirror for LocalMirror {
     fn get(&self, key: &ObjectKey) -> Option<Arc<dyn Object>> {
         let entry = self.cache.get(&key.namespace, &key.name)?;
-        self.filter.matches(&**self.cache.kind(), &*entry.object).then(|| entry.object.clone())
+        self.filter.matches(&*self.cache.kind(), &*entry.object).then(|| entry.object.clone())
     }
 
     fn list(&self, namespace: Option<&str>) -> Vec<Arc<dyn Object>> {

@@ -107,7 +107,7 @@ impl ApiServer {
 
     /// Every kind that is served.
     pub fn kinds(&self) -> Vec<KindRef> {
-        self.registry.resources().iter().map(|r| r.kind.clone()).collect()
+        self.registry.served().kinds()
     }
 
     /// The address listened on.

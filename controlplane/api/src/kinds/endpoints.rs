@@ -19,6 +19,7 @@ const SHOWN_MAX: usize = 3;
 impl Kind for Endpoints {
     const NAMES: Names = Names::new("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const CREATE_ON_UPDATE: bool = true;
     const COLUMNS: &'static [Column<Self>] =
         &[Column::NAME, Column::text("Endpoints", |e, _| Cell::from(addresses(e))), Column::AGE];
 

@@ -19,6 +19,7 @@ use crate::{
 impl Kind for Event {
     const NAMES: Names = Names::new("", "v1", "Event", "events", "event").short(&["ev"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const CREATE_ON_UPDATE: bool = true;
     const FIELDS: &'static [Field<Self>] = &[
         Field { path: "involvedObject.kind", value: |e| text(e.involved_object.kind.as_ref()) },
         Field { path: "involvedObject.namespace", value: |e| text(e.involved_object.namespace.as_ref()) },

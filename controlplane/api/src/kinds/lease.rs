@@ -13,6 +13,8 @@ use crate::{
 impl Kind for Lease {
     const NAMES: Names = Names::new("coordination.k8s.io", "v1", "Lease", "leases", "lease");
     const SCOPE: Scope = Scope::Namespaced;
+    const CREATE_ON_UPDATE: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::text("Holder", |l, _| {

@@ -135,11 +135,7 @@ mod tests {
             ),
             ("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", ".", json!({ "x-kubernetes-map-type": "atomic" })),
             ("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef", json!({ "x-kubernetes-map-type": "granular" })),
-            (
-                "io.k8s.api.apps.v1.DeploymentSpec",
-                "strategy",
-                json!({ "x-kubernetes-patch-strategy": "retainKeys" }),
-            ),
+            ("io.k8s.api.apps.v1.DeploymentSpec", "strategy", json!({ "x-kubernetes-patch-strategy": "retainKeys" })),
         ] {
             let found = list_extension(schema, field).map(|e| e.properties()).unwrap_or_default();
             let found: serde_json::Map<_, _> = found.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

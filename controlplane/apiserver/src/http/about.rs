@@ -29,7 +29,7 @@ impl Frontend {
 
     pub(super) fn about(&self, route: &Route<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
         let offers = |form| matches!(form, Form::Object | Form::Discovery);
-        let kinds = || -> Vec<KindRef> { self.registry.resources().iter().map(|r| r.kind.clone()).collect() };
+        let kinds = || -> Vec<KindRef> { self.registry.served().kinds() };
         let (document, aggregated) = match route {
             Route::Metrics => return Ok(self.metrics_text()),
             Route::OpenApiV2 if call.accept().is_some_and(openapi::v2::wants_protobuf) => {
@@ -110,7 +110,7 @@ impl Frontend {
         self.metrics.set_inflight("readOnly", Self::used(&self.reads, limits.reads_in_flight_max));
         self.metrics.set_inflight("mutating", Self::used(&self.writes, limits.writes_in_flight_max));
         self.metrics.set_inflight("streams", Self::used(&self.streams, limits.streams_max));
-        for resource in self.registry.resources() {
+        for resource in self.registry.served().all() {
             let name = resource.names.qualified_resource();
             self.metrics.set_resource(&name, resource.cache.len(), resource.cache.watchers());
         }

@@ -62,10 +62,13 @@ pub(crate) struct Frontend {
 }
 
 /// A request, taken apart.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     method: &'a Method,
     headers: &'a HeaderMap,
     query: &'a Query,
+    /// Who asks; nobody until that is known.
+    who: &'a Identity,
 }
 
 impl Call<'_> {
@@ -86,7 +89,8 @@ impl Frontend {
         let path = path::decode_path(parts.uri.path());
         let query = Query::parse(parts.uri.query());
         let route = Route::parse(&path);
-        let call = Call { method: &parts.method, headers: &parts.headers, query: &query };
+        let nobody = Identity::default();
+        let call = Call { method: &parts.method, headers: &parts.headers, query: &query, who: &nobody };
         let what = attributes(&route, &call, &path);
         let span = tracing::debug_span!(
             "request",
@@ -126,6 +130,7 @@ impl Frontend {
         if !self.authorizer.allows(who, what) {
             return Err(auth::forbidden(who, what));
         }
+        let call = &Call { who, ..*call };
         let stream = what.verb == "watch" || what.subresource == "log";
         let pool = match call.method {
             _ if stream => &self.streams,

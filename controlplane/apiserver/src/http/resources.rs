@@ -1,5 +1,7 @@
 //! Requests on resources: one function for each verb, the same for every kind.
 
+use std::{borrow::Cow, sync::Arc};
+
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use k8s_openapi::{
@@ -11,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
 };
 use podium_api::{
-    ApiError, FieldSelector, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
+    ApiError, FieldErrors, FieldPath, FieldSelector, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     read::{self, FieldValidation, Media},
@@ -27,10 +29,14 @@ use super::{
     watch,
 };
 use crate::registry::{
-    Deleted, Part, Resource, WriteOptions,
+    Applied, Deleted, Part, Resource, WriteContext,
     cache::{Entry, Filter},
+    context::{MANAGER_MAX, manager_of},
     list::{ListRequest, Token},
 };
+
+/// Server-side apply: YAML, of which JSON is a part.
+const APPLY_YAML: &str = "application/apply-patch+yaml";
 
 fn objects(form: Form) -> bool {
     form != Form::Discovery
@@ -41,7 +47,7 @@ fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
 }
 
 impl Frontend {
-    fn find(&self, target: &Target<'_>) -> Result<&Resource, ApiError> {
+    fn find(&self, target: &Target<'_>) -> Result<Arc<Resource>, ApiError> {
         let found = self.registry.find(target.group, target.version, target.resource);
         let resource = found.ok_or_else(about::unknown)?;
         let scoped = !target.namespace.is_empty();
@@ -59,12 +65,12 @@ impl Frontend {
         call: &Call<'_>,
         permit: Permit,
     ) -> Result<Answer, ApiError> {
-        let resource = self.find(target)?;
+        let resource = &*self.find(target)?;
         if target.subresource == "log" {
             if resource.subresource("log") != Some(SubresourceBehaviour::Verb(Verb::Log)) {
                 return Err(about::unknown());
             }
-            let entry = self.entry(resource, target)?;
+            let entry = self.entry(resource, target).await?;
             let pod = entry.object.downcast_ref::<Pod>().ok_or_else(about::unknown)?;
             let mut options = logs::options(call.query, self.registry.clock().now())?;
             logs::check(pod, &mut options)?;
@@ -93,13 +99,13 @@ impl Frontend {
         if target.resource == "bindings" && target.group.is_empty() && call.method == Method::POST {
             return self.bind(target, call, body).await;
         }
-        let resource = self.find(target)?;
+        let resource = &*self.find(target)?;
         if !target.subresource.is_empty() {
             return self.subresource(resource, target, call, body).await;
         }
         match (call.method, target.name.is_empty()) {
             (&Method::GET | &Method::HEAD, true) => self.list(resource, target, call).await,
-            (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call),
+            (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call).await,
             (&Method::POST, true) => self.create(resource, target, call, body).await,
             (&Method::PUT, false) => self.update(resource, target, call, body, Part::Main).await,
             (&Method::PATCH, false) => self.patch(resource, target, call, body, Part::Main).await,
@@ -130,15 +136,16 @@ impl Frontend {
             SubresourceBehaviour::Verb(_) => return Err(not_allowed()),
         };
         match *call.method {
-            Method::GET | Method::HEAD => self.get(resource, target, call),
+            Method::GET | Method::HEAD => self.get(resource, target, call).await,
             Method::PUT => self.update(resource, target, call, body, part).await,
             Method::PATCH => self.patch(resource, target, call, body, part).await,
             _ => Err(not_allowed()),
         }
     }
 
-    fn entry(&self, resource: &Resource, target: &Target<'_>) -> Result<std::sync::Arc<Entry>, ApiError> {
-        resource.cache.get(target.namespace, target.name).ok_or_else(|| resource.not_found(target.name))
+    async fn entry(&self, resource: &Resource, target: &Target<'_>) -> Result<Arc<Entry>, ApiError> {
+        let stored = resource.cache.get(target.namespace, target.name);
+        resource.view(stored.ok_or_else(|| resource.not_found(target.name))?).await
     }
 
     fn reply(
@@ -151,15 +158,16 @@ impl Frontend {
         respond::entry(status, resource, entry, shape(call)?, call.query, self.registry.clock().now())
     }
 
-    fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
-        let entry = self.entry(resource, target)?;
+    async fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+        let entry = self.entry(resource, target).await?;
         self.reply(resource, StatusCode::OK, &entry, call)
     }
 
     async fn list(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
         let shape = shape(call)?;
         let request = list_request(resource, target, call.query)?;
-        let page = self.registry.list(resource, request).await?;
+        let mut page = self.registry.list(resource, request).await?;
+        page.entries = resource.view_all(page.entries).await?;
         respond::page(resource, &page, shape, call.query, self.registry.clock().now())
     }
 
@@ -174,11 +182,23 @@ impl Frontend {
         if resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty() {
             return Err(not_allowed());
         }
-        let options = write_options(call.query)?;
-        let (object, warnings) = decode(resource, call, body)?;
-        let entry = self.registry.create(resource, target.namespace, object, options).await?;
-        let mut answer = self.reply(resource, StatusCode::CREATED, &entry, call)?;
-        respond::warn(&mut answer, &warnings);
+        let context = context(call)?;
+        let object = decode(resource, call, body, &context)?;
+        let entry = self.registry.create(resource, target.namespace, object, &context).await?;
+        self.written(resource, StatusCode::CREATED, &entry, call, &context)
+    }
+
+    /// The answer to a write, with the warnings that it gathered.
+    fn written(
+        &self,
+        resource: &Resource,
+        status: StatusCode,
+        entry: &Entry,
+        call: &Call<'_>,
+        context: &WriteContext<'_>,
+    ) -> Result<Answer, ApiError> {
+        let mut answer = self.reply(resource, status, entry, call)?;
+        respond::warn(&mut answer, &context.warnings());
         Ok(answer)
     }
 
@@ -191,13 +211,23 @@ impl Frontend {
         part: Part,
     ) -> Result<Answer, ApiError> {
         shape(call)?;
-        let options = write_options(call.query)?;
-        let (object, warnings) = decode(resource, call, body)?;
+        let context = context(call)?;
+        let object = decode(resource, call, body, &context)?;
         let key = (target.namespace, target.name);
-        let entry = self.registry.update_with(resource, key, part, options, |_| Ok(object.boxed_clone())).await?;
-        let mut answer = self.reply(resource, StatusCode::OK, &entry, call)?;
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let unversioned = object.meta().resource_version.as_deref().unwrap_or_default().is_empty();
+        let exists = resource.cache.get(target.namespace, target.name).is_some();
+        if unversioned && exists && part == Part::Main && !resource.kind.unconditional_update() {
+            let mut errs = FieldErrors::new();
+            errs.invalid(&FieldPath::new("metadata.resourceVersion"), 0, "must be specified for an update");
+            return Err(ApiError::invalid(&resource.names, target.name, errs));
+        }
+        if !exists && unversioned && part == Part::Main && resource.kind.create_on_update() {
+            let entry = self.registry.create(resource, target.namespace, named(object, target)?, &context).await?;
+            return self.written(resource, StatusCode::CREATED, &entry, call, &context);
+        }
+        let change = |_: &Entry| Ok(object.boxed_clone().into());
+        let entry = self.registry.update_with(resource, key, part, &context, change).await?;
+        self.written(resource, StatusCode::OK, &entry, call, &context)
     }
 
     async fn patch(
@@ -209,24 +239,51 @@ impl Frontend {
         part: Part,
     ) -> Result<Answer, ApiError> {
         shape(call)?;
-        let options = write_options(call.query)?;
+        if matches!(media_type(call).as_str(), APPLY_YAML) {
+            return self.apply(resource, target, call, body, part).await;
+        }
+        if call.query.find("force").is_some() {
+            return Err(invalid_option("PatchOptions", "force: Forbidden: may not be specified for non-apply patch"));
+        }
+        let context = context(call)?;
         let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
         let patch = PatchBody::read(&media_type(call), body)?;
-        let mut warnings = Vec::new();
         let key = (target.namespace, target.name);
-        let entry = self
-            .registry
-            .update_with(resource, key, part, options, |current| {
-                let tree = current.object.to_value().map_err(|e| ApiError::internal(e.to_string()))?;
-                let patched = patch::apply(&*resource.kind, tree, &patch)?;
-                let decoded = resource.kind.decode_value(patched)?;
-                warnings = validation.judge(&resource.names, &decoded.unknown, &[])?;
-                Ok(decoded.object)
-            })
-            .await?;
-        let mut answer = self.reply(resource, StatusCode::OK, &entry, call)?;
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let change = |current: &Entry| {
+            let patched = patch::apply(&*resource.kind, current.tree()?, &patch)?;
+            let decoded = resource.kind.decode_value(patched)?;
+            warn_all(&context, validation.judge(&resource.names, &decoded.unknown, &[])?);
+            Ok(decoded.object.into())
+        };
+        let entry = self.registry.update_with(resource, key, part, &context, change).await?;
+        self.written(resource, StatusCode::OK, &entry, call, &context)
+    }
+
+    /// Server-side apply.
+    async fn apply(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+        part: Part,
+    ) -> Result<Answer, ApiError> {
+        if call.query.get("fieldManager").is_empty() {
+            return Err(invalid_option("PatchOptions", "fieldManager: Required value: is required for apply patch"));
+        }
+        let context = context(call)?;
+        let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
+        let config = read::read(Media::Yaml, body)?;
+        let fields = config.value.as_object().ok_or_else(|| ApiError::bad_request("the configuration is no object"))?;
+        check_type(&resource.names, fields.get("apiVersion"), fields.get("kind"))?;
+        let unknown = resource.kind.decode_value(config.value.clone())?.unknown;
+        warn_all(&context, validation.judge(&resource.names, &unknown, &config.duplicates)?);
+        let key = (target.namespace, target.name);
+        let config = (&config.value, call.query.flag("force"));
+        match self.registry.apply(resource, key, part, &context, config).await? {
+            Applied::Created(entry) => self.written(resource, StatusCode::CREATED, &entry, call, &context),
+            Applied::Configured(entry) => self.written(resource, StatusCode::OK, &entry, call, &context),
+        }
     }
 
     async fn delete(
@@ -237,9 +294,9 @@ impl Frontend {
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
         let shape = shape(call)?;
-        let (options, write) = delete_options(call, body)?;
-        match self.registry.delete(resource, target.namespace, target.name, &options, write).await? {
-            Deleted::Marked(entry) => self.reply(resource, StatusCode::OK, &entry, call),
+        let (options, context) = delete_options(call, body)?;
+        match self.registry.delete(resource, target.namespace, target.name, &options, &context).await? {
+            Deleted::Marked(entry) => self.written(resource, StatusCode::OK, &entry, call, &context),
             Deleted::Gone(entry) => {
                 respond::value(StatusCode::OK, shape.encoding, &success(&resource.names, &*entry.object))
             }
@@ -259,9 +316,9 @@ impl Frontend {
         if !allowed || unscoped {
             return Err(not_allowed());
         }
-        let (options, write) = delete_options(call, body)?;
+        let (options, context) = delete_options(call, body)?;
         let filter = filter(resource, target, call.query)?;
-        let done = self.registry.delete_collection(resource, &filter, &options, write).await?;
+        let done = self.registry.delete_collection(resource, &filter, &options, &context).await?;
         Ok(respond::deleted_list(resource, done, self.registry.revision().to_string()))
     }
 
@@ -274,17 +331,17 @@ impl Frontend {
     ) -> Result<Answer, ApiError> {
         let encoding = shape(call)?.encoding;
         let key = (target.namespace, target.name);
-        let options = write_options(call.query)?;
+        let context = context(call)?;
         let scale = match *call.method {
-            Method::GET | Method::HEAD => self.registry.scale(resource, target.namespace, target.name)?,
+            Method::GET | Method::HEAD => self.registry.scale(resource, target.namespace, target.name).await?,
             Method::PUT => {
                 let wanted: Scale = body_of(call, body)?;
-                self.registry.update_scale(resource, key, options, |_| Ok(wanted.clone())).await?
+                self.registry.update_scale(resource, key, &context, |_| Ok(wanted.clone())).await?
             }
             Method::PATCH => {
                 let patch = PatchBody::read(&media_type(call), body)?;
                 self.registry
-                    .update_scale(resource, key, options, |scale| patched_scale(resource, scale, &patch))
+                    .update_scale(resource, key, &context, |scale| patched_scale(resource, scale, &patch))
                     .await?
             }
             _ => return Err(not_allowed()),
@@ -299,7 +356,7 @@ impl Frontend {
         if !own.is_empty() && own != name {
             return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
         }
-        self.registry.bind(target.namespace, name, &binding, write_options(call.query)?).await?;
+        self.registry.bind(target.namespace, name, &binding, &context(call)?).await?;
         let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
         respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
     }
@@ -313,9 +370,9 @@ impl Frontend {
     ) -> Result<Answer, ApiError> {
         let eviction: Eviction = body_of(call, body)?;
         let options = eviction.delete_options.unwrap_or_default();
-        let mut write = write_options(call.query)?;
-        write.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
-        self.registry.delete(resource, target.namespace, target.name, &options, write).await?;
+        let mut context = context(call)?;
+        context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
+        self.registry.delete(resource, target.namespace, target.name, &options, &context).await?;
         let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
         respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
     }
@@ -336,7 +393,12 @@ fn tree(call: &Call<'_>, body: &Bytes) -> Result<read::Body, ApiError> {
 }
 
 /// Reads an object of the resource's kind; `apiVersion` and `kind` may be left out.
-fn decode(resource: &Resource, call: &Call<'_>, body: &Bytes) -> Result<(Box<dyn Object>, Vec<String>), ApiError> {
+fn decode(
+    resource: &Resource,
+    call: &Call<'_>,
+    body: &Bytes,
+    context: &WriteContext<'_>,
+) -> Result<Box<dyn Object>, ApiError> {
     let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
     let mut read = tree(call, body)?;
     let names = &resource.names;
@@ -346,8 +408,28 @@ fn decode(resource: &Resource, call: &Call<'_>, body: &Bytes) -> Result<(Box<dyn
         check_type(names, fields.get("apiVersion"), fields.get("kind"))?;
     }
     let decoded = resource.kind.decode_value(read.value)?;
-    let warnings = validation.judge(names, &decoded.unknown, &read.duplicates)?;
-    Ok((decoded.object, warnings))
+    warn_all(context, validation.judge(names, &decoded.unknown, &read.duplicates)?);
+    Ok(decoded.object)
+}
+
+fn warn_all(context: &WriteContext<'_>, warnings: Vec<String>) {
+    warnings.into_iter().for_each(|warning| context.warn(warning));
+}
+
+/// Gives an object the name of the URL, or refuses one of another.
+fn named(mut object: Box<dyn Object>, target: &Target<'_>) -> Result<Box<dyn Object>, ApiError> {
+    let meta = object.meta_mut();
+    match meta.name.as_deref().unwrap_or_default() {
+        "" => meta.name = Some(target.name.to_owned()),
+        own if own != target.name => {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({own}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+        _ => {}
+    }
+    Ok(object)
 }
 
 fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> Result<(), ApiError> {
@@ -449,12 +531,33 @@ fn is_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiErro
     Ok(dry)
 }
 
-fn write_options(query: &Query) -> Result<WriteOptions, ApiError> {
-    Ok(WriteOptions { dry_run: is_dry_run(query.all("dryRun"))?, unchecked: false })
+fn invalid_option(kind: &str, detail: &str) -> ApiError {
+    ApiError::new(Reason::Invalid, format!("{kind}.meta.k8s.io \"\" is invalid: {detail}"))
+}
+
+/// Who writes, under which name, and whether for real.
+fn context<'a>(call: &Call<'a>) -> Result<WriteContext<'a>, ApiError> {
+    let query = call.query;
+    let manager: Cow<'a, str> = match query.get("fieldManager") {
+        "" => manager_of(call.header(header::USER_AGENT).unwrap_or_default()).into(),
+        given => {
+            if given.chars().count() > MANAGER_MAX {
+                let detail = format!("fieldManager: Too long: may not be more than {MANAGER_MAX} bytes");
+                return Err(invalid_option("PatchOptions", &detail));
+            }
+            if given.chars().any(char::is_control) {
+                let detail =
+                    format!("fieldManager: Invalid value: {given:?}: should only contain printable characters");
+                return Err(invalid_option("PatchOptions", &detail));
+            }
+            given.into()
+        }
+    };
+    Ok(WriteContext::new(call.who, manager).dry_run(is_dry_run(query.all("dryRun"))?))
 }
 
 /// Delete options from the body, filled up from the query.
-fn delete_options(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, WriteOptions), ApiError> {
+fn delete_options<'a>(call: &Call<'a>, body: &Bytes) -> Result<(DeleteOptions, WriteContext<'a>), ApiError> {
     let mut options: DeleteOptions = if body.is_empty() { DeleteOptions::default() } else { body_of(call, body)? };
     let query = call.query;
     options.grace_period_seconds = match options.grace_period_seconds {
@@ -465,9 +568,9 @@ fn delete_options(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, Write
     options.propagation_policy = options.propagation_policy.or(policy);
     let orphan = query.find("orphanDependents").map(|_| query.flag("orphanDependents"));
     options.orphan_dependents = options.orphan_dependents.or(orphan);
-    let mut write = write_options(query)?;
-    write.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
-    Ok((options, write))
+    let mut context = context(call)?;
+    context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
+    Ok((options, context))
 }
 
 fn success(names: &Names, object: &dyn Object) -> impl Serialize + use<> {

@@ -17,36 +17,13 @@ use podium_client::Delta;
 use podium_store::Key;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use super::entry::Entry;
+
 /// How many changes of one kind are kept for watches that start in the past.
 const RING_MAX: usize = 4096;
 
 /// How many changes may wait for a watcher before it is cut off.
 const WATCHER_QUEUE: usize = 1024;
-
-/// One object as clients see it.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its key in the store.
-    pub(crate) key: Key,
-    /// The object, with its `resourceVersion`.
-    pub(crate) object: Arc<dyn Object>,
-    /// Its JSON.
-    pub(crate) json: Bytes,
-}
-
-impl Entry {
-    /// An object at a revision.
-    pub(crate) fn new(key: Key, mut object: Box<dyn Object>, revision: Revision) -> Result<Self, serde_json::Error> {
-        object.meta_mut().resource_version = Some(revision.to_string());
-        let json = Bytes::from(object.to_json()?);
-        Ok(Self { key, object: object.into(), json })
-    }
-
-    /// Its revision.
-    pub(crate) fn revision(&self) -> Revision {
-        self.object.revision()
-    }
-}
 
 /// What happened, as a watcher sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +67,7 @@ impl Change {
             What::Deleted => {
                 let old = self.old.as_ref()?;
                 let gone = || {
-                    let entry = Entry::new(old.key.clone(), old.object.boxed_clone(), self.revision);
+                    let entry = Entry::new(old.key.clone(), old.object.boxed_clone(), old.managed(), self.revision);
                     entry.map_or_else(|_| old.clone(), Arc::new)
                 };
                 Some(self.gone.get_or_init(gone))
@@ -197,9 +174,14 @@ impl Progress {
     }
 }
 
+/// A change that is taken in: when, and what the key holds now.
+pub(crate) type Taken = (Key, Revision, Option<Entry>);
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Key, Arc<Entry>>,
+    /// Changes that came while the stored objects are being read.
+    loading: Option<Vec<Taken>>,
     ring: VecDeque<Arc<Change>>,
     /// Changes after this one are all in the ring.
     ring_after: Revision,
@@ -207,7 +189,8 @@ struct State {
 
 /// The cache of one kind.
 pub(crate) struct Cache {
-    kind: KindRef,
+    /// The kind that is stored.
+    kind: RwLock<KindRef>,
     prefix: String,
     progress: Progress,
     state: RwLock<State>,
@@ -235,12 +218,26 @@ pub(crate) struct Feed {
 impl Cache {
     pub(crate) fn new(kind: KindRef, prefix: String, progress: Progress) -> Self {
         let state = RwLock::new(State { ring_after: progress.revision(), ..State::default() });
-        Self { kind, prefix, progress, state, watchers: Mutex::default() }
+        Self { kind: RwLock::new(kind), prefix, progress, state, watchers: Mutex::default() }
     }
 
-    /// The kind.
-    pub(crate) fn kind(&self) -> &KindRef {
-        &self.kind
+    /// The kind that is stored.
+    pub(crate) fn kind(&self) -> KindRef {
+        self.kind.read().clone()
+    }
+
+    /// Replaces the kind: its schema has changed. Objects are read again, so that they show its new defaults.
+    pub(crate) fn set_kind(&self, kind: KindRef) {
+        *self.kind.write() = kind.clone();
+        let mut state = self.state.write();
+        for entry in state.objects.values_mut() {
+            match super::pump::read(&*kind, entry.key.clone(), &entry.json, entry.revision()) {
+                Ok(again) => *entry = Arc::new(again),
+                Err(error) => {
+                    tracing::error!(key = %entry.key, %error, "a stored object does not fit its kind any more")
+                }
+            }
+        }
     }
 
     /// The prefix of its keys in the store.
@@ -295,7 +292,8 @@ impl Cache {
         if filter.is_plain() {
             return inside.cloned().collect();
         }
-        inside.filter(|entry| filter.matches(&*self.kind, &*entry.object)).cloned().collect()
+        let kind = self.kind();
+        inside.filter(|entry| filter.matches(&*kind, &*entry.object)).cloned().collect()
     }
 
     /// Whether nothing of this kind has changed after a revision; `false` when that is no longer known.
@@ -355,12 +353,36 @@ impl Cache {
         self.state.write().objects.insert(entry.key.clone(), Arc::new(entry));
     }
 
-    /// Takes in changes of one batch, in order, and tells those whom they concern.
-    pub(crate) fn apply(&self, changes: Vec<(Key, Revision, Option<Entry>)>) {
+    /// Changes are put aside until [`Cache::loaded`], while the stored objects are being read.
+    pub(crate) fn begin_loading(&self) {
+        self.state.write().loading = Some(Vec::new());
+    }
+
+    /// All that was stored at a revision has been read: what came since is taken in.
+    pub(crate) fn loaded(&self, at: Revision) {
+        // Held over both, as in `apply`: no later change overtakes those that waited.
         let mut watchers = self.watchers.lock();
+        let waiting = {
+            let mut state = self.state.write();
+            state.ring_after = at;
+            state.loading.take().unwrap_or_default()
+        };
+        self.apply_to(&mut watchers, waiting.into_iter().filter(|(_, revision, _)| *revision > at).collect());
+    }
+
+    /// Takes in changes of one batch, in order, and tells those whom they concern.
+    pub(crate) fn apply(&self, changes: Vec<Taken>) {
+        self.apply_to(&mut self.watchers.lock(), changes);
+    }
+
+    fn apply_to(&self, watchers: &mut HashMap<Index, Vec<Watcher>>, changes: Vec<Taken>) {
         let mut applied = Vec::with_capacity(changes.len());
         {
             let mut state = self.state.write();
+            if let Some(waiting) = &mut state.loading {
+                waiting.extend(changes);
+                return;
+            }
             for (key, revision, entry) in changes {
                 let new = entry.map(Arc::new);
                 let old = match &new {
@@ -376,36 +398,19 @@ impl Cache {
             }
         }
         for change in &applied {
-            self.tell(&mut watchers, change);
+            self.tell(watchers, change);
         }
     }
 
     fn tell(&self, watchers: &mut HashMap<Index, Vec<Watcher>>, change: &Arc<Change>) {
-        for index in self.indexes(change) {
+        let kind = self.kind();
+        for index in indexes(&*kind, change) {
             let Some(list) = watchers.get_mut(&index) else { continue };
-            list.retain(|watcher| watcher.offer(&*self.kind, change));
+            list.retain(|watcher| watcher.offer(&*kind, change));
             if list.is_empty() {
                 watchers.remove(&index);
             }
         }
-    }
-
-    fn indexes(&self, change: &Change) -> Vec<Index> {
-        let mut out = vec![Index::All];
-        for entry in [&change.old, &change.new].into_iter().flatten() {
-            let mut add = |index| {
-                if !out.contains(&index) {
-                    out.push(index);
-                }
-            };
-            if let Some(namespace) = &entry.object.meta().namespace {
-                add(Index::Namespace(namespace.clone()));
-            }
-            if let Some(node) = self.kind.selectable(&*entry.object, NODE_FIELD) {
-                add(Index::Node(node));
-            }
-        }
-        out
     }
 
     /// How many watch; those that went away count until the next change that concerns them.
@@ -417,6 +422,25 @@ impl Cache {
     pub(crate) fn close(&self) {
         self.watchers.lock().clear();
     }
+}
+
+/// Where those are filed whom a change may concern.
+fn indexes(kind: &dyn AnyKind, change: &Change) -> Vec<Index> {
+    let mut out = vec![Index::All];
+    for entry in [&change.old, &change.new].into_iter().flatten() {
+        let mut add = |index| {
+            if !out.contains(&index) {
+                out.push(index);
+            }
+        };
+        if let Some(namespace) = &entry.object.meta().namespace {
+            add(Index::Namespace(namespace.clone()));
+        }
+        if let Some(node) = kind.selectable(&*entry.object, NODE_FIELD) {
+            add(Index::Node(node));
+        }
+    }
+    out
 }
 
 impl Watcher {

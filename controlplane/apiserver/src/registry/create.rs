@@ -3,11 +3,19 @@
 use std::sync::Arc;
 
 use podium_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use podium_api::{ApiError, FieldErrors, Object, ObjectKey, Scope, meta::validate_meta};
-use podium_store::{Change, Expect, StoreError, Write};
+use podium_api::{ApiError, FieldErrors, Object, ObjectKey, Revision, Scope, meta::validate_meta};
+use podium_store::{Change, Expect, Key, StoreError, Write};
 use rand::RngExt as _;
 
-use super::{Registry, Resource, WriteOptions, cache::Entry, pump::attach, store_error};
+use super::{
+    Part, Registry, Resource, WriteContext,
+    cache::Entry,
+    entry::Draft,
+    managed::{Given, Proposal},
+    pump::attach,
+    store_error,
+};
+use crate::admission::{Operation, Request};
 
 /// Letters that make no words and are not mistaken for each other.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -26,7 +34,7 @@ impl Registry {
         resource: &Resource,
         namespace: &str,
         mut object: Box<dyn Object>,
-        options: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Arc<Entry>, ApiError> {
         check_namespace(resource, namespace, &mut *object)?;
         let meta = object.meta();
@@ -35,73 +43,111 @@ impl Registry {
         }
         let prefix = meta.generate_name.clone().filter(|_| meta.name.as_deref().unwrap_or_default().is_empty());
         let Some(prefix) = prefix.filter(|p| !p.is_empty()) else {
-            return self.create_named(resource, object, options).await;
+            return self.create_named(resource, object.into(), context).await;
         };
         let mut tries = 0;
         loop {
             let mut copy = object.boxed_clone();
             copy.meta_mut().name = Some(generated_name(&prefix));
             tries += 1;
-            match self.create_named(resource, copy, options).await {
+            match self.create_named(resource, copy.into(), context).await {
                 Err(error) if error.reason == podium_api::Reason::AlreadyExists && tries < GENERATE_RETRIES => {}
                 result => return result,
             }
         }
     }
 
-    async fn create_named(
+    pub(super) async fn create_named(
         &self,
         resource: &Resource,
-        mut object: Box<dyn Object>,
-        options: WriteOptions,
+        proposal: Proposal,
+        context: &WriteContext<'_>,
     ) -> Result<Arc<Entry>, ApiError> {
+        let Proposal { mut object, managed } = proposal;
         self.admit_namespace(resource, &*object)?;
-        let kind = &resource.kind;
-        kind.fill_defaults(&mut *object);
-        self.fresh_meta(resource, &mut *object);
-        kind.prepare_create(&mut *object);
-        self.complete_create(&mut *object);
+        let given = Given::take(&mut *object);
+        resource.kind.fill_defaults(&mut *object);
         let ObjectKey { namespace, name } = object.key();
-        let mut errs = FieldErrors::new();
-        validate_meta(object.meta(), &resource.names, resource.scope, &mut errs);
-        if !options.unchecked {
-            kind.validate(&*object, &mut errs);
-        }
-        if !errs.is_empty() {
-            let shown =
-                if name.is_empty() { object.meta().generate_name.as_deref().unwrap_or_default() } else { &name };
-            return Err(ApiError::invalid(&resource.names, shown, errs));
-        }
+        let mut request = Request {
+            operation: Operation::Create,
+            resource,
+            subresource: "",
+            namespace: &namespace,
+            name: &name,
+            object: Some(object),
+            old: None,
+            options: context.create_options(),
+            context,
+        };
+        self.admission().mutate(self, &mut request).await?;
+        let mut object = request.object.take().ok_or_else(lost)?;
+        self.complete(resource, &mut *object, context)?;
         if resource.cache.get(&namespace, &name).is_some() {
             return Err(ApiError::already_exists(&resource.names, &name));
         }
+        request.object = Some(object);
+        self.admission().validate(self, &request).await?;
+        let mut object = request.object.take().ok_or_else(lost)?;
         let claim = self.allocate(&mut *object, None)?;
+        let managed = match managed {
+            Some(managed) => managed,
+            None => self.owned(resource, Part::Main, context, None, (&*object, given))?,
+        };
+        let object = resource.to_stored(object).await?;
         let key = resource.cache.key(&namespace, &name);
-        if options.dry_run {
-            let value = encode(&*object)?;
-            return Ok(Arc::new(Entry { key, object: object.into(), json: value.into() }));
+        if context.dry_run {
+            return resource.view(Arc::new(Entry::of(key, object.into(), &managed)?)).await;
         }
-        let value = encode(&*object)?.into();
-        let change = Change::Put { value, attachment: Some(attach(object)) };
-        let written = self.store.write(Write { key, expect: Expect::Absent, change }).await.map_err(|e| match e {
-            StoreError::Conflict { .. } => ApiError::already_exists(&resource.names, &name),
-            other => store_error(&other),
-        })?;
+        let revision = self.insert(resource, key, Draft { object, managed }, &name).await?;
         claim.keep();
-        self.as_written(resource, written.revision, &namespace, &name).await
+        self.as_written(resource, revision, &namespace, &name).await
+    }
+
+    /// Sets what the server sets, and checks the whole.
+    fn complete(
+        &self,
+        resource: &Resource,
+        object: &mut dyn Object,
+        context: &WriteContext<'_>,
+    ) -> Result<(), ApiError> {
+        let kind = &resource.kind;
+        self.fresh_meta(resource, object);
+        kind.prepare_create(object);
+        self.complete_create(object);
+        let mut errs = FieldErrors::new();
+        validate_meta(object.meta(), &resource.names, resource.scope, &mut errs);
+        if !context.unchecked {
+            kind.validate(object, &mut errs);
+        }
+        if errs.is_empty() {
+            return Ok(());
+        }
+        let meta = object.meta();
+        let name = meta.name.as_deref().filter(|n| !n.is_empty()).or(meta.generate_name.as_deref());
+        Err(ApiError::invalid(&resource.names, name.unwrap_or_default(), errs))
+    }
+
+    async fn insert(&self, resource: &Resource, key: Key, draft: Draft, name: &str) -> Result<Revision, ApiError> {
+        let value = draft.encode()?.into();
+        let change = Change::Put { value, attachment: Some(attach(draft)) };
+        let written = self.store.write(Write { key, expect: Expect::Absent, change }).await;
+        written.map(|w| w.revision).map_err(|e| match e {
+            StoreError::Conflict { .. } => ApiError::already_exists(&resource.names, name),
+            other => store_error(&other),
+        })
     }
 
     /// The object as a write left it, once the caches have it.
     pub(super) async fn as_written(
         &self,
         resource: &Resource,
-        revision: podium_api::Revision,
+        revision: Revision,
         namespace: &str,
         name: &str,
     ) -> Result<Arc<Entry>, ApiError> {
         self.caches_reach(revision).await?;
         let found = resource.cache.written(revision).or_else(|| resource.cache.get(namespace, name));
-        found.ok_or_else(|| resource.not_found(name))
+        resource.view(found.ok_or_else(|| resource.not_found(name))?).await
     }
 
     fn fresh_meta(&self, resource: &Resource, object: &mut dyn Object) {
@@ -113,7 +159,6 @@ impl Registry {
         meta.resource_version = None;
         meta.deletion_timestamp = None;
         meta.deletion_grace_period_seconds = None;
-        meta.managed_fields = None;
         meta.self_link = None;
     }
 }
@@ -123,9 +168,9 @@ pub(super) fn whole_seconds(now: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-/// The JSON that is stored: without `resourceVersion`, which is the record's revision.
-pub(super) fn encode(object: &dyn Object) -> Result<Vec<u8>, ApiError> {
-    object.to_json().map_err(|e| ApiError::internal(format!("encoding a {}: {e}", object.names().kind)))
+/// A plug-in took an object and gave none back.
+pub(super) fn lost() -> ApiError {
+    ApiError::internal("admission lost the object")
 }
 
 /// Fills in the namespace of the URL, or refuses an object of another.

@@ -16,12 +16,14 @@ use podium_api::{
 use podium_store::Change;
 
 use super::{
-    CONFLICT_RETRIES, Registry, Resource, WriteOptions,
+    CONFLICT_RETRIES, Registry, Resource, WriteContext,
     cache::{Entry, Filter},
-    create::{encode, whole_seconds},
+    create::whole_seconds,
+    entry::Draft,
     pump::attach,
     update::has_spec_finalizers,
 };
+use crate::admission::{Operation, Request};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -38,11 +40,10 @@ pub(crate) enum Deleted {
 ///
 /// # Errors
 /// 422 when two ways of propagation are asked for, or an unknown one.
-pub(crate) fn delete_options(resource: &Resource, options: &DeleteOptions) -> Result<(), ApiError> {
+fn check_options(options: &DeleteOptions) -> Result<(), ApiError> {
     let invalid = |message: &str| {
         Err(ApiError::new(podium_api::Reason::Invalid, format!("DeleteOptions.meta.k8s.io \"\" is invalid: {message}")))
     };
-    let _ = resource;
     match (options.propagation_policy.as_deref(), options.orphan_dependents) {
         (Some(_), Some(_)) => {
             invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set")
@@ -65,14 +66,15 @@ impl Registry {
         namespace: &str,
         name: &str,
         options: &DeleteOptions,
-        write: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Deleted, ApiError> {
-        delete_options(resource, options)?;
+        check_options(options)?;
         self.admit_delete(resource, name)?;
         for _ in 0..=CONFLICT_RETRIES {
             let current = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &*current.object, options)?;
-            if let Some(done) = self.delete_once(resource, &current, options, write).await? {
+            self.judge_deletion(resource, &current, options, context).await?;
+            if let Some(done) = self.delete_once(resource, &current, options, context).await? {
                 return Ok(done);
             }
         }
@@ -85,43 +87,69 @@ impl Registry {
         resource: &Resource,
         current: &Arc<Entry>,
         options: &DeleteOptions,
-        write: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Option<Deleted>, ApiError> {
         let mut new = current.object.boxed_clone();
         let kept = propagate(&mut *new, options) || has_spec_finalizers(&*new);
         let grace = resource.kind.grace_seconds(&*current.object, options.grace_period_seconds).filter(|g| *g > 0);
         if grace.is_none() && !kept {
-            return self.delete_now(resource, current, write).await;
+            return self.delete_now(resource, current, context).await;
         }
         self.mark(&mut *new, grace.unwrap_or(0));
         if new.same_as(&*current.object) {
-            return Ok(Some(Deleted::Marked(current.clone())));
+            return Ok(Some(Deleted::Marked(resource.view(current.clone()).await?)));
         }
-        if write.dry_run {
-            let json = encode(&*new)?.into();
-            let entry = Entry { key: current.key.clone(), object: new.into(), json };
-            return Ok(Some(Deleted::Marked(Arc::new(entry))));
+        let managed = current.managed().to_vec();
+        if context.dry_run {
+            let entry = Arc::new(Entry::of(current.key.clone(), new.into(), &managed)?);
+            return Ok(Some(Deleted::Marked(resource.view(entry).await?)));
         }
         new.meta_mut().resource_version = None;
         let key = new.key();
-        let value = encode(&*new)?.into();
-        let change = Change::Put { value, attachment: Some(attach(new)) };
+        let draft = Draft { object: new, managed };
+        let value = draft.encode()?.into();
+        let change = Change::Put { value, attachment: Some(attach(draft)) };
         let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(None) };
         self.as_written(resource, revision, &key.namespace, &key.name).await.map(|e| Some(Deleted::Marked(e)))
+    }
+
+    /// Lets admission judge a deletion.
+    async fn judge_deletion(
+        &self,
+        resource: &Resource,
+        current: &Arc<Entry>,
+        options: &DeleteOptions,
+        context: &WriteContext<'_>,
+    ) -> Result<(), ApiError> {
+        let key = current.object.key();
+        let current = resource.view(current.clone()).await?;
+        let mut request = Request {
+            operation: Operation::Delete,
+            resource,
+            subresource: "",
+            namespace: &key.namespace,
+            name: &key.name,
+            object: None,
+            old: Some(&*current.object),
+            options: context.delete_options(options),
+            context,
+        };
+        self.admission().mutate(self, &mut request).await?;
+        self.admission().validate(self, &request).await
     }
 
     async fn delete_now(
         &self,
         resource: &Resource,
         current: &Arc<Entry>,
-        write: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Option<Deleted>, ApiError> {
-        if !write.dry_run {
+        if !context.dry_run {
             let Some(revision) = self.write_at(resource, current, Change::Delete).await? else { return Ok(None) };
             self.release(&*current.object);
             self.caches_reach(revision).await?;
         }
-        Ok(Some(Deleted::Gone(current.clone())))
+        Ok(Some(Deleted::Gone(resource.view(current.clone()).await?)))
     }
 
     /// Sets when and how gently it goes. A second deletion may only shorten the first.
@@ -153,7 +181,7 @@ impl Registry {
         resource: &Resource,
         filter: &Filter,
         options: &DeleteOptions,
-        write: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Vec<Arc<Entry>>, ApiError> {
         let listed = resource.cache.list(filter);
         let mut done = Vec::with_capacity(listed.entries.len());
@@ -161,7 +189,7 @@ impl Registry {
         for chunk in listed.entries.chunks(64) {
             let deletions = chunk.iter().map(|entry| async {
                 let key = entry.object.key();
-                self.delete(resource, &key.namespace, &key.name, options, write).await
+                self.delete(resource, &key.namespace, &key.name, options, context).await
             });
             for result in futures::future::join_all(deletions).await {
                 match result {

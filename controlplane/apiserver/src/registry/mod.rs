@@ -2,34 +2,45 @@
 //!
 //! Invariants: a write is answered when it is durable and in the caches; reads come from the caches and are therefore
 //! never older than any answered write. Knows no HTTP. Kinds that need more than storage (addresses for Services, a
-//! network for Nodes, finalizers for Namespaces) get it in [`admission`], special verbs in [`verbs`].
+//! network for Nodes, finalizers for Namespaces) get it in [`allocate`], special verbs in [`verbs`]. Who writes, and what
+//! comes of it beside the object, is in a [`WriteContext`]; plug-ins that judge writes are in [`crate::admission`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use podium_api::{ApiError, KindRef, Names, Reason, Revision, Scope, SubresourceInfo, object::SubresourceBehaviour};
+use parking_lot::RwLock;
+use podium_api::{ApiError, KindRef, Names, Reason, Revision};
 use podium_client::ClockRef;
 use podium_store::{Store, StoreError};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
-    admission::Allocators,
+    allocate::Allocators,
     cache::{Cache, Progress},
     pump::Caches,
+    served::{ByKind, Conversion, Served},
 };
-use crate::config::ServerConfig;
+use crate::{admission::Chain, config::ServerConfig};
 
-pub(crate) mod admission;
 pub(crate) mod alloc;
+pub(crate) mod allocate;
+mod apply;
 pub(crate) mod cache;
+pub(crate) mod context;
 mod create;
 mod delete;
+pub(crate) mod entry;
 pub(crate) mod list;
+pub(crate) mod managed;
 mod pump;
+pub(crate) mod served;
 pub(crate) mod services;
 mod update;
 mod verbs;
 
+pub(crate) use apply::Applied;
+pub(crate) use context::WriteContext;
 pub(crate) use delete::Deleted;
+pub(crate) use served::Resource;
 pub(crate) use update::Part;
 
 /// What all keys start with.
@@ -41,42 +52,17 @@ const CONFLICT_RETRIES: usize = 5;
 /// How long a write waits for the caches.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One kind, as it is served.
-pub(crate) struct Resource {
-    pub(crate) kind: KindRef,
-    pub(crate) names: Names,
-    pub(crate) scope: Scope,
-    pub(crate) subresources: Vec<SubresourceInfo>,
-    pub(crate) cache: Arc<Cache>,
-}
-
-impl Resource {
-    /// What a subresource does, if there is one of this name.
-    pub(crate) fn subresource(&self, name: &str) -> Option<SubresourceBehaviour> {
-        self.subresources.iter().find(|s| s.name == name).map(|s| s.behaviour)
-    }
-
-    pub(crate) fn not_found(&self, name: &str) -> ApiError {
-        ApiError::not_found(&self.names, name)
-    }
-}
-
-/// How a write is meant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct WriteOptions {
-    /// Everything but the writing.
-    pub(crate) dry_run: bool,
-    /// Not checked by the kind's validation: for objects of the server itself, whose endpoints are loopback addresses.
-    pub(crate) unchecked: bool,
-}
-
 /// Every kind and the store below them.
 pub(crate) struct Registry {
-    resources: Vec<Arc<Resource>>,
+    served: RwLock<Arc<Served>>,
+    /// Goes up with each change of what is served.
+    generation: watch::Sender<u64>,
+    caches: Caches,
     store: Arc<dyn Store>,
     progress: Progress,
     clock: ClockRef,
     allocators: Allocators,
+    admission: Chain,
 }
 
 impl Registry {
@@ -89,44 +75,123 @@ impl Registry {
     ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
         let at = store.revision();
         let progress = Progress::new(at);
-        let mut caches = Caches::new();
+        let mut caches: HashMap<String, Arc<Cache>> = HashMap::new();
         let mut resources = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            let names = kind.names();
-            let part = names.qualified_resource().into_owned();
-            let cache = Arc::new(Cache::new(kind.clone(), format!("{ROOT}{part}/"), progress.clone()));
-            caches.insert(part, cache.clone());
-            let (scope, subresources) = (kind.scope(), kind.subresources());
-            resources.push(Arc::new(Resource { kind, names, scope, subresources, cache }));
+            let stored = kind.stored_as();
+            let conversion = stored.is_some().then(|| Arc::new(ByKind) as Arc<dyn Conversion>);
+            let stored = stored.unwrap_or_else(|| kind.clone());
+            let part = stored.names().qualified_resource().into_owned();
+            let new = || Arc::new(Cache::new(stored.clone(), format!("{ROOT}{part}/"), progress.clone()));
+            let cache = caches.entry(part.clone()).or_insert_with(new).clone();
+            resources.push(Arc::new(Resource::new(kind, cache, conversion)));
         }
-        pump::load(&*store, &caches, at).await?;
+        for cache in caches.values() {
+            pump::load(&*store, cache, at).await?;
+        }
         let watch = store.watch(ROOT, at).await?;
-        let pump = tokio::spawn(pump::run(store.clone(), caches, progress.clone(), watch));
-        let registry = Self { resources, store, progress, clock, allocators: Allocators::new(config) };
+        let caches: Caches = Arc::new(RwLock::new(caches));
+        let pump = tokio::spawn(pump::run(store.clone(), caches.clone(), progress.clone(), watch));
+        let registry = Self {
+            served: RwLock::new(Arc::new(Served::new(resources, 1))),
+            generation: watch::Sender::new(1),
+            caches,
+            store,
+            progress,
+            clock,
+            allocators: Allocators::new(config),
+            admission: Chain::standard(),
+        };
         registry.rebuild_allocations();
         Ok((Arc::new(registry), pump))
     }
 
-    /// Every kind served.
-    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
-        &self.resources
+    /// What is served now.
+    pub(crate) fn served(&self) -> Arc<Served> {
+        self.served.read().clone()
+    }
+
+    /// Tells of each change of what is served.
+    pub(crate) fn follow_served(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Serves the versions of one resource, in place of those that were served of it. The first one is stored.
+    ///
+    /// Watches go on when the resource was served before.
+    ///
+    /// # Errors
+    /// When its stored objects cannot be read.
+    pub(crate) async fn install(
+        &self,
+        kinds: Vec<KindRef>,
+        conversion: Option<Arc<dyn Conversion>>,
+    ) -> Result<(), StoreError> {
+        let Some(stored) = kinds.first().cloned() else { return Ok(()) };
+        let names = stored.names();
+        let cache = self.cache_for(&stored).await?;
+        let resource = |kind| Arc::new(Resource::new(kind, cache.clone(), conversion.clone()));
+        self.serve(names.group, names.plural, kinds.into_iter().map(resource).collect());
+        Ok(())
+    }
+
+    async fn cache_for(&self, stored: &KindRef) -> Result<Arc<Cache>, StoreError> {
+        let part = stored.names().qualified_resource().into_owned();
+        let known = self.caches.read().get(&part).cloned();
+        if let Some(cache) = known {
+            cache.set_kind(stored.clone());
+            return Ok(cache);
+        }
+        let cache = Arc::new(Cache::new(stored.clone(), format!("{ROOT}{part}/"), self.progress.clone()));
+        cache.begin_loading();
+        self.caches.write().insert(part.clone(), cache.clone());
+        // Read after the cache hears of changes: what comes in between is put aside, nothing falls through.
+        let at = self.store.revision();
+        match pump::load(&*self.store, &cache, at).await {
+            Ok(()) => cache.loaded(at),
+            Err(error) => {
+                self.caches.write().remove(&part);
+                return Err(error);
+            }
+        }
+        Ok(cache)
+    }
+
+    /// Serves a resource no more; its watches end. What is stored of it stays.
+    pub(crate) fn withdraw(&self, group: &str, plural: &str) {
+        let part = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        self.serve(group, plural, Vec::new());
+        let cache = self.caches.write().remove(&part);
+        if let Some(cache) = cache {
+            cache.close();
+        }
+    }
+
+    fn serve(&self, group: &str, plural: &str, resources: Vec<Arc<Resource>>) {
+        let mut served = self.served.write();
+        *served = Arc::new(served.with(group, plural, resources));
+        self.generation.send_replace(served.generation);
     }
 
     /// The kind at a place in the paths.
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        let is = |n: &Names| n.plural == plural && n.group == group && n.version == version;
-        self.resources.iter().find(|r| is(&r.names))
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.served.read().find(group, version, plural).cloned()
     }
 
     /// The resource that a kind is served as.
     ///
     /// # Errors
     /// 404 when it is not served.
-    pub(crate) fn of(&self, names: &Names) -> Result<&Arc<Resource>, ApiError> {
+    pub(crate) fn of(&self, names: &Names) -> Result<Arc<Resource>, ApiError> {
         self.find(names.group, names.version, names.plural).ok_or_else(|| {
             let message = format!("no matches for kind {:?} in version {:?}", names.kind, names.api_version());
             ApiError::new(Reason::NotFound, message)
         })
+    }
+
+    /// What every write goes through.
+    pub(crate) fn admission(&self) -> &Chain {
+        &self.admission
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -156,7 +221,7 @@ impl Registry {
 
     /// Ends all watches and mirrors.
     pub(crate) fn close(&self) {
-        self.resources.iter().for_each(|r| r.cache.close());
+        self.caches.read().values().for_each(|c| c.close());
     }
 }
 

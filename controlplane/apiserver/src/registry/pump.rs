@@ -5,65 +5,66 @@
 
 use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use podium_api::{Object, Revision};
+use parking_lot::{Mutex, RwLock};
+use podium_api::{AnyKind, ApiError, Revision};
 use podium_store::{Attachment, Event, Key, RangeRequest, Record, Store, StoreError, Watch};
 
 use super::{
     ROOT,
-    cache::{Cache, Entry, Progress},
+    cache::{Cache, Entry, Progress, Taken},
+    entry::{Draft, take_managed},
 };
 
 /// How many records are read at once at load.
 const LOAD_PAGE: usize = 5000;
 
 /// The object of a write, handed to the pump so that it is not decoded again.
-pub(crate) struct Handed(Mutex<Option<Box<dyn Object>>>);
+pub(crate) struct Handed(Mutex<Option<Draft>>);
 
 /// Wraps an object for the store.
-pub(crate) fn attach(object: Box<dyn Object>) -> Attachment {
-    Arc::new(Handed(Mutex::new(Some(object))))
+pub(crate) fn attach(draft: Draft) -> Attachment {
+    Arc::new(Handed(Mutex::new(Some(draft))))
 }
 
-fn handed(attachment: &Attachment) -> Option<Box<dyn Object>> {
+fn handed(attachment: &Attachment) -> Option<Draft> {
     let any: &(dyn Any + Send + Sync) = &**attachment;
     any.downcast_ref::<Handed>()?.0.lock().take()
 }
 
-/// The caches by the first part of the key behind the root, for example `pods`.
-pub(crate) type Caches = HashMap<String, Arc<Cache>>;
+/// The caches by the first part of the key behind the root, for example `pods`. Some come and go.
+pub(crate) type Caches = Arc<RwLock<HashMap<String, Arc<Cache>>>>;
 
-/// Reads everything that is stored.
-pub(crate) async fn load(store: &dyn Store, caches: &Caches, at: Revision) -> Result<(), StoreError> {
-    for cache in caches.values() {
-        let mut after = None;
-        loop {
-            let prefix = cache.prefix().to_owned();
-            let page = store.range(RangeRequest { prefix, after, limit: Some(LOAD_PAGE), at: Some(at) }).await?;
-            after = page.records.last().map(|r| r.key.clone());
-            page.records.iter().filter_map(|record| entry(cache, record)).for_each(|entry| cache.load(entry));
-            if page.remaining == 0 || after.is_none() {
-                break;
-            }
+/// Reads everything that is stored of one kind at a revision.
+pub(crate) async fn load(store: &dyn Store, cache: &Cache, at: Revision) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let prefix = cache.prefix().to_owned();
+        let page = store.range(RangeRequest { prefix, after, limit: Some(LOAD_PAGE), at: Some(at) }).await?;
+        after = page.records.last().map(|r| r.key.clone());
+        page.records.iter().filter_map(|record| entry(cache, record)).for_each(|entry| cache.load(entry));
+        if page.remaining == 0 || after.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reads one record.
 pub(crate) fn entry(cache: &Cache, record: &Record) -> Option<Entry> {
-    let object = match record.attachment.as_ref().and_then(handed) {
-        Some(object) => object,
-        None => match cache.kind().decode(&record.value) {
-            Ok(decoded) => decoded.object,
-            Err(error) => {
-                tracing::error!(key = %record.key, %error, "a stored object cannot be read and is left out");
-                return None;
-            }
-        },
+    let read = match record.attachment.as_ref().and_then(handed) {
+        Some(draft) => Entry::new(record.key.clone(), draft.object, &draft.managed, record.modified),
+        None => read(&*cache.kind(), record.key.clone(), &record.value, record.modified),
     };
-    let entry = Entry::new(record.key.clone(), object, record.modified);
-    entry.inspect_err(|error| tracing::error!(key = %record.key, %error, "a stored object cannot be encoded")).ok()
+    read.inspect_err(
+        |error| tracing::error!(key = %record.key, %error, "a stored object cannot be read and is left out"),
+    )
+    .ok()
+}
+
+/// Reads a stored object.
+pub(crate) fn read(kind: &dyn AnyKind, key: Key, json: &[u8], revision: Revision) -> Result<Entry, ApiError> {
+    let mut object = kind.decode_stored(json)?;
+    let managed = take_managed(&mut *object);
+    Entry::new(key, object, &managed, revision)
 }
 
 /// Runs until the store closes.
@@ -76,7 +77,7 @@ pub(crate) async fn run(store: Arc<dyn Store>, caches: Caches, progress: Progres
         watch = loop {
             match store.watch(ROOT, progress.revision()).await {
                 Ok(watch) => break watch,
-                Err(StoreError::Closed) => return caches.values().for_each(|c| c.close()),
+                Err(StoreError::Closed) => return caches.read().values().for_each(|c| c.close()),
                 Err(error) => {
                     tracing::error!(%error, "cannot watch the store; trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -86,10 +87,8 @@ pub(crate) async fn run(store: Arc<dyn Store>, caches: Caches, progress: Progres
     }
 }
 
-/// A change of one key: when, and what it holds now.
-type Taken = (Key, Revision, Option<Entry>);
-
 fn take_in(caches: &Caches, events: &[Event]) {
+    let caches = caches.read();
     let mut by_kind: Vec<(&Arc<Cache>, Vec<Taken>)> = Vec::new();
     for event in events {
         let Some(cache) = kind_part(event.key()).and_then(|kind| caches.get(kind)) else { continue };

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use podium_api::{
-    ApiError, FieldErrors, Object, Revision,
+    ApiError, FieldErrors, Object, ObjectKey, Revision,
     k8s_openapi::api::core::v1::Namespace,
     meta::{validate_meta, validate_meta_update},
 };
 use podium_store::{Change, Expect, StoreError, Write};
 
 use super::{
-    CONFLICT_RETRIES, Registry, Resource, WriteOptions,
+    CONFLICT_RETRIES, Registry, Resource, WriteContext,
     cache::Entry,
-    create::{check_namespace, encode},
+    create::{check_namespace, lost},
+    entry::Draft,
+    managed::{Given, Proposal},
     pump::attach,
     store_error,
 };
+use crate::admission::{Operation, Request};
 
 /// Which part of an object a write is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +29,23 @@ pub(crate) enum Part {
     Status,
     /// `spec.finalizers` of a namespace alone.
     Finalize,
+    /// The wanted replicas alone.
+    Scale,
     /// Anything: for verbs of the API server itself (binding). Not for clients.
     Everything,
 }
 
-enum Attempt {
-    Done(Arc<Entry>),
-    /// Another write came between; the caches have it now.
-    Overtaken,
+impl Part {
+    /// The subresource that it is written through.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Finalize => "finalize",
+            Self::Scale => "scale",
+            Self::Everything => "binding",
+        }
+    }
 }
 
 impl Registry {
@@ -47,68 +59,110 @@ impl Registry {
         resource: &Resource,
         (namespace, name): (&str, &str),
         part: Part,
-        options: WriteOptions,
-        mut change: impl FnMut(&Entry) -> Result<Box<dyn Object>, ApiError> + Send,
+        context: &WriteContext<'_>,
+        mut change: impl FnMut(&Entry) -> Result<Proposal, ApiError> + Send,
     ) -> Result<Arc<Entry>, ApiError> {
         for _ in 0..=CONFLICT_RETRIES {
-            let current = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
-            let mut new = change(&current)?;
-            check_identity(resource, namespace, name, &mut *new, &current)?;
-            match self.replace(resource, &current, new, part, options).await? {
-                Attempt::Done(entry) => return Ok(entry),
-                Attempt::Overtaken => {}
+            let stored = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
+            let current = resource.view(stored).await?;
+            let new = change(&current)?;
+            if let Some(entry) = self.replace(resource, &current, new, part, context).await? {
+                return Ok(entry);
             }
         }
         Err(ApiError::modified(&resource.names, name))
     }
 
-    async fn replace(
+    /// One attempt; `None` when another write came between, which the caches have by then.
+    pub(super) async fn replace(
         &self,
         resource: &Resource,
         current: &Arc<Entry>,
-        mut new: Box<dyn Object>,
+        proposal: Proposal,
         part: Part,
-        options: WriteOptions,
-    ) -> Result<Attempt, ApiError> {
+        context: &WriteContext<'_>,
+    ) -> Result<Option<Arc<Entry>>, ApiError> {
         let old = &*current.object;
+        let key = old.key();
+        let Proposal { object: mut new, managed } = proposal;
+        check_identity(resource, &key, &mut *new, current)?;
+        let given = Given::take(&mut *new);
         carry_over(old, &mut *new);
+        resource.kind.fill_defaults(&mut *new);
+        let mut request = Request {
+            operation: Operation::Update,
+            resource,
+            subresource: part.subresource(),
+            namespace: &key.namespace,
+            name: &key.name,
+            object: Some(new),
+            old: Some(old),
+            options: context.update_options(),
+            context,
+        };
+        self.admission().mutate(self, &mut request).await?;
+        let mut new = request.object.take().ok_or_else(lost)?;
         prepare(resource, part, &mut *new, old);
-        if !options.unchecked {
+        if !context.unchecked {
             validate(resource, part, &*new, old)?;
         }
+        request.object = Some(new);
+        self.admission().validate(self, &request).await?;
+        let mut new = request.object.take().ok_or_else(lost)?;
         let claim = self.allocate(&mut *new, Some(old))?;
-        if new.same_as(old) {
-            return Ok(Attempt::Done(current.clone()));
+        if managed.is_none() && given.keeps(current.managed()) && new.same_as(old) {
+            return Ok(Some(current.clone()));
         }
-        if options.dry_run {
-            let json = encode(&*new)?.into();
-            return Ok(Attempt::Done(Arc::new(Entry { key: current.key.clone(), object: new.into(), json })));
+        let managed = match managed {
+            Some(managed) => managed,
+            None if part == Part::Everything => current.managed().to_vec(),
+            None => self.owned(resource, part, context, Some(current), (&*new, given))?,
+        };
+        if managed == current.managed() && new.same_as(old) {
+            return Ok(Some(current.clone()));
         }
-        if is_finished(&*new) {
-            return self.remove(resource, current, new).await;
+        let object = resource.to_stored(new).await?;
+        let draft = Draft { object, managed };
+        if context.dry_run {
+            let entry = Entry::of(current.key.clone(), draft.object.into(), &draft.managed)?;
+            return resource.view(Arc::new(entry)).await.map(Some);
         }
-        new.meta_mut().resource_version = None;
-        let value = encode(&*new)?.into();
-        let change = Change::Put { value, attachment: Some(attach(new)) };
-        let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(Attempt::Overtaken) };
-        claim.keep();
-        let key = old.key();
-        self.as_written(resource, revision, &key.namespace, &key.name).await.map(Attempt::Done)
+        let written = self.put(resource, current, draft).await?;
+        if written.is_some() {
+            claim.keep();
+        }
+        Ok(written)
+    }
+
+    /// Writes a changed object; removes it when nothing keeps it any more.
+    async fn put(
+        &self,
+        resource: &Resource,
+        current: &Arc<Entry>,
+        mut draft: Draft,
+    ) -> Result<Option<Arc<Entry>>, ApiError> {
+        if is_finished(&*draft.object) {
+            return self.remove(resource, current, draft).await;
+        }
+        draft.object.meta_mut().resource_version = None;
+        let key = draft.object.key();
+        let value = draft.encode()?.into();
+        let change = Change::Put { value, attachment: Some(attach(draft)) };
+        let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(None) };
+        self.as_written(resource, revision, &key.namespace, &key.name).await.map(Some)
     }
 
     async fn remove(
         &self,
         resource: &Resource,
         current: &Arc<Entry>,
-        last: Box<dyn Object>,
-    ) -> Result<Attempt, ApiError> {
-        let Some(revision) = self.write_at(resource, current, Change::Delete).await? else {
-            return Ok(Attempt::Overtaken);
-        };
-        self.release(&*last);
+        last: Draft,
+    ) -> Result<Option<Arc<Entry>>, ApiError> {
+        let Some(revision) = self.write_at(resource, current, Change::Delete).await? else { return Ok(None) };
+        self.release(&*last.object);
         self.caches_reach(revision).await?;
-        let entry = Entry::new(current.key.clone(), last, revision);
-        entry.map(|e| Attempt::Done(Arc::new(e))).map_err(|e| ApiError::internal(e.to_string()))
+        let entry = Entry::new(current.key.clone(), last.object, &last.managed, revision)?;
+        resource.view(Arc::new(entry)).await.map(Some)
     }
 
     /// Writes at the revision of `current`; `None` when another write came between, which the caches have by then.
@@ -134,16 +188,15 @@ impl Registry {
 /// Whether the object is the one that the request is about.
 fn check_identity(
     resource: &Resource,
-    namespace: &str,
-    name: &str,
+    ObjectKey { namespace, name }: &ObjectKey,
     new: &mut dyn Object,
     current: &Entry,
 ) -> Result<(), ApiError> {
     check_namespace(resource, namespace, new)?;
     let meta = new.meta_mut();
     match meta.name.as_deref().unwrap_or_default() {
-        "" => meta.name = Some(name.to_owned()),
-        own if own != name => {
+        "" => meta.name = Some(name.clone()),
+        own if own != name.as_str() => {
             return Err(ApiError::bad_request(format!(
                 "the name of the object ({own}) does not match the name on the URL ({name})"
             )));
@@ -179,7 +232,6 @@ fn carry_over(old: &dyn Object, new: &mut dyn Object) {
     new.deletion_timestamp.clone_from(&old.deletion_timestamp);
     new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
     new.generation = old.generation;
-    new.managed_fields = None;
     new.self_link = None;
     if new.generate_name.is_none() {
         new.generate_name.clone_from(&old.generate_name);
@@ -188,9 +240,8 @@ fn carry_over(old: &dyn Object, new: &mut dyn Object) {
 
 fn prepare(resource: &Resource, part: Part, new: &mut dyn Object, old: &dyn Object) {
     let kind = &resource.kind;
-    kind.fill_defaults(new);
     match part {
-        Part::Main => kind.prepare_update(new, old),
+        Part::Main | Part::Scale => kind.prepare_update(new, old),
         Part::Status => kind.prepare_status_update(new, old),
         Part::Finalize => keep_finalizers(new, old),
         Part::Everything => {}
@@ -220,7 +271,7 @@ fn validate(resource: &Resource, part: Part, new: &dyn Object, old: &dyn Object)
     match part {
         Part::Status => kind.validate_status_update(new, old, &mut errs),
         Part::Finalize | Part::Everything => {}
-        Part::Main => {
+        Part::Main | Part::Scale => {
             validate_meta(new.meta(), &resource.names, resource.scope, &mut errs);
             kind.validate(new, &mut errs);
             kind.validate_update(new, old, &mut errs);

@@ -14,7 +14,7 @@ use podium_api::{
 };
 use podium_client::ClockRef;
 
-use super::{Part, Registry, Resource, WriteOptions, cache::Entry, create::whole_seconds};
+use super::{Part, Registry, Resource, WriteContext, cache::Entry, create::whole_seconds, managed::Proposal};
 
 impl Registry {
     /// Puts a pod on a node, once.
@@ -26,7 +26,7 @@ impl Registry {
         namespace: &str,
         name: &str,
         binding: &Binding,
-        options: WriteOptions,
+        context: &WriteContext<'_>,
     ) -> Result<Arc<Entry>, ApiError> {
         let resource = self.of(&Pod::NAMES)?;
         let node = binding.target.name.as_deref().unwrap_or_default();
@@ -42,8 +42,9 @@ impl Registry {
             return Err(ApiError::invalid(&names, name, errs));
         }
         let uid = binding.metadata.uid.clone().filter(|u| !u.is_empty());
-        self.update_with(resource, (namespace, name), Part::Everything, options, |current| {
-            bound(resource, &*current.object, node, uid.as_deref(), &self.clock)
+        let resource = &*resource;
+        self.update_with(resource, (namespace, name), Part::Everything, context, |current| {
+            bound(resource, &*current.object, node, uid.as_deref(), &self.clock).map(Proposal::from)
         })
         .await
     }
@@ -52,8 +53,9 @@ impl Registry {
     ///
     /// # Errors
     /// 404.
-    pub(crate) fn scale(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Scale, ApiError> {
+    pub(crate) async fn scale(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Scale, ApiError> {
         let entry = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
+        let entry = resource.view(entry).await?;
         scale_of(resource, &*entry.object)
     }
 
@@ -65,11 +67,11 @@ impl Registry {
         &self,
         resource: &Resource,
         key: (&str, &str),
-        options: WriteOptions,
+        context: &WriteContext<'_>,
         mut change: impl FnMut(Scale) -> Result<Scale, ApiError> + Send,
     ) -> Result<Scale, ApiError> {
         let entry = self
-            .update_with(resource, key, Part::Main, options, |current| {
+            .update_with(resource, key, Part::Scale, context, |current| {
                 let scale = change(scale_of(resource, &*current.object)?)?;
                 let replicas = scale.spec.and_then(|s| s.replicas).unwrap_or(0);
                 if replicas < 0 {
@@ -83,7 +85,7 @@ impl Registry {
                 let meta = new.meta_mut();
                 meta.resource_version = scale.metadata.resource_version;
                 meta.uid = scale.metadata.uid;
-                Ok(new)
+                Ok(new.into())
             })
             .await?;
         scale_of(resource, &*entry.object)

@@ -35,7 +35,7 @@ impl Allocators {
 impl Registry {
     /// Notes what the stored objects have been given.
     pub(super) fn rebuild_allocations(&self) {
-        for resource in self.resources() {
+        for resource in self.served().all() {
             if !matches!(resource.names.kind, "Service" | "Node") {
                 continue;
             }

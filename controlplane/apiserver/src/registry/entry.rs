@@ -1,0 +1,157 @@
+//! [`Entry`]: one object as it is kept in memory: shared, with its JSON ready to be sent.
+//!
+//! `metadata.managedFields` is in the JSON only. As a tree it would be several times as large as the object that it is
+//! about, and nothing but the writing of objects ever looks at it.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use podium_api::{ApiError, Object, Revision};
+use podium_store::Key;
+use serde_json::Value;
+
+/// What stands before the metadata in every object's JSON.
+const METADATA: &[u8] = b"\"metadata\":{";
+const FIELD: &[u8] = b"\"managedFields\":";
+
+/// One object as clients see it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its key in the store.
+    pub(crate) key: Key,
+    /// The object, with its `resourceVersion`, without `managedFields`.
+    pub(crate) object: Arc<dyn Object>,
+    /// Its JSON.
+    pub(crate) json: Bytes,
+    /// Where in the JSON the array of `managedFields` is; empty when there is none.
+    managed: Range<u32>,
+}
+
+impl Entry {
+    /// An object as it is, with `managed` as the JSON array of its `managedFields` (empty for none).
+    ///
+    /// # Errors
+    /// 500 when it cannot be encoded.
+    pub(crate) fn of(key: Key, object: Arc<dyn Object>, managed: &[u8]) -> Result<Self, ApiError> {
+        let json =
+            object.to_json().map_err(|e| ApiError::internal(format!("encoding a {}: {e}", object.names().kind)))?;
+        let (json, managed) = splice(json, managed);
+        Ok(Self { key, object, json: json.into(), managed })
+    }
+
+    /// An object at a revision.
+    ///
+    /// # Errors
+    /// As [`Entry::of`].
+    pub(crate) fn new(
+        key: Key,
+        mut object: Box<dyn Object>,
+        managed: &[u8],
+        revision: Revision,
+    ) -> Result<Self, ApiError> {
+        object.meta_mut().resource_version = Some(revision.to_string());
+        Self::of(key, object.into(), managed)
+    }
+
+    /// The same entry, shown as another version of the object.
+    ///
+    /// # Errors
+    /// As [`Entry::of`].
+    pub(crate) fn showing(&self, object: Arc<dyn Object>) -> Result<Self, ApiError> {
+        Self::of(self.key.clone(), object, self.managed())
+    }
+
+    /// Its revision.
+    pub(crate) fn revision(&self) -> Revision {
+        self.object.revision()
+    }
+
+    /// The JSON array of `managedFields`; empty when there is none.
+    pub(crate) fn managed(&self) -> &[u8] {
+        self.json.get(self.managed.start as usize..self.managed.end as usize).unwrap_or_default()
+    }
+
+    /// The object as a tree, with `managedFields`.
+    ///
+    /// # Errors
+    /// Never: the JSON was written here.
+    pub(crate) fn tree(&self) -> Result<Value, ApiError> {
+        serde_json::from_slice(&self.json).map_err(|e| ApiError::internal(format!("reading a stored object: {e}")))
+    }
+
+    /// The object as a tree, without `managedFields`.
+    ///
+    /// # Errors
+    /// As [`Entry::tree`].
+    pub(crate) fn bare_tree(&self) -> Result<Value, ApiError> {
+        let mut tree = self.tree()?;
+        if let Some(meta) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.remove("managedFields");
+        }
+        Ok(tree)
+    }
+}
+
+/// An object on its way into the store.
+pub(crate) struct Draft {
+    pub(crate) object: Box<dyn Object>,
+    /// The JSON array of its `managedFields`; empty for none.
+    pub(crate) managed: Vec<u8>,
+}
+
+impl Draft {
+    /// The JSON that is stored: without `resourceVersion`, which is the record's revision.
+    ///
+    /// # Errors
+    /// 500 when it cannot be encoded.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, ApiError> {
+        let object = &self.object;
+        let json =
+            object.to_json().map_err(|e| ApiError::internal(format!("encoding a {}: {e}", object.names().kind)))?;
+        Ok(splice(json, &self.managed).0)
+    }
+}
+
+/// Takes `managedFields` out of an object that was read whole; the JSON array, empty for none.
+pub(crate) fn take_managed(object: &mut dyn Object) -> Vec<u8> {
+    match object.meta_mut().managed_fields.take() {
+        Some(entries) if !entries.is_empty() => serde_json::to_vec(&entries).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// Puts `managedFields` into the metadata; where they are then.
+fn splice(json: Vec<u8>, managed: &[u8]) -> (Vec<u8>, Range<u32>) {
+    let place = json.windows(METADATA.len()).position(|w| w == METADATA).map(|at| at + METADATA.len());
+    let Some(place) = place.filter(|_| !managed.is_empty()) else { return (json, 0..0) };
+    let mut out = Vec::with_capacity(json.len() + FIELD.len() + managed.len() + 1);
+    out.extend_from_slice(&json[..place]);
+    out.extend_from_slice(FIELD);
+    let start = out.len();
+    out.extend_from_slice(managed);
+    let end = out.len();
+    if json.get(place) != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(&json[place..]);
+    let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    (out, at(start)..at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_fields_live_in_the_json_only() {
+        for (json, managed, wanted) in [
+            (r#"{"kind":"A","metadata":{"name":"a"}}"#, "", r#"{"kind":"A","metadata":{"name":"a"}}"#),
+            (r#"{"metadata":{}}"#, "[1]", r#"{"metadata":{"managedFields":[1]}}"#),
+            (r#"{"metadata":{"name":"a"},"x":1}"#, "[1]", r#"{"metadata":{"managedFields":[1],"name":"a"},"x":1}"#),
+        ] {
+            let (out, range) = splice(json.as_bytes().to_vec(), managed.as_bytes());
+            assert_eq!(String::from_utf8(out.clone()).unwrap(), wanted);
+            assert_eq!(&out[range.start as usize..range.end as usize], managed.as_bytes());
+        }
+    }
+}
