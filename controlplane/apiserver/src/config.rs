@@ -117,6 +117,8 @@ pub struct ServerConfig {
     pub service_cidr: Ipv4Range,
     /// Ports for services of type NodePort and LoadBalancer.
     pub node_ports: RangeInclusive<u16>,
+    /// How long an event is kept after it last happened.
+    pub event_ttl: Duration,
     /// Bounds.
     pub limits: Limits,
     /// What `/metrics` shows; other parts of the process may register theirs.
@@ -132,6 +134,7 @@ impl ServerConfig {
             cluster_cidr: Ipv4Range::new(Ipv4Addr::new(10, 128, 0, 0), 9),
             service_cidr: Ipv4Range::new(Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30_000..=32_767,
+            event_ttl: Duration::from_secs(3600),
             limits: Limits::default(),
             metrics: prometheus::Registry::new(),
         }

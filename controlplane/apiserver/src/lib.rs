@@ -9,6 +9,7 @@ mod auth;
 mod bootstrap;
 mod config;
 mod connection;
+mod expiry;
 mod gateway;
 mod http;
 mod local;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     LocalApi, NodeGateway, ServerConfig,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
-    bootstrap, connection,
+    bootstrap, connection, expiry,
     http::{Frontend, metrics::Metrics},
     pki::{ADMIN, Pki, write_private},
     registry::Registry,
@@ -95,9 +95,10 @@ impl ApiServer {
         bootstrap::cluster(&registry, &config, addr).await?;
         let stop = frontend.stop.clone();
         let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
+        let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
-        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces], listener })
+        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events], listener })
     }
 
     /// The API in this process, as `identity` sees it.

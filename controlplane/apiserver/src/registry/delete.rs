@@ -152,6 +152,18 @@ impl Registry {
         Ok(Some(Deleted::Gone(resource.view(current.clone()).await?)))
     }
 
+    /// Removes what the server itself no longer keeps, without asking anybody. What has changed since stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn discard(&self, resource: &Resource, entry: &Entry) -> Result<(), ApiError> {
+        match self.write_at(resource, entry, Change::Delete).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sets when and how gently it goes. A second deletion may only shorten the first.
     fn mark(&self, object: &mut dyn Object, grace: i64) {
         let now = whole_seconds(self.clock.now());

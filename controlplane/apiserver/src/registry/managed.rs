@@ -54,7 +54,7 @@ impl Given {
         match self {
             Self::Nothing => true,
             Self::Cleared => live.is_empty(),
-            Self::These(these) => these.to_json() == live,
+            Self::These(these) => encoded(these) == live,
         }
     }
 
@@ -98,6 +98,11 @@ impl Versions for KindVersions<'_> {
     }
 }
 
+/// The JSON array; nothing at all when nobody owns anything.
+fn encoded(managed: &ManagedFields) -> Vec<u8> {
+    if managed.is_empty() { Vec::new() } else { managed.to_json() }
+}
+
 fn reset(resource: &Resource, part: Part) -> Reset<'static> {
     let has_status = resource.subresource("status").is_some();
     match part {
@@ -139,7 +144,7 @@ impl Registry {
         let types = resource.kind.types();
         let schemas = Schemas { types: &types, versions: Some(&versions) };
         let managed = apply::update(schemas, old.as_ref(), &new, managed, &writer, &reset(resource, part))?;
-        Ok(managed.to_json())
+        Ok(encoded(&managed))
     }
 
     /// The object and the owners of its fields after an apply.
@@ -163,6 +168,6 @@ impl Registry {
         let reset = reset(resource, part);
         let schemas = Schemas { types: &types, versions: Some(&versions) };
         let (merged, managed) = apply::apply(schemas, live.as_ref(), config, managed, &writer, &reset, force)?;
-        Ok((merged, managed.to_json()))
+        Ok((merged, encoded(&managed)))
     }
 }
