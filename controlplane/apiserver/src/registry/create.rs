@@ -128,8 +128,8 @@ impl Registry {
     }
 
     async fn insert(&self, resource: &Resource, key: Key, draft: Draft, name: &str) -> Result<Revision, ApiError> {
-        let value = draft.encode()?.into();
-        let change = Change::Put { value, attachment: Some(attach(draft)) };
+        let (value, written) = draft.encode()?;
+        let change = Change::Put { value: value.into(), attachment: Some(attach(written)) };
         let written = self.store.write(Write { key, expect: Expect::Absent, change }).await;
         written.map(|w| w.revision).map_err(|e| match e {
             StoreError::Conflict { .. } => ApiError::already_exists(&resource.names, name),

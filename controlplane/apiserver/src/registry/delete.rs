@@ -104,11 +104,10 @@ impl Registry {
             let entry = Arc::new(Entry::of(current.key.clone(), new.into(), &managed)?);
             return Ok(Some(Deleted::Marked(resource.view(entry).await?)));
         }
-        new.meta_mut().resource_version = None;
         let key = new.key();
         let draft = Draft { object: new, managed };
-        let value = draft.encode()?.into();
-        let change = Change::Put { value, attachment: Some(attach(draft)) };
+        let (value, written) = draft.encode()?;
+        let change = Change::Put { value: value.into(), attachment: Some(attach(written)) };
         let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(None) };
         self.as_written(resource, revision, &key.namespace, &key.name).await.map(|e| Some(Deleted::Marked(e)))
     }

@@ -53,6 +53,16 @@ impl Entry {
         Self::of(key, object.into(), managed)
     }
 
+    /// An object as it was just written: its JSON is what was stored, with the revision put in.
+    pub(super) fn written(key: Key, written: Written, value: &[u8], revision: Revision) -> Self {
+        let Written { mut object, managed } = written;
+        let field = format!("\"resourceVersion\":\"{revision}\"");
+        object.meta_mut().resource_version = Some(revision.to_string());
+        let (json, shift) = insert(value.to_vec(), &[field.as_bytes()]);
+        let by = |n: u32| if managed.is_empty() { 0 } else { n + at(shift.len()) };
+        Self { key, object: object.into(), json: json.into(), managed: by(managed.start)..by(managed.end) }
+    }
+
     /// The same entry, shown as another version of the object.
     ///
     /// # Errors
@@ -99,16 +109,24 @@ pub(crate) struct Draft {
     pub(crate) managed: Vec<u8>,
 }
 
+/// An object that is on disk now, and where in its JSON `managedFields` are.
+pub(super) struct Written {
+    object: Box<dyn Object>,
+    managed: Range<u32>,
+}
+
 impl Draft {
     /// The JSON that is stored: without `resourceVersion`, which is the record's revision.
     ///
     /// # Errors
     /// 500 when it cannot be encoded.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, ApiError> {
-        let object = &self.object;
+    pub(super) fn encode(mut self) -> Result<(Vec<u8>, Written), ApiError> {
+        self.object.meta_mut().resource_version = None;
+        let object = self.object;
         let json =
             object.to_json().map_err(|e| ApiError::internal(format!("encoding a {}: {e}", object.names().kind)))?;
-        Ok(splice(json, &self.managed).0)
+        let (json, managed) = splice(json, &self.managed);
+        Ok((json, Written { object, managed }))
     }
 }
 
@@ -122,24 +140,38 @@ pub(crate) fn take_managed(object: &mut dyn Object) -> Vec<u8> {
 
 /// Puts `managedFields` into the metadata; where they are then.
 fn splice(json: Vec<u8>, managed: &[u8]) -> (Vec<u8>, Range<u32>) {
+    if managed.is_empty() {
+        return (json, 0..0);
+    }
+    let (json, field) = insert(json, &[FIELD, managed]);
+    let start = field.start + FIELD.len();
+    (json, at(start)..at(start + managed.len()))
+}
+
+/// Puts a field, in pieces, before all others of the metadata; which bytes are new, with the comma.
+fn insert(json: Vec<u8>, field: &[&[u8]]) -> (Vec<u8>, Range<usize>) {
     let place = json.windows(METADATA.len()).position(|w| w == METADATA).map(|at| at + METADATA.len());
-    let Some(place) = place.filter(|_| !managed.is_empty()) else { return (json, 0..0) };
-    let mut out = Vec::with_capacity(json.len() + FIELD.len() + managed.len() + 1);
+    let Some(place) = place else { return (json, 0..0) };
+    let mut out = Vec::with_capacity(json.len() + field.iter().map(|f| f.len()).sum::<usize>() + 1);
     out.extend_from_slice(&json[..place]);
-    out.extend_from_slice(FIELD);
-    let start = out.len();
-    out.extend_from_slice(managed);
-    let end = out.len();
+    field.iter().for_each(|piece| out.extend_from_slice(piece));
     if json.get(place) != Some(&b'}') {
         out.push(b',');
     }
+    let end = out.len();
     out.extend_from_slice(&json[place..]);
-    let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    (out, at(start)..at(end))
+    (out, place..end)
+}
+
+/// Objects are far smaller than 4 GiB.
+fn at(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
     use super::*;
 
     #[test]
@@ -152,6 +184,21 @@ mod tests {
             let (out, range) = splice(json.as_bytes().to_vec(), managed.as_bytes());
             assert_eq!(String::from_utf8(out.clone()).unwrap(), wanted);
             assert_eq!(&out[range.start as usize..range.end as usize], managed.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_shown() {
+        for managed in ["", r#"[{"manager":"m"}]"#] {
+            let mut object = ConfigMap::default();
+            object.metadata.name = Some("a".to_owned());
+            let draft = Draft { object: Box::new(object.clone()), managed: managed.as_bytes().to_vec() };
+            let (value, written) = draft.encode().unwrap();
+            let entry = Entry::written("k".into(), written, &value, Revision(7));
+            let again = Entry::new("k".into(), Box::new(object), managed.as_bytes(), Revision(7)).unwrap();
+            assert_eq!(entry.managed(), managed.as_bytes());
+            assert_eq!((entry.tree().unwrap(), entry.revision()), (again.tree().unwrap(), again.revision()));
+            assert!(entry.object.same_as(&*again.object));
         }
     }
 }

@@ -12,21 +12,21 @@ use podium_store::{Attachment, Event, Key, RangeRequest, Record, Store, StoreErr
 use super::{
     ROOT,
     cache::{Cache, Entry, Progress, Taken},
-    entry::{Draft, take_managed},
+    entry::{Written, take_managed},
 };
 
 /// How many records are read at once at load.
 const LOAD_PAGE: usize = 5000;
 
 /// The object of a write, handed to the pump so that it is not decoded again.
-pub(crate) struct Handed(Mutex<Option<Draft>>);
+pub(crate) struct Handed(Mutex<Option<Written>>);
 
 /// Wraps an object for the store.
-pub(crate) fn attach(draft: Draft) -> Attachment {
-    Arc::new(Handed(Mutex::new(Some(draft))))
+pub(super) fn attach(written: Written) -> Attachment {
+    Arc::new(Handed(Mutex::new(Some(written))))
 }
 
-fn handed(attachment: &Attachment) -> Option<Draft> {
+fn handed(attachment: &Attachment) -> Option<Written> {
     let any: &(dyn Any + Send + Sync) = &**attachment;
     any.downcast_ref::<Handed>()?.0.lock().take()
 }
@@ -51,7 +51,7 @@ pub(crate) async fn load(store: &dyn Store, cache: &Cache, at: Revision) -> Resu
 /// Reads one record.
 pub(crate) fn entry(cache: &Cache, record: &Record) -> Option<Entry> {
     let read = match record.attachment.as_ref().and_then(handed) {
-        Some(draft) => Entry::new(record.key.clone(), draft.object, &draft.managed, record.modified),
+        Some(written) => Ok(Entry::written(record.key.clone(), written, &record.value, record.modified)),
         None => read(&*cache.kind(), record.key.clone(), &record.value, record.modified),
     };
     read.inspect_err(

@@ -139,15 +139,14 @@ impl Registry {
         &self,
         resource: &Resource,
         current: &Arc<Entry>,
-        mut draft: Draft,
+        draft: Draft,
     ) -> Result<Option<Arc<Entry>>, ApiError> {
         if is_finished(&*draft.object) {
             return self.remove(resource, current, draft).await;
         }
-        draft.object.meta_mut().resource_version = None;
         let key = draft.object.key();
-        let value = draft.encode()?.into();
-        let change = Change::Put { value, attachment: Some(attach(draft)) };
+        let (value, written) = draft.encode()?;
+        let change = Change::Put { value: value.into(), attachment: Some(attach(written)) };
         let Some(revision) = self.write_at(resource, current, change).await? else { return Ok(None) };
         self.as_written(resource, revision, &key.namespace, &key.name).await.map(Some)
     }

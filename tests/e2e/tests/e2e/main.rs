@@ -1,6 +1,8 @@
-//! End to end: the binary as its users meet it. Transcripts of kubectl count as not run where kubectl is missing or old.
+//! End to end: the binary as its users meet it. Transcripts of kubectl count as not run where kubectl is missing or
+//! old, and so does the Python client.
 
 mod bad_input;
+mod clients;
 mod life;
 mod transcripts;
 
@@ -8,7 +10,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [life::trials(), bad_input::trials(), transcripts::trials()].into_iter().flatten().collect();
+    let trials =
+        [life::trials(), bad_input::trials(), clients::trials(), transcripts::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
