@@ -1,5 +1,8 @@
 //! The API server over HTTPS: durable writes, reads, lists, and the time from a write to its watchers.
 
+mod custom;
+pub(crate) mod large;
+
 use std::{
     pin::pin,
     sync::Arc,
@@ -11,7 +14,7 @@ use futures::{TryStreamExt, future::try_join_all};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use podium_e2e::Cluster;
@@ -44,12 +47,25 @@ pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
             figures.push(if clients == 16 { figure.at_least(7_000.0) } else { figure });
             figures.push(Figure::new(format!("… p99 with {clients} clients"), times.percentile_ms(99.0), "ms"));
         }
+        let (rate, times) = patches(&cluster, 16, seconds).await?;
+        figures.push(Figure::new("merge patches, 16 clients", rate, "1/s").at_least(3_750.0));
+        figures.push(Figure::new("… p99", times.percentile_ms(99.0), "ms"));
         let rate = gets(&cluster, 16, seconds).await?;
         figures.push(Figure::new("GETs, 16 clients", rate, "1/s").at_least(28_500.0));
         figures.push(Figure::new("LIST", list(&cluster).await?, "MB/s").at_least(490.0));
-        let times = watch(&cluster, 100).await?;
-        figures.push(Figure::new("write to watch, 100 watchers, p50", times.percentile_ms(50.0), "ms"));
-        figures.push(Figure::new("write to watch, 100 watchers, p99", times.percentile_ms(99.0), "ms").at_most(2.0));
+        for (watchers, budget) in [(100, Some(2.0)), (1000, None)] {
+            let times = watch(&cluster, watchers).await?;
+            let what = format!("write to watch, {watchers} watchers");
+            figures.push(Figure::new(format!("{what}, p50"), times.percentile_ms(50.0), "ms"));
+            let figure = Figure::new(format!("{what}, p99"), times.percentile_ms(99.0), "ms");
+            figures.push(budget.map_or(figure.clone(), |most| figure.at_most(most)));
+        }
+        let times = custom::usable(&cluster).await?;
+        figures.push(Figure::new("CustomResourceDefinition created to usable, p50", times.percentile_ms(50.0), "ms"));
+        figures.push(
+            Figure::new("CustomResourceDefinition created to usable, p99", times.percentile_ms(99.0), "ms")
+                .at_most(1000.0),
+        );
         Ok::<_, anyhow::Error>(figures)
     })?;
     cluster.podium.stop()?;
@@ -72,6 +88,26 @@ async fn writes(cluster: &Cluster, clients: usize, time: Duration) -> Result<(f6
         while since.elapsed() < time {
             let begun = Instant::now();
             api.create(&PostParams::default(), &map(format!("w{clients}-{c}-{}", times.len()))).await?;
+            times.push(begun.elapsed());
+        }
+        Ok::<_, anyhow::Error>(times)
+    };
+    let times: Vec<Duration> = try_join_all((0..clients).map(client)).await?.concat();
+    Ok((times.len() as f64 / since.elapsed().as_secs_f64(), Times::new(times)))
+}
+
+/// Merge patches for a while, each client of an object of its own; the rate and the time of each.
+async fn patches(cluster: &Cluster, clients: usize, time: Duration) -> Result<(f64, Times)> {
+    let since = Instant::now();
+    let client = |c: usize| async move {
+        let api: Api<ConfigMap> = Api::default_namespaced(connect(cluster).await?);
+        let name = format!("patched-{c}");
+        api.create(&PostParams::default(), &map(name.clone())).await?;
+        let mut times = Vec::new();
+        while since.elapsed() < time {
+            let begun = Instant::now();
+            let patch = Patch::Merge(serde_json::json!({"data": {"key": times.len().to_string()}}));
+            api.patch(&name, &PatchParams::default(), &patch).await?;
             times.push(begun.elapsed());
         }
         Ok::<_, anyhow::Error>(times)
