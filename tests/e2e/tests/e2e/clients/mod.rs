@@ -1,5 +1,7 @@
 //! Client libraries as their users use them: the official Python client, and kube-rs's runtime.
 
+mod kube_rs;
+
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let python = python.context("no Python with the package kubernetes");
         python.and_then(|python| python_client(&python)).map_err(|e| Failed::from(format!("{e:?}")))
     };
-    vec![Trial::test("python_client", run).with_ignored_flag(absent)]
+    vec![Trial::test("python_client", run).with_ignored_flag(absent), crate::trial("kube_rs", kube_rs::run)]
 }
 
 /// A Python that has the client: that of CI's virtual environment, or the machine's.
