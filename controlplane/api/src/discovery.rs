@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    kind::{Names, Scope, Verb},
+    kind::{Names, Scope, Storage, Verb},
     object::{KindRef, SubresourceBehaviour, SubresourceInfo},
 };
 
@@ -36,7 +36,12 @@ impl ResponseKind {
             SubresourceBehaviour::Scale => Self { group: "autoscaling", version: "v1", kind: "Scale" },
             SubresourceBehaviour::Verb(Verb::Binding) => Self { group: "", version: "v1", kind: "Binding" },
             SubresourceBehaviour::Verb(Verb::Eviction) => Self { group: "policy", version: "v1", kind: "Eviction" },
-            SubresourceBehaviour::Status | SubresourceBehaviour::Verb(_) => Self::of(names),
+            SubresourceBehaviour::Verb(Verb::Token) => {
+                Self { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }
+            }
+            SubresourceBehaviour::Status | SubresourceBehaviour::Part | SubresourceBehaviour::Verb(_) => {
+                Self::of(names)
+            }
         }
     }
 
@@ -48,6 +53,9 @@ impl ResponseKind {
 /// The verbs of a kind. A kind with a finalizing subresource (Namespace) cannot be deleted as a collection: each of
 /// its deletions is a process of its own.
 pub fn verbs(kind: &KindRef) -> Vec<&'static str> {
+    if kind.storage() == Storage::Answered {
+        return vec!["create"];
+    }
     let finalizes = kind.subresources().iter().any(|s| s.behaviour == SubresourceBehaviour::Verb(Verb::Finalize));
     let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     all.into_iter().filter(|verb| !(finalizes && *verb == "deletecollection")).collect()
@@ -56,8 +64,10 @@ pub fn verbs(kind: &KindRef) -> Vec<&'static str> {
 /// The verbs of a subresource.
 pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
     match sub.behaviour {
-        SubresourceBehaviour::Status | SubresourceBehaviour::Scale => &["get", "patch", "update"],
-        SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction) => &["create"],
+        SubresourceBehaviour::Status | SubresourceBehaviour::Scale | SubresourceBehaviour::Part => {
+            &["get", "patch", "update"]
+        }
+        SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction | Verb::Token) => &["create"],
         SubresourceBehaviour::Verb(Verb::Log) => &["get"],
         SubresourceBehaviour::Verb(Verb::Finalize) => &["update"],
     }

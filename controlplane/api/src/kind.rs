@@ -113,6 +113,16 @@ pub enum Scope {
     Namespaced,
 }
 
+/// What becomes of an object that is created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// It is stored: all verbs.
+    #[default]
+    Stored,
+    /// It is a question: the API server fills its status and answers with it at once. Only `create`; it needs no name.
+    Answered,
+}
+
 /// A verb of the API server that is reached through a subresource and is not plain storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
@@ -124,6 +134,8 @@ pub enum Verb {
     Eviction,
     /// `PUT namespaces/finalize`: removes `spec.finalizers`.
     Finalize,
+    /// `POST serviceaccounts/token`: a `TokenRequest` is answered with a token.
+    Token,
 }
 
 /// What a subresource does.
@@ -136,6 +148,13 @@ pub enum SubBehaviour<K> {
         read: fn(&K) -> ScaleView,
         /// Sets the wanted replicas.
         write: fn(&mut K, i32),
+    },
+    /// `get`, `update` and `patch` of another part of the object, in the form of the whole.
+    Part {
+        /// Carries over everything but the part.
+        prepare: fn(new: &mut K, old: &K),
+        /// Checks a write of the part.
+        validate: fn(new: &K, old: &K, errs: &mut FieldErrors),
     },
     /// Served by the API server's table of verbs.
     Verb(Verb),
@@ -174,6 +193,11 @@ impl<K> Sub<K> {
     /// The scale subresource.
     pub const fn scale(read: fn(&K) -> ScaleView, write: fn(&mut K, i32)) -> Self {
         Self { name: "scale", behaviour: SubBehaviour::Scale { read, write } }
+    }
+
+    /// A part of the object that is written through a subresource of its own.
+    pub const fn part(name: &'static str, prepare: fn(&mut K, &K), validate: fn(&K, &K, &mut FieldErrors)) -> Self {
+        Self { name, behaviour: SubBehaviour::Part { prepare, validate } }
     }
 
     /// A subresource served by the API server's table of verbs.
@@ -304,6 +328,8 @@ pub trait Kind:
     const NAMES: Names;
     /// Whether it lives in namespaces.
     const SCOPE: Scope;
+    /// What becomes of its objects.
+    const STORAGE: Storage = Storage::Stored;
     /// Its subresources.
     const SUBRESOURCES: &'static [Sub<Self>] = &[];
     /// The columns that `kubectl get` prints.

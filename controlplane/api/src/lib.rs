@@ -30,7 +30,7 @@ pub use error::{ApiError, Reason};
 pub use field::{FieldError, FieldErrors, FieldPath};
 pub use intern::intern;
 pub use k8s_openapi;
-pub use kind::{Cell, Column, ColumnType, Field, Hub, Kind, Names, Scope, Sub, SubBehaviour, Verb};
+pub use kind::{Cell, Column, ColumnType, Field, Hub, Kind, Names, Scope, Storage, Sub, SubBehaviour, Verb};
 pub use names::NameRule;
 pub use object::{AnyKind, Decoded, KindRef, Object, ObjectKey, Revision, SubresourceInfo, kind_of};
 pub use quantity::{Millicores, Quantity, QuantityError};

@@ -15,6 +15,8 @@ pub enum NameRule {
     Dns1123Label,
     /// `web-1`, not starting with a digit: at most 63 bytes.
     Dns1035Label,
+    /// `system:node-a`: anything that can stand between two slashes of a path.
+    PathSegment,
 }
 
 impl NameRule {
@@ -24,12 +26,14 @@ impl NameRule {
             Self::Dns1123Subdomain => is_dns1123_subdomain(name),
             Self::Dns1123Label => is_dns1123_label(name),
             Self::Dns1035Label => is_dns1035_label(name),
+            Self::PathSegment => is_path_segment(name),
         }
     }
 
     /// What is wrong with a `generateName`, whose trailing dash is fine.
     pub fn check_prefix(self, prefix: &str) -> Vec<String> {
         match prefix.strip_suffix('-') {
+            _ if self == Self::PathSegment => self.check(prefix),
             Some(rest) if !rest.is_empty() => self.check(&format!("{rest}a")),
             _ => self.check(prefix),
         }
@@ -233,6 +237,18 @@ pub fn is_http_header_name(value: &str) -> Vec<String> {
     }
     let message = "a valid HTTP header must consist of alphanumeric characters or '-'";
     vec![format_message(message, "[-A-Za-z0-9]+", &["X-Header-Name"])]
+}
+
+/// Anything that can stand between two slashes of a path.
+///
+/// # Source
+/// Kubernetes `staging/src/k8s.io/apimachinery/pkg/api/validation/path/name.go`.
+pub fn is_path_segment(value: &str) -> Vec<String> {
+    if matches!(value, "." | "..") {
+        return vec![format!("may not be '{value}'")];
+    }
+    let contained = ["/", "%"].into_iter().filter(|part| value.contains(part));
+    contained.map(|part| format!("may not contain '{part}'")).collect()
 }
 
 /// An IPv4 or IPv6 address.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     error::ApiError,
     field::FieldErrors,
-    kind::{Cell, ColumnType, Kind, Names, ScaleView, Scope, SubBehaviour, Verb},
+    kind::{Cell, ColumnType, Kind, Names, ScaleView, Scope, Storage, SubBehaviour, Verb},
     schema::RootType,
 };
 
@@ -190,6 +190,8 @@ pub enum SubresourceBehaviour {
     Status,
     /// `autoscaling/v1 Scale`.
     Scale,
+    /// Another part of the object: see [`AnyKind::prepare_part_update`].
+    Part,
     /// Served by the API server's table of verbs.
     Verb(Verb),
 }
@@ -211,6 +213,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn names(&self) -> Names;
     /// Whether it lives in namespaces.
     fn scope(&self) -> Scope;
+    /// What becomes of its objects.
+    fn storage(&self) -> Storage {
+        Storage::Stored
+    }
     /// Its subresources.
     fn subresources(&self) -> Vec<SubresourceInfo>;
     /// Its Table columns.
@@ -247,6 +253,17 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors);
     /// See [`Kind::validate_status_update`].
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors);
+    /// Carries over everything but the part that a subresource writes ([`SubresourceBehaviour::Part`]).
+    fn prepare_part_update(&self, _subresource: &str, _object: &mut dyn Object, _old: &dyn Object) {}
+    /// Checks a write of the part that a subresource writes ([`SubresourceBehaviour::Part`]).
+    fn validate_part_update(
+        &self,
+        _subresource: &str,
+        _object: &dyn Object,
+        _old: &dyn Object,
+        _errs: &mut FieldErrors,
+    ) {
+    }
     /// See [`Kind::grace_seconds`].
     fn grace_seconds(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
     /// What the scale subresource shows; `None` when there is none.
@@ -319,12 +336,17 @@ impl<K: Kind> AnyKind for Typed<K> {
         K::SCOPE
     }
 
+    fn storage(&self) -> Storage {
+        K::STORAGE
+    }
+
     fn subresources(&self) -> Vec<SubresourceInfo> {
         let info = |sub: &crate::kind::Sub<K>| SubresourceInfo {
             name: sub.name,
             behaviour: match sub.behaviour {
                 SubBehaviour::Status => SubresourceBehaviour::Status,
                 SubBehaviour::Scale { .. } => SubresourceBehaviour::Scale,
+                SubBehaviour::Part { .. } => SubresourceBehaviour::Part,
                 SubBehaviour::Verb(verb) => SubresourceBehaviour::Verb(verb),
             },
         };
@@ -400,6 +422,24 @@ impl<K: Kind> AnyKind for Typed<K> {
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors) {
         if let (Some(k), Some(old)) = (object.downcast_ref::<K>(), old.downcast_ref()) {
             k.validate_status_update(old, errs);
+        }
+    }
+
+    fn prepare_part_update(&self, subresource: &str, object: &mut dyn Object, old: &dyn Object) {
+        let (Some(k), Some(old)) = (object.downcast_mut::<K>(), old.downcast_ref()) else { return };
+        for sub in K::SUBRESOURCES.iter().filter(|s| s.name == subresource) {
+            if let SubBehaviour::Part { prepare, .. } = sub.behaviour {
+                prepare(k, old);
+            }
+        }
+    }
+
+    fn validate_part_update(&self, subresource: &str, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors) {
+        let (Some(k), Some(old)) = (object.downcast_ref::<K>(), old.downcast_ref()) else { return };
+        for sub in K::SUBRESOURCES.iter().filter(|s| s.name == subresource) {
+            if let SubBehaviour::Part { validate, .. } = sub.behaviour {
+                validate(k, old, errs);
+            }
         }
     }
 

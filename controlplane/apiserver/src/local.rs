@@ -59,6 +59,10 @@ fn part(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError
     let Some(name) = subresource.filter(|s| !s.is_empty()) else { return Ok(Part::Main) };
     match resource.subresource(name) {
         Some(SubresourceBehaviour::Status) => Ok(Part::Status),
+        Some(SubresourceBehaviour::Part) => {
+            let named = resource.kind.subresources().into_iter().find(|s| s.name == name);
+            named.map(|s| Part::Named(s.name)).ok_or_else(|| ApiError::method_not_allowed(&resource.names, name))
+        }
         Some(SubresourceBehaviour::Verb(Verb::Finalize)) => Ok(Part::Finalize),
         _ => Err(ApiError::method_not_allowed(&resource.names, name)),
     }

@@ -2,6 +2,7 @@
 
 use crate::object::{KindRef, kind_of};
 
+mod authentication;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
@@ -21,7 +22,7 @@ mod service_account;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// Every built-in kind.
+/// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
     use k8s_openapi::api::{apps, coordination, core, discovery, networking};
     vec![
@@ -41,4 +42,13 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<networking::v1::Ingress>(),
         kind_of::<networking::v1::IngressClass>(),
     ]
+}
+
+/// Every built-in kind that is a question ([`crate::Storage::Answered`]): created, answered, never stored.
+///
+/// `TokenRequest`, which is only spoken by `serviceaccounts/token`, is a [`crate::Kind`] too, to be read by
+/// `kind_of::<TokenRequest>()`, but no resource of its own and so not among these.
+pub fn answered() -> Vec<KindRef> {
+    use k8s_openapi::api::authentication;
+    vec![kind_of::<authentication::v1::TokenReview>(), kind_of::<authentication::v1::SelfSubjectReview>()]
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     discovery::{self, ResponseKind},
-    kind::{Names, Scope},
+    kind::{Names, Scope, Storage},
     object::{KindRef, SubresourceBehaviour, SubresourceInfo},
     patch::PatchBody,
 };
@@ -20,11 +20,19 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &KindRef) {
     let root = format!("/{}", prefix(names.group, names.version));
     let namespaced = kind.scope() == Scope::Namespaced;
     let collection = if namespaced {
-        paths.insert(format!("{root}/{}", names.plural), all_namespaces(kind));
+        if kind.storage() == Storage::Stored {
+            paths.insert(format!("{root}/{}", names.plural), all_namespaces(kind));
+        }
         format!("{root}/namespaces/{{namespace}}/{}", names.plural)
     } else {
         format!("{root}/{}", names.plural)
     };
+    if kind.storage() == Storage::Answered {
+        let what = scoped(kind, namespaced);
+        let item = json!({ "post": operation(kind, "post", &what), "parameters": shared(namespaced, false) });
+        paths.insert(collection, item);
+        return;
+    }
     paths.insert(collection.clone(), collection_item(kind, namespaced));
     let object = format!("{collection}/{{name}}");
     paths.insert(object.clone(), object_item(kind, namespaced));

@@ -133,6 +133,11 @@ impl Frontend {
             }
             SubresourceBehaviour::Verb(Verb::Finalize) => Part::Finalize,
             SubresourceBehaviour::Status => Part::Status,
+            SubresourceBehaviour::Part => {
+                let subs = resource.kind.subresources();
+                let named = subs.iter().find(|s| s.name == target.subresource);
+                Part::Named(named.ok_or_else(about::unknown)?.name)
+            }
             SubresourceBehaviour::Verb(_) => return Err(not_allowed()),
         };
         match *call.method {

@@ -31,6 +31,8 @@ pub(crate) enum Part {
     Finalize,
     /// The wanted replicas alone.
     Scale,
+    /// The part of a subresource of that name, as the kind defines it.
+    Named(&'static str),
     /// Anything: for verbs of the API server itself (binding). Not for clients.
     Everything,
 }
@@ -43,6 +45,7 @@ impl Part {
             Self::Status => "status",
             Self::Finalize => "finalize",
             Self::Scale => "scale",
+            Self::Named(name) => name,
             Self::Everything => "binding",
         }
     }
@@ -243,6 +246,7 @@ fn prepare(resource: &Resource, part: Part, new: &mut dyn Object, old: &dyn Obje
         Part::Main | Part::Scale => kind.prepare_update(new, old),
         Part::Status => kind.prepare_status_update(new, old),
         Part::Finalize => keep_finalizers(new, old),
+        Part::Named(name) => kind.prepare_part_update(name, new, old),
         Part::Everything => {}
     }
     if part != Part::Status && kind.generation_differs(new, old) == Some(true) {
@@ -269,6 +273,7 @@ fn validate(resource: &Resource, part: Part, new: &dyn Object, old: &dyn Object)
     validate_meta_update(new.meta(), old.meta(), &mut errs);
     match part {
         Part::Status => kind.validate_status_update(new, old, &mut errs),
+        Part::Named(name) => kind.validate_part_update(name, new, old, &mut errs),
         Part::Finalize | Part::Everything => {}
         Part::Main | Part::Scale => {
             validate_meta(new.meta(), &resource.names, resource.scope, &mut errs);
