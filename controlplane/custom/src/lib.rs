@@ -2,3 +2,6 @@
 //!
 //! Pure, as the vocabulary is: schemas, pruning, defaulting, validation and the evaluation of expressions; no I/O and no
 //! clock. The API server decides when a definition is served and fetches what a policy refers to.
+
+pub mod cel;
+pub mod schema;
