@@ -17,7 +17,7 @@ pub(crate) type Result<'a> = std::result::Result<Value<'a>, EvalError>;
 
 /// One evaluation.
 pub(crate) struct Machine<'a, 'b> {
-    pub(crate) vars: &'a Vars<'a>,
+    pub(crate) vars: &'b Vars<'a>,
     budget: &'b Budget,
     left: Cell<u64>,
     locals: RefCell<Vec<(&'a str, Value<'a>)>>,
@@ -27,7 +27,7 @@ pub(crate) struct Machine<'a, 'b> {
 /// How deep `variables` may refer to each other.
 const NESTING_MAX: u16 = 4;
 
-pub(crate) fn evaluate<'a>(root: &'a Node, vars: &'a Vars<'a>, budget: &Budget) -> Result<'a> {
+pub(crate) fn evaluate<'a>(root: &'a Node, vars: &Vars<'a>, budget: &Budget) -> Result<'a> {
     let machine = Machine {
         vars,
         budget,

@@ -174,7 +174,7 @@ impl Expression {
     ///
     /// # Errors
     /// What failed, in the words of cel-go, or that the budget is used up.
-    pub fn evaluate<'a>(&'a self, vars: &'a Vars<'a>, budget: &Budget) -> Result<Value<'a>, EvalError> {
+    pub fn evaluate<'a>(&'a self, vars: &Vars<'a>, budget: &Budget) -> Result<Value<'a>, EvalError> {
         eval::evaluate(&self.inner.root, vars, budget)
     }
 
@@ -182,7 +182,7 @@ impl Expression {
     ///
     /// # Errors
     /// Also when the value is not a boolean.
-    pub fn holds(&self, vars: &Vars<'_>, budget: &Budget) -> Result<bool, EvalError> {
+    pub fn holds<'a>(&'a self, vars: &Vars<'a>, budget: &Budget) -> Result<bool, EvalError> {
         match eval::evaluate(&self.inner.root, vars, budget)? {
             Value::Bool(holds) => Ok(holds),
             _ => Err(EvalError::overload()),

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Bytes of an expression.
-pub const TEXT_MAX: usize = 100_000;
+pub(crate) const TEXT_MAX: usize = 100_000;
 /// Levels of an expression.
-pub const DEPTH_MAX: u16 = 128;
+pub(crate) const DEPTH_MAX: u16 = 128;
 
 const STARTS: &str =
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
