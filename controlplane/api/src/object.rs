@@ -495,8 +495,7 @@ impl<K: Kind> AnyKind for Typed<K> {
     }
 
     fn types(&self) -> RootType {
-        // Replaced by the table of list types.
-        RootType::any()
+        crate::schema::types_of(self)
     }
 
     fn schema_name(&self) -> String {

@@ -7,51 +7,28 @@
 //! # Source
 //! `sigs.k8s.io/structured-merge-diff` and Kubernetes `staging/src/k8s.io/apimachinery/pkg/util/managedfields`.
 
+mod compare;
+mod conflict;
+mod element;
+mod field_set;
+mod fields;
+mod last_applied;
+mod managed;
+mod merge;
+mod reconcile;
+mod remove;
+mod set;
+mod typed;
+mod updater;
+
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
+pub use managed::{ManagedFields, UPDATE_MANAGERS_MAX};
+
 use crate::{error::ApiError, schema::RootType};
-
-/// Who owns which fields, as in `metadata.managedFields`.
-#[derive(Debug, Clone, Default)]
-pub struct ManagedFields {
-    entries: Vec<ManagedFieldsEntry>,
-}
-
-impl ManagedFields {
-    /// Reads `metadata.managedFields`, a JSON array.
-    ///
-    /// # Errors
-    /// 400 when it is no such array.
-    pub fn from_json(json: &[u8]) -> Result<Self, ApiError> {
-        let entries = serde_json::from_slice(json).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        Ok(Self { entries })
-    }
-
-    /// The JSON array, without white space.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.entries).unwrap_or_default()
-    }
-
-    /// From `metadata.managedFields` of typed metadata.
-    ///
-    /// # Errors
-    /// 400 when an entry is malformed.
-    pub fn from_entries(entries: Vec<ManagedFieldsEntry>) -> Result<Self, ApiError> {
-        Ok(Self { entries })
-    }
-
-    /// For `metadata.managedFields` of typed metadata.
-    pub fn into_entries(self) -> Vec<ManagedFieldsEntry> {
-        self.entries
-    }
-
-    /// Whether nobody owns anything.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-}
+use managed::Id;
+use updater::{Failure, Updater, internal};
 
 /// How a manager came to own fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,10 +81,15 @@ impl<'a> From<&'a RootType> for Schemas<'a> {
     }
 }
 
+/// Who owned what before the first apply, where nobody kept track of it.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
 /// Who owns what after a write that is no apply. `old` is `None` for a creation.
 ///
+/// An object that nobody owns anything of stays so (its owners asked for that), unless it is a new one.
+///
 /// # Errors
-/// 500 when a value does not have the shape of its types.
+/// None so far: lists whose items cannot be told apart are owned as a whole.
 pub fn update<'a>(
     types: impl Into<Schemas<'a>>,
     old: Option<&Value>,
@@ -116,16 +98,21 @@ pub fn update<'a>(
     writer: &Writer<'_>,
     reset: &Reset<'_>,
 ) -> Result<ManagedFields, ApiError> {
-    let _ = (types.into(), old, new, writer, reset);
-    Ok(managed)
+    let is_new = old.is_none_or(|old| field(old, "uid").is_empty());
+    if managed.is_empty() && !is_new {
+        return Ok(managed);
+    }
+    let id = Id::of(writer, Operation::Update);
+    Ok(Updater::new(types.into(), writer, reset).update(old, new, managed, id))
 }
 
 /// Applies a configuration to an object (`live` is `None` when there is none yet): the merged object, not yet defaulted,
 /// and who owns what then.
 ///
 /// # Errors
-/// 409 with a cause for each field that somebody else owns with another value, unless `force` is set; 400 and 500 for
-/// configurations that do not have the shape of their types.
+/// 409 with a cause for each field that somebody else owns with another value, unless `force` is set; 400 for another
+/// version or a configuration with `metadata.managedFields`; 500, as Kubernetes has it, for a configuration that does
+/// not have the shape of its types (unknown fields, duplicate keys).
 pub fn apply<'a>(
     types: impl Into<Schemas<'a>>,
     live: Option<&Value>,
@@ -135,6 +122,63 @@ pub fn apply<'a>(
     reset: &Reset<'_>,
     force: bool,
 ) -> Result<(Value, ManagedFields), ApiError> {
-    let _ = (types.into(), live, config, managed, writer, reset, force);
-    Err(ApiError::new(crate::Reason::UnsupportedMediaType, "server-side apply is not served yet"))
+    let schemas = types.into();
+    check_config(&schemas, config, writer)?;
+    let updater = Updater::new(schemas, writer, reset);
+    let managed = match live {
+        Some(live) if managed.is_empty() => {
+            let id = Id::new(BEFORE_FIRST_APPLY, Operation::Update, writer.api_version, writer.subresource);
+            updater.update(None, live, managed, id)
+        }
+        _ => managed,
+    };
+    let is_kubectl = writer.manager == last_applied::KUBECTL;
+    let again = (is_kubectl && !force).then(|| managed.clone());
+    let (mut object, managed) = match (updater.apply(live, config, managed, force), again, live) {
+        (Ok(done), ..) => done,
+        (Err(Failure::Other(error)), ..) => return Err(error),
+        (Err(Failure::Conflicts(conflicts)), Some(managed), Some(live)) => {
+            let left = last_applied::remaining(schemas.types, writer.api_version, live, conflicts);
+            if !left.is_empty() {
+                return Err(conflict::error(&left));
+            }
+            match updater.apply(Some(live), config, managed, true) {
+                Ok(done) => done,
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Conflicts(conflicts)) => return Err(conflict::error(&conflicts)),
+            }
+        }
+        (Err(Failure::Conflicts(conflicts)), ..) => return Err(conflict::error(&conflicts)),
+    };
+    if is_kubectl {
+        last_applied::refresh(&mut object, config);
+    }
+    Ok((object, managed))
 }
+
+fn check_config(schemas: &Schemas<'_>, config: &Value, writer: &Writer<'_>) -> Result<(), ApiError> {
+    let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    if version != writer.api_version {
+        return Err(ApiError::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+            writer.api_version
+        )));
+    }
+    if config.get("metadata").and_then(|m| m.get("managedFields")).is_some_and(|m| !m.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    field_set::validate(schemas.types, config).map_err(|why| {
+        let (namespace, name) = (field(config, "namespace"), field(config, "name"));
+        let what = format!("{namespace}/{name}; {version}, Kind={}", text("kind"));
+        internal(format!("failed to create typed patch object ({what}): {why}"))
+    })
+}
+
+/// A text of the metadata; empty when it is not there.
+fn field<'v>(object: &'v Value, name: &str) -> &'v str {
+    object.get("metadata").and_then(|m| m.get(name)).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

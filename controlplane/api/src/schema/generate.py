@@ -79,6 +79,8 @@ def relationships(types):
             yield (name, "."), ["map=atomic"]
         for field in members.get("fields", []):
             words = type_words(types, field["type"])
+            if field.get("default") == {} and "map" in types.get(field["type"].get("namedType"), {}):
+                words = words + ["value"]
             if words:
                 yield (name, field["name"]), words
 
@@ -92,7 +94,7 @@ def go_structs(source):
             tag = re.search(r"`(.*)`", line)
             if line.strip().startswith("//") or not tag:
                 continue
-            names = re.search(r'json:"([^",]*)', tag.group(1))
+            names = re.search(r'json:"([^",]*)([^"]*)"', tag.group(1))
             before = line[: tag.start()].split()
             if len(before) == 1 and names and not names.group(1):
                 embedded.append(before[0].split(".")[-1])
@@ -101,6 +103,8 @@ def go_structs(source):
                 value = re.search(attribute + r':"([^"]*)"', tag.group(1))
                 if value:
                     words.append(f"{word}={value.group(1)}")
+            if len(before) > 1 and before[1].startswith("[]") and names and not names.group(2):
+                words.append("value")
             if words and names and names.group(1):
                 fields[names.group(1)] = words
         structs[match.group(1)] = (fields, embedded)
@@ -142,13 +146,17 @@ def main():
     for place, words in relationships(types):
         table.setdefault(place, []).extend(words)
     for place, words in all_tags(extensions, api, machinery):
-        table.setdefault(place, []).extend(words)
+        # That an atomic list is always there makes no difference.
+        merged = table.get(place, []) + words
+        if words != ["value"] or any(word.startswith("list=") for word in merged):
+            table[place] = merged
     table |= AGGREGATOR
     print(
         "# How the objects and lists of Kubernetes' types are merged and owned, written by generate.py from client-go,\n"
         "# apiextensions-apiserver, api and apimachinery (The Kubernetes Authors, Apache-2.0). Do not edit.\n"
         "# A schema, then its fields (. for the schema itself): list=set, list=map with key=NAME[:DEFAULT], map=atomic or\n"
-        "# granular, strategy=PATCH_STRATEGY, mergeKey=NAME. What is not listed: objects granular, lists atomic, no strategy."
+        "# granular, strategy=PATCH_STRATEGY, mergeKey=NAME, value (no pointer in Go, so always there, empty at least).\n"
+        "# What is not listed: objects granular, lists atomic, no strategy, maybe missing."
     )
     last = None
     for (schema, field), words in sorted(table.items()):

@@ -1,8 +1,10 @@
 //! The JSON schemas of kinds as plain JSON, by name (`io.k8s.api.core.v1.PodSpec`), for patches and OpenAPI.
 
+mod build;
 mod table;
 pub mod types;
 
+pub(crate) use build::types_of;
 pub use table::{Extension, ListWord, list_extension};
 pub use types::{ListKind, ListType, MapType, MergeKey, RootType, Type, TypeId, Types};
 

@@ -26,6 +26,8 @@ pub struct Extension {
     pub keys: Vec<MergeKey>,
     /// Whether an object is owned as a whole (`true`) or, against its own type, field by field (`false`).
     pub atomic: Option<bool>,
+    /// Whether Kubernetes' own objects always have the field, empty at least: a struct or list that is no pointer.
+    pub by_value: bool,
     /// `patchStrategy`, for example `merge,retainKeys`.
     pub patch_strategy: Option<&'static str>,
     /// `patchMergeKey`.
@@ -60,6 +62,10 @@ impl Extension {
     fn parse(words: &[&'static str]) -> Option<Self> {
         let mut out = Self::default();
         for word in words {
+            if *word == "value" {
+                out.by_value = true;
+                continue;
+            }
             match word.split_once('=')? {
                 ("list", "set") => out.list = Some(ListWord::Set),
                 ("list", "map") => out.list = Some(ListWord::Map),

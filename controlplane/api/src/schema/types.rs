@@ -6,7 +6,10 @@
 //! # Source
 //! `sigs.k8s.io/structured-merge-diff/schema/elements.go`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -71,6 +74,7 @@ pub struct MergeKey {
 #[derive(Debug, Clone, Default)]
 pub struct Types {
     types: Vec<Type>,
+    by_value: HashSet<TypeId>,
 }
 
 impl Types {
@@ -91,6 +95,17 @@ impl Types {
         if let Some(slot) = self.types.get_mut(id.0 as usize) {
             *slot = new;
         }
+    }
+
+    /// Says of a type that fields of it are always there in Kubernetes' own objects, empty at least: structs and lists that
+    /// are no pointers and are not left out when empty. Nobody owns that they are there.
+    pub fn set_by_value(&mut self, id: TypeId) {
+        self.by_value.insert(id);
+    }
+
+    /// See [`Types::set_by_value`].
+    pub fn is_by_value(&self, id: TypeId) -> bool {
+        self.by_value.contains(&id)
     }
 
     /// A type; [`Type::Any`] for an id of another arena.
