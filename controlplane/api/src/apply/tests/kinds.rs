@@ -180,7 +180,8 @@ fn what_is_applied_no_more_goes_unless_others_own_it() {
     assert_eq!(left, deployment(container(json!([{"name": "injected"}]))));
     let injected =
         r#"{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"injected\"}":{".":{},"f:name":{}}}}}}}"#;
-    assert_eq!(shown(&managed), [format!("mesh Update @2 {injected}")]);
+    let spec = r#"me Apply @1 {"f:spec":{}}"#.to_owned();
+    assert_eq!(shown(&managed), [spec, format!("mesh Update @2 {injected}")]);
 }
 
 #[test]
