@@ -56,6 +56,8 @@ pub enum FieldReason {
     TooMany,
     /// `FieldValueNotFound`
     NotFound,
+    /// `FieldValueTypeInvalid`
+    TypeInvalid,
 }
 
 impl FieldReason {
@@ -70,6 +72,7 @@ impl FieldReason {
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
         }
     }
 }

@@ -23,12 +23,14 @@ mod overloads;
 mod parse;
 mod strings;
 mod temporal;
+pub(crate) use temporal::formats as temporal_formats;
 mod types;
 mod value;
 
 use std::{cell::Cell, fmt, sync::Arc};
 
 pub use authorizer::{Attributes, Authorizer, Decision};
+pub(crate) use cost::REQUEST_BYTES_MAX;
 pub use cost::Size;
 pub use env::{AdmissionEnv, Env, Vars};
 pub use escape::{escape, unescape};

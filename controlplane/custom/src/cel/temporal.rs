@@ -105,6 +105,24 @@ pub(crate) fn zone(name: &str) -> Option<jiff::tz::TimeZone> {
     Some(jiff::tz::TimeZone::fixed(offset))
 }
 
+/// For the formats of schemas.
+pub(crate) mod formats {
+    /// `2006-01-02`
+    pub(crate) fn is_date(text: &str) -> bool {
+        super::parse_date(text).is_some()
+    }
+
+    /// RFC 3339.
+    pub(crate) fn is_timestamp(text: &str) -> bool {
+        super::parse_timestamp(text).is_some()
+    }
+
+    /// `1h30m`
+    pub(crate) fn is_duration(text: &str) -> bool {
+        super::parse_duration(text).is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

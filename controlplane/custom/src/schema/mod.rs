@@ -19,7 +19,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-pub use rules::Rule;
+pub(crate) use rules::declare;
+pub use rules::{Rule, compile_rules};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::Value;
@@ -174,6 +175,19 @@ impl Schema {
     /// Whether its values are maps: fields of any name, all of one schema.
     pub fn is_map(&self) -> bool {
         matches!(self.additional, Additional::Schema(_))
+    }
+}
+
+/// The name of a type.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Any => "",
+        Kind::Object => "object",
+        Kind::Array => "array",
+        Kind::String => "string",
+        Kind::Integer => "integer",
+        Kind::Number => "number",
+        Kind::Boolean => "boolean",
     }
 }
 
