@@ -7,6 +7,8 @@ use std::{cmp::Ordering, fmt};
 
 use serde_json::{Number, Value};
 
+use super::fields::value_text;
+
 /// One step of a path. The variants are in the order in which Kubernetes sorts them.
 #[derive(Debug, Clone)]
 pub(crate) enum PathElement {
@@ -75,11 +77,11 @@ impl fmt::Display for PathElement {
                 f.write_str("[")?;
                 for (i, (name, value)) in keys.iter().enumerate() {
                     let comma = if i > 0 { "," } else { "" };
-                    write!(f, "{comma}{name}={value}")?;
+                    write!(f, "{comma}{name}={}", value_text(value))?;
                 }
                 f.write_str("]")
             }
-            Self::Value(value) => write!(f, "[={value}]"),
+            Self::Value(value) => write!(f, "[={}]", value_text(value)),
             Self::Index(index) => write!(f, "[{index}]"),
         }
     }

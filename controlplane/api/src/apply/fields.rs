@@ -110,7 +110,18 @@ pub(super) fn write(element: &PathElement) -> String {
 }
 
 fn escaped(value: &Value) -> String {
-    escape_html(value.to_string())
+    escape_html(value_text(value))
+}
+
+/// JSON as Go writes it: whole numbers have no fraction, even if they came with one.
+pub(super) fn value_text(value: &Value) -> String {
+    match value {
+        Value::Number(n) if n.is_f64() => match n.as_f64() {
+            Some(f) if f.fract() == 0.0 && f.abs() < 1e15 => format!("{f:.0}"),
+            _ => value.to_string(),
+        },
+        _ => value.to_string(),
+    }
 }
 
 /// JSON with the characters escaped that Go escapes for HTML.

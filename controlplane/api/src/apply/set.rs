@@ -30,8 +30,10 @@ impl Node {
 }
 
 impl Set {
+    pub(crate) const EMPTY: Self = Self { nodes: Vec::new() };
+
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self::EMPTY
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -18,7 +18,7 @@ use super::{
     managed::{Entry, Fields, Id, ManagedFields},
     merge::merge,
     reconcile::reconcile,
-    remove::{Emptied, remove_items},
+    remove::{remove_for_good, remove_items},
     set::Set,
 };
 use crate::{error::ApiError, schema::RootType};
@@ -87,6 +87,14 @@ impl From<Comparison> for Changes {
 struct At<'v> {
     value: Cow<'v, Value>,
     types: Cow<'v, RootType>,
+}
+
+/// What is left of an object, with `null` for what was emptied.
+struct Pruned {
+    value: Value,
+    /// What went, in this version.
+    gone: Set,
+    api_version: String,
 }
 
 impl At<'_> {
@@ -241,15 +249,17 @@ impl<'a> Updater<'a> {
         let time = last.as_ref().and_then(|e| e.time);
         let api_version = self.writer.api_version.to_owned();
         managed.entries.push(Entry { id: id.clone(), api_version, time, fields: Fields::Set(set) });
-        let new = match last {
-            Some(last) => self.prune(merged, &managed, last),
-            None => merged,
-        };
-        let changes = compare(self.schemas.types, live, &new).without(&self.reset).into();
-        let lost = self.take_from_others(live, &new, &changes, &mut managed, Some(&id));
+        let pruned = last.and_then(|last| self.prune(&merged, &managed, last));
+        let new = pruned.as_ref().map_or(&merged, |p| &p.value);
+        let changes = compare(self.schemas.types, live, new).without(&self.reset).into();
+        let lost = self.take_from_others(live, new, &changes, &mut managed, Some(&id));
         if !force && !lost.is_empty() {
             return Err(Failure::Conflicts(conflict::of_managers(lost)));
         }
+        let new = match pruned {
+            Some(pruned) => self.stored(&merged, &pruned, &managed),
+            None => merged,
+        };
         self.strip_own(&id, &mut managed, live.is_some_and(|live| same_value(live, &new)));
         Ok((new, managed))
     }
@@ -268,21 +278,33 @@ impl<'a> Updater<'a> {
         managed.entries.push(own);
     }
 
-    /// Removes what was applied last time, is not applied now and belongs to nobody else.
-    fn prune(&self, merged: Value, managed: &ManagedFields, last: Entry) -> Value {
+    /// Removes what was applied last time, is not applied now and belongs to nobody else. `None`: there is nothing to
+    /// remove.
+    fn prune(&self, merged: &Value, managed: &ManagedFields, last: Entry) -> Option<Pruned> {
         let set = last.fields.into_set();
-        let Some(here) = self.at(&merged, &last.api_version).filter(|_| !set.is_empty()) else { return merged };
+        let here = self.at(merged, &last.api_version).filter(|_| !set.is_empty())?;
         let last_named = here.named(&set);
-        let pruned = remove_items(&here.types, &here.value, &last_named, Emptied::Null);
+        let pruned = remove_items(&here.types, &here.value, &last_named);
         let pruned = self.add_back_owned(&here, pruned, &last.api_version, managed);
-        let pruned = match self.at(&pruned, &last.api_version) {
-            Some(pruned) => add_back_dangling(&here, &pruned, &last_named),
-            None => here.value.into_owned(),
-        };
-        let pruned = if pruned.is_null() { Value::Object(super::typed::Object::new()) } else { pruned };
-        match self.value_at(&pruned, self.writer.api_version) {
+        let pruned = self.at(&pruned, &last.api_version)?;
+        // What was never applied comes back, too: it stood below something that was.
+        let gone = here.field_set().difference(&pruned.field_set()).intersection(&last_named);
+        let value = object(remove_items(&here.types, &here.value, &gone));
+        let value = self.value_at(&value, self.writer.api_version)?.into_owned();
+        Some(Pruned { value, gone, api_version: last.api_version })
+    }
+
+    /// The object without what was pruned, as it is stored.
+    fn stored(&self, merged: &Value, pruned: &Pruned, managed: &ManagedFields) -> Value {
+        let Some(here) = self.at(merged, &pruned.api_version) else { return pruned.value.clone() };
+        let mut owned = Set::new();
+        for entry in managed.entries.iter().filter(|e| e.api_version == pruned.api_version) {
+            owned = owned.union(entry.fields.clone().into_set());
+        }
+        let value = object(remove_for_good(&here.types, &here.value, &pruned.gone, &owned));
+        match self.value_at(&value, self.writer.api_version) {
             Some(value) => value.into_owned(),
-            None => pruned,
+            None => pruned.value.clone(),
         }
     }
 
@@ -310,14 +332,13 @@ impl<'a> Updater<'a> {
         };
         let wanted = left.field_set().union(whole.named(owned));
         let gone = whole.field_set().difference(&wanted);
-        remove_items(&whole.types, &whole.value, &gone, Emptied::Null)
+        remove_items(&whole.types, &whole.value, &gone)
     }
 }
 
-/// What was pruned comes back where it was never applied: it stood below something that was.
-fn add_back_dangling(merged: &At<'_>, pruned: &At<'_>, last: &Set) -> Value {
-    let gone = merged.field_set().difference(&pruned.field_set()).intersection(last);
-    remove_items(&merged.types, &merged.value, &gone, Emptied::Gone)
+/// An object of which nothing is left is an empty one.
+fn object(value: Value) -> Value {
+    if value.is_null() { Value::Object(super::typed::Object::new()) } else { value }
 }
 
 /// 500 without the words that [`ApiError::internal`] puts before the message: Kubernetes sends it plain.
