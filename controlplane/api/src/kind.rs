@@ -216,6 +216,12 @@ pub enum ColumnType {
     String,
     /// A whole number.
     Integer,
+    /// Any number.
+    Number,
+    /// A boolean.
+    Boolean,
+    /// A time, shown as the age that it means.
+    Date,
 }
 
 /// A column of the Table that `kubectl get` prints.

@@ -62,6 +62,9 @@ pub fn columns(kind: &dyn AnyKind) -> Vec<Value> {
         let kind = match column.kind {
             ColumnType::String => "string",
             ColumnType::Integer => "integer",
+            ColumnType::Number => "number",
+            ColumnType::Boolean => "boolean",
+            ColumnType::Date => "date",
         };
         json!({
             "name": column.name, "type": kind, "format": format, "description": description,

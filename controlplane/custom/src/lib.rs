@@ -4,4 +4,7 @@
 //! clock. The API server decides when a definition is served and fetches what a policy refers to.
 
 pub mod cel;
+pub mod kind;
 pub mod schema;
+
+pub use kind::{CustomKind, CustomObject, kinds};

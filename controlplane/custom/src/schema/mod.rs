@@ -7,7 +7,7 @@ mod convert;
 mod defaults;
 mod formats;
 mod list_type;
-mod openapi;
+pub(crate) mod openapi;
 mod prune;
 mod rules;
 mod structural;
@@ -20,6 +20,7 @@ use std::{
 };
 
 pub(crate) use rules::declare;
+pub(crate) use types::root_type;
 pub use rules::{Rule, compile_rules};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
