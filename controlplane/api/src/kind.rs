@@ -220,7 +220,7 @@ pub enum ColumnType {
     Number,
     /// A boolean.
     Boolean,
-    /// A time, shown as the age that it means.
+    /// A time.
     Date,
 }
 
@@ -261,8 +261,20 @@ impl<K: Kind> Column<K> {
     /// `Name`.
     pub const NAME: Self = Self::text("Name", |k, _| Cell::from(k.metadata().name.clone().unwrap_or_default()));
 
+    /// `Created At`.
+    pub const CREATED_AT: Self = Self {
+        name: "Created At",
+        kind: ColumnType::Date,
+        priority: 0,
+        value: |k, _| Cell::from(k.metadata().creation_timestamp.as_ref().map(|t| whole_seconds(t.0))),
+    };
+
     /// `Age`, in kubectl's short form.
     pub const AGE: Self = Self::text("Age", |k, now| Cell::from(age(k.metadata(), now)));
+}
+
+fn whole_seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn age(meta: &ObjectMeta, now: Timestamp) -> String {
@@ -364,6 +376,8 @@ pub trait Kind:
     }
     /// Checks a whole object, metadata excepted (the registry checks that for all kinds).
     fn validate(&self, _errs: &mut FieldErrors) {}
+    /// Checks what is only asked of new objects. `validate` runs too.
+    fn validate_create(&self, _errs: &mut FieldErrors) {}
     /// Checks a change: what is immutable and which transitions are allowed. `validate` runs too.
     fn validate_update(&self, _old: &Self, _errs: &mut FieldErrors) {}
     /// Checks a write of the status.

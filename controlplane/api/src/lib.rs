@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod error;
 pub mod field;
 pub mod intern;
+mod ip;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

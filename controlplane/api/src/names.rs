@@ -17,6 +17,10 @@ pub enum NameRule {
     Dns1035Label,
     /// `system:node-a`: anything that can stand between two slashes of a path.
     PathSegment,
+    /// `10.96.0.1`: an IP address in its canonical form.
+    Ip,
+    /// Anything: the kind checks its names itself, together with what they are made of.
+    Any,
 }
 
 impl NameRule {
@@ -27,13 +31,15 @@ impl NameRule {
             Self::Dns1123Label => is_dns1123_label(name),
             Self::Dns1035Label => is_dns1035_label(name),
             Self::PathSegment => is_path_segment(name),
+            Self::Ip => crate::ip::is_canonical_ip(name),
+            Self::Any => Vec::new(),
         }
     }
 
     /// What is wrong with a `generateName`, whose trailing dash is fine.
     pub fn check_prefix(self, prefix: &str) -> Vec<String> {
         match prefix.strip_suffix('-') {
-            _ if self == Self::PathSegment => self.check(prefix),
+            _ if matches!(self, Self::PathSegment | Self::Ip | Self::Any) => self.check(prefix),
             Some(rest) if !rest.is_empty() => self.check(&format!("{rest}a")),
             _ => self.check(prefix),
         }

@@ -249,6 +249,8 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn generation_differs(&self, object: &dyn Object, old: &dyn Object) -> Option<bool>;
     /// See [`Kind::validate`].
     fn validate(&self, object: &dyn Object, errs: &mut FieldErrors);
+    /// See [`Kind::validate_create`].
+    fn validate_create(&self, _object: &dyn Object, _errs: &mut FieldErrors) {}
     /// See [`Kind::validate_update`].
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors);
     /// See [`Kind::validate_status_update`].
@@ -410,6 +412,12 @@ impl<K: Kind> AnyKind for Typed<K> {
     fn validate(&self, object: &dyn Object, errs: &mut FieldErrors) {
         if let Some(k) = object.downcast_ref::<K>() {
             k.validate(errs);
+        }
+    }
+
+    fn validate_create(&self, object: &dyn Object, errs: &mut FieldErrors) {
+        if let Some(k) = object.downcast_ref::<K>() {
+            k.validate_create(errs);
         }
     }
 

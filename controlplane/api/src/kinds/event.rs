@@ -47,15 +47,57 @@ impl Kind for Event {
     ];
 
     fn validate(&self, errs: &mut FieldErrors) {
-        let at = FieldPath::new("involvedObject").child("namespace");
-        let own = self.metadata.namespace.as_deref().unwrap_or_default();
-        let involved = self.involved_object.namespace.as_deref().unwrap_or_default();
-        // Events about cluster-scoped objects are kept in the default namespace, or in that of who saw it.
-        let matches = if involved.is_empty() { matches!(own, "" | "default" | "kube-system") } else { involved == own };
-        if !matches {
-            errs.invalid(&at, involved, "does not match event.namespace");
+        validate(self, errs);
+    }
+}
+
+const TEXT_BYTES_MAX: usize = 128;
+const NOTE_BYTES_MAX: usize = 1024;
+
+/// What every event has to obey, in whichever version it came. Those of today's form have a time of their own and say
+/// who reports what was done.
+pub(super) fn validate(event: &Event, errs: &mut FieldErrors) {
+    let at = FieldPath::new("involvedObject").child("namespace");
+    let own = event.metadata.namespace.as_deref().unwrap_or_default();
+    let involved = event.involved_object.namespace.as_deref().unwrap_or_default();
+    // Events about cluster-scoped objects are kept in the default namespace; those of today's form also elsewhere.
+    let matches = match (involved, event.event_time.is_some()) {
+        ("", false) => matches!(own, "" | "default"),
+        ("", true) => matches!(own, "default" | "kube-system"),
+        (_, false) => involved == own,
+        (_, true) => true,
+    };
+    if !matches {
+        errs.invalid(&at, involved, "does not match event.namespace");
+    }
+    if event.event_time.is_some() {
+        validate_reporter(event, errs);
+    }
+    errs.invalid_each(&FieldPath::new("namespace"), own, names::is_dns1123_subdomain(own));
+}
+
+fn validate_reporter(event: &Event, errs: &mut FieldErrors) {
+    let controller = event.reporting_component.as_deref().unwrap_or_default();
+    let at = FieldPath::new("reportingController");
+    if controller.is_empty() {
+        errs.required(&at, "");
+    }
+    errs.invalid_each(&at, controller, names::is_qualified_name(controller));
+    let texts =
+        [("reportingInstance", &event.reporting_instance), ("action", &event.action), ("reason", &event.reason)];
+    for (field, text) in texts {
+        let text = text.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            errs.required(&FieldPath::new(field), "");
         }
-        errs.invalid_each(&FieldPath::new("namespace"), own, names::is_dns1123_subdomain(own));
+        validate_length(field, text, TEXT_BYTES_MAX, errs);
+    }
+    validate_length("message", event.message.as_deref().unwrap_or_default(), NOTE_BYTES_MAX, errs);
+}
+
+fn validate_length(field: &str, text: &str, bytes_max: usize, errs: &mut FieldErrors) {
+    if text.len() > bytes_max {
+        errs.invalid(&FieldPath::new(field), "", &format!("can have at most {bytes_max} characters"));
     }
 }
 

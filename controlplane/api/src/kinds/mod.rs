@@ -2,29 +2,38 @@
 
 use crate::object::{KindRef, kind_of};
 
+mod api_service;
 mod authentication;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod event_v1;
 mod ingress;
 mod ingress_class;
+mod ip_address;
 mod label_selector;
 mod lease;
 mod namespace;
+mod network_policy;
 mod node;
 mod pod;
+mod rbac;
 mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
 #[cfg(test)]
 pub(crate) mod tests;
 
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
-    use k8s_openapi::api::{apps, coordination, core, discovery, networking};
+    use k8s_openapi::{
+        api::{apps, coordination, core, discovery, events, networking, rbac},
+        kube_aggregator::pkg::apis::apiregistration as aggregator,
+    };
     vec![
         kind_of::<core::v1::ConfigMap>(),
         kind_of::<core::v1::Endpoints>(),
@@ -41,6 +50,15 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<discovery::v1::EndpointSlice>(),
         kind_of::<networking::v1::Ingress>(),
         kind_of::<networking::v1::IngressClass>(),
+        kind_of::<networking::v1::IPAddress>(),
+        kind_of::<networking::v1::NetworkPolicy>(),
+        kind_of::<networking::v1::ServiceCIDR>(),
+        kind_of::<rbac::v1::ClusterRole>(),
+        kind_of::<rbac::v1::ClusterRoleBinding>(),
+        kind_of::<rbac::v1::Role>(),
+        kind_of::<rbac::v1::RoleBinding>(),
+        kind_of::<events::v1::Event>(),
+        kind_of::<aggregator::v1::APIService>(),
     ]
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    table::{Field, Kind, Shape, Table},
+    table::{Field, Kind, Or, Shape, Table},
     wire::{Reader, Wire},
 };
 
@@ -88,6 +88,11 @@ impl<'t> Decoder<'t> {
                 let inner = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 inner.as_object_mut().map_or(Ok(()), |inner| self.message(index, wire.bytes()?, inner))
             }
+            (Shape::One, Kind::SchemaOr(index, or)) => {
+                let value = self.schema_or(index, or, wire.bytes()?)?;
+                object.insert(field.name.to_owned(), value);
+                Ok(())
+            }
             (Shape::One | Shape::Embedded, kind) => {
                 match scalar(kind, wire)?.filter(|v| field.zero_is_meant || !is_zero(v, kind)) {
                     Some(value) => object.insert(field.name.to_owned(), value),
@@ -125,10 +130,37 @@ impl<'t> Decoder<'t> {
     }
 
     fn value(&mut self, kind: Kind, wire: Wire<'_>) -> Result<Value, Problem> {
-        let Kind::Message(index) = kind else { return Ok(scalar(kind, wire)?.unwrap_or_default()) };
+        match kind {
+            Kind::Message(index) => self.object(index, wire),
+            Kind::SchemaOr(index, or) => self.schema_or(index, or, wire.bytes()?),
+            kind => Ok(scalar(kind, wire)?.unwrap_or_default()),
+        }
+    }
+
+    fn object(&mut self, index: usize, wire: Wire<'_>) -> Result<Value, Problem> {
         let mut object = Map::new();
         self.message(index, wire.bytes()?, &mut object)?;
         Ok(Value::Object(object))
+    }
+
+    /// A schema, or else what its place allows.
+    fn schema_or(&mut self, index: usize, or: Or, bytes: &[u8]) -> Result<Value, Problem> {
+        let (mut schema, mut allows, mut list) = (None, false, Vec::new());
+        let mut reader = Reader::new(bytes);
+        while let Some((number, wire)) = reader.field()? {
+            match (or, number) {
+                (Or::Bool, 1) => allows = wire.varint()? != 0,
+                (Or::List, 1) | (Or::Bool, 2) | (Or::Strings, 1) => schema = Some(self.object(index, wire)?),
+                (Or::List, 2) => list.push(self.object(index, wire)?),
+                (Or::Strings, 2) => list.push(wire.text()?.into()),
+                _ => {}
+            }
+        }
+        Ok(match (schema, or) {
+            (Some(schema), _) => schema,
+            (None, Or::Bool) => allows.into(),
+            (None, Or::List | Or::Strings) => list.into(),
+        })
     }
 
     /// An entry of a map: a message of key and value, either of which may be missing.
@@ -161,7 +193,9 @@ fn scalar(kind: Kind, wire: Wire<'_>) -> Result<Option<Value>, Problem> {
         Kind::Time => return time(wire.bytes()?, |t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         Kind::MicroTime => return time(wire.bytes()?, |t| t.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()),
         Kind::Json => return json(wire.bytes()?),
-        Kind::Message(_) => return Ok(None),
+        Kind::Strings => strings(wire.bytes()?)?.into(),
+        Kind::Empty => Value::Object(Map::new()),
+        Kind::Message(_) | Kind::SchemaOr(..) => return Ok(None),
     }))
 }
 
@@ -230,6 +264,17 @@ fn time(bytes: &[u8], write: fn(Timestamp) -> String) -> Result<Option<Value>, P
     }
     let when = Timestamp::new(seconds, nanos).map_err(|e| Problem::new(format!("not a time: {e}")))?;
     Ok(Some(write(when).into()))
+}
+
+fn strings(bytes: &[u8]) -> Result<Vec<Value>, Problem> {
+    let mut list = Vec::new();
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.field()? {
+        if number == 1 {
+            list.push(wire.text()?.into());
+        }
+    }
+    Ok(list)
 }
 
 fn json(bytes: &[u8]) -> Result<Option<Value>, Problem> {

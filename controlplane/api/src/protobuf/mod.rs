@@ -1,9 +1,9 @@
-//! Request bodies in Kubernetes' protobuf, as typed Go clients send them: to a tree, as if JSON had come.
+//! Kubernetes' protobuf, as typed Go clients speak it: bodies to a tree, as if JSON had come, and trees to bodies.
 //!
 //! A body is four magic bytes and a `runtime.Unknown` that names the kind and holds the object. Which field of which
 //! message is called what in JSON stands in `messages.txt`; what is not in there is skipped, as protobuf wants it.
-//! Any bytes are safe to read: depth is bounded here, the size by the caller. Nothing is written in protobuf: clients
-//! that send it accept JSON.
+//! Any bytes are safe to read: depth is bounded here, the size by the caller. Kinds that the table does not have (custom
+//! resources, Tables) have no protobuf: clients are answered in JSON, which they accept too.
 //!
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`.
@@ -11,6 +11,7 @@
 use serde_json::{Map, Value};
 
 mod decode;
+mod encode;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ mod wire;
 use decode::{Decoder, Problem};
 use table::TABLE;
 use wire::Reader;
+
+pub use encode::{encode, encode_event};
 
 /// The media type of such bodies.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";

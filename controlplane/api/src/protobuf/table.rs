@@ -11,6 +11,7 @@ pub(super) static TABLE: LazyLock<Table> =
 /// All messages.
 pub(super) struct Table {
     messages: Vec<Message>,
+    list_meta: usize,
 }
 
 /// A message.
@@ -56,8 +57,30 @@ pub(super) enum Kind {
     MicroTime,
     /// JSON in a field of bytes.
     Json,
+    /// A list of texts in JSON, a message with one field around it on the wire.
+    Strings,
+    /// An object without fields.
+    Empty,
+    /// One schema (of this message) or something else.
+    SchemaOr(usize, Or),
     Message(usize),
 }
+
+/// What may stand where a schema may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Or {
+    /// `items`: a list of schemas.
+    List,
+    /// `additionalProperties`: whether there may be any.
+    Bool,
+    /// `dependencies`: names of properties.
+    Strings,
+}
+
+/// The message of schemas, in which fields may be a schema or something else.
+const SCHEMA: &str = "apiextensions.v1.JsonSchemaProps";
+/// The metadata of lists.
+const LIST_META: &str = "meta.v1.ListMeta";
 
 impl Table {
     fn parse(text: &'static str) -> Result<Self, String> {
@@ -66,8 +89,14 @@ impl Table {
         let blocks: Vec<&[&str]> = lines.split(|l| l.is_empty()).filter(|b| !b.is_empty()).collect();
         let name = |block: &[&'static str]| block.first().and_then(|l| l.split(' ').next()).unwrap_or_default();
         let index: HashMap<&str, usize> = blocks.iter().enumerate().map(|(i, b)| (name(b), i)).collect();
+        let list_meta = *index.get(LIST_META).unwrap_or(&0);
         let messages = blocks.iter().map(|block| Message::parse(block, &index)).collect::<Result<_, _>>()?;
-        Ok(Self { messages })
+        Ok(Self { messages, list_meta })
+    }
+
+    /// The message that holds the metadata of lists.
+    pub(super) fn list_meta(&self) -> usize {
+        self.list_meta
     }
 
     /// The message that holds objects of a kind.
@@ -81,8 +110,8 @@ impl Table {
     }
 
     #[cfg(test)]
-    pub(super) fn messages(&self) -> &[Message] {
-        &self.messages
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
     }
 
     /// A message that holds itself.
@@ -145,6 +174,11 @@ impl Kind {
             "time" => Self::Time,
             "microtime" => Self::MicroTime,
             "json" => Self::Json,
+            "strings" => Self::Strings,
+            "empty" => Self::Empty,
+            "schemaorlist" => Self::SchemaOr(*index.get(SCHEMA)?, Or::List),
+            "schemaorbool" => Self::SchemaOr(*index.get(SCHEMA)?, Or::Bool),
+            "schemaorstrings" => Self::SchemaOr(*index.get(SCHEMA)?, Or::Strings),
             message => Self::Message(*index.get(message)?),
         })
     }

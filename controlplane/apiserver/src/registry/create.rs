@@ -118,6 +118,7 @@ impl Registry {
         validate_meta(object.meta(), &resource.names, resource.scope, &mut errs);
         if !context.unchecked {
             kind.validate(object, &mut errs);
+            kind.validate_create(object, &mut errs);
         }
         if errs.is_empty() {
             return Ok(());

@@ -4,7 +4,12 @@ use serde_json::Value;
 
 /// All examples.
 pub(crate) fn all() -> Vec<Value> {
-    EXAMPLES.iter().map(|text| super::examples::yaml(text)).collect()
+    EXAMPLES
+        .iter()
+        .chain(super::examples_access::EXAMPLES)
+        .chain(super::examples_extension::EXAMPLES)
+        .map(|text| super::examples::yaml(text))
+        .collect()
 }
 
 /// A manifest as a tree.

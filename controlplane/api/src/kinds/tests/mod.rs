@@ -1,12 +1,12 @@
 //! The contract of kinds: what holds for each of them, whatever is in the objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::all;
+use super::{all, answered};
 use crate::{
     field::FieldErrors,
     kind::Scope,
@@ -14,6 +14,8 @@ use crate::{
 };
 
 pub(crate) mod examples;
+mod examples_access;
+mod examples_extension;
 mod rules;
 
 /// When all tests take place.
@@ -39,6 +41,7 @@ fn errors(manifest: &Value) -> Vec<String> {
     let mut errs = FieldErrors::new();
     crate::meta::validate_meta(object.meta(), &kind.names(), kind.scope(), &mut errs);
     kind.validate(object.as_ref(), &mut errs);
+    kind.validate_create(object.as_ref(), &mut errs);
     errs.0.iter().map(ToString::to_string).collect()
 }
 
@@ -66,14 +69,15 @@ fn bare(kind: &KindRef) -> Value {
 
 #[test]
 fn names_are_unique() {
-    let (mut resources, mut kinds, mut short) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for kind in all() {
+    let (mut resources, mut kinds, mut words) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    for kind in all().into_iter().chain(answered()) {
         let names = kind.names();
-        assert!(resources.insert((names.group, names.plural)), "{names:?}");
-        assert!(kinds.insert((names.group, names.kind)), "{names:?}");
+        assert!(resources.insert((names.group, names.version, names.plural)), "{names:?}");
+        assert!(kinds.insert((names.group, names.version, names.kind)), "{names:?}");
         assert_eq!(names.singular, names.kind.to_lowercase());
         for word in names.short.iter().chain([&names.plural, &names.singular]) {
-            assert!(short.insert(*word) || names.plural == names.singular, "{word}");
+            // What several groups and versions serve has one name.
+            assert_eq!(*words.entry(*word).or_insert(names.plural), names.plural, "{word}");
         }
     }
 }
@@ -142,6 +146,33 @@ fn discovery() {
         ingressclasses.networking.k8s.io Cluster [] [] subresources []
           columns Name, Controller, Parameters, Age
           fields none
+        ipaddresses.networking.k8s.io Cluster ["ip"] [] subresources []
+          columns Name, ParentRef, Age
+          fields none
+        networkpolicies.networking.k8s.io Namespaced ["netpol"] [] subresources []
+          columns Name, Pod-Selector, Age
+          fields none
+        servicecidrs.networking.k8s.io Cluster [] [] subresources ["status"]
+          columns Name, CIDRs, Age
+          fields none
+        clusterroles.rbac.authorization.k8s.io Cluster [] [] subresources []
+          columns Name, Created At
+          fields none
+        clusterrolebindings.rbac.authorization.k8s.io Cluster [] [] subresources []
+          columns Name, Role, Age, Users*, Groups*, ServiceAccounts*
+          fields none
+        roles.rbac.authorization.k8s.io Namespaced [] [] subresources []
+          columns Name, Created At
+          fields none
+        rolebindings.rbac.authorization.k8s.io Namespaced [] [] subresources []
+          columns Name, Role, Age, Users*, Groups*, ServiceAccounts*
+          fields none
+        events.events.k8s.io Namespaced ["ev"] [] subresources []
+          columns Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*
+          fields regarding.kind regarding.namespace regarding.name regarding.uid regarding.apiVersion regarding.resourceVersion regarding.fieldPath reason reportingController type
+        apiservices.apiregistration.k8s.io Cluster [] ["api-extensions"] subresources ["status"]
+          columns Name, Service, Available, Age
+          fields none
     "#]].assert_eq(&got);
 }
 
@@ -185,7 +216,10 @@ fn examples_are_right_and_each_kind_has_one() {
     let mut seen = BTreeSet::new();
     for manifest in examples::all() {
         assert_eq!(errors(&manifest), Vec::<String>::new(), "{manifest}");
-        seen.insert(manifest["kind"].as_str().unwrap().to_owned());
+        seen.insert((
+            manifest["apiVersion"].as_str().unwrap().to_owned(),
+            manifest["kind"].as_str().unwrap().to_owned(),
+        ));
     }
     assert_eq!(seen.len(), all().len());
 }
@@ -216,6 +250,15 @@ fn tables() {
         Service: a | NodePort | 10.96.0.7 | <none> | 80:30080/TCP,53/UDP | <unknown> | app=a
         Ingress: web | podium | a.example.com,*.example.com,c.example.com + 1 more... | 127.0.0.1,h | 80, 443 | <unknown>
         IngressClass: podium | podium.dev/ingress | P.a.b/p | <unknown>
+        NetworkPolicy: a | app=a | <unknown>
+        IPAddress: 10.96.0.1 | services/default/kubernetes | <unknown>
+        ServiceCIDR: kubernetes | 10.96.0.0/12,fd00::/108 | <unknown>
+        Role: system:reader | 2026-01-01T03:04:05Z
+        ClusterRole: a | null
+        RoleBinding: a | Role/system:reader | <unknown> | jane |  | n/a
+        ClusterRoleBinding: a | ClusterRole/a | <unknown> |  | system:masters, g | 
+        Event: 5s | Normal | Scheduled | pod/web |  | kube-scheduler, s-1 | Assigned | 4m5s | 2 | web.18
+        APIService: v1.a.b | n/s | False (Gone) | <unknown>
     "#]].assert_eq(&got);
 }
 

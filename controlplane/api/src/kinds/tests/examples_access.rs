@@ -1,0 +1,27 @@
+//! Examples of the kinds that say who may do and reach what: RBAC, network policies, addresses.
+
+pub(super) const EXAMPLES: &[&str] = &[
+    "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: n},
+      spec: {podSelector: {matchLabels: {app: a}},
+        ingress: [{from: [{podSelector: {}}, {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}],
+          ports: [{port: 80, endPort: 90}]}],
+        egress: [{to: [{namespaceSelector: {matchLabels: {a: b}}}], ports: [{port: dns, protocol: UDP}]}]}}",
+    "{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: 10.96.0.1},
+      spec: {parentRef: {resource: services, namespace: default, name: kubernetes}}}",
+    "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: kubernetes},
+      spec: {cidrs: [10.96.0.0/12, 'fd00::/108']},
+      status: {conditions: [{type: Ready, status: 'True', reason: '', message: m,
+        lastTransitionTime: '2026-01-01T00:00:00Z'}]}}",
+    "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role,
+      metadata: {name: 'system:reader', namespace: n, creationTimestamp: '2026-01-01T03:04:05Z'},
+      rules: [{apiGroups: [''], resources: [pods, pods/log], resourceNames: [a], verbs: [get]}]}",
+    "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: a},
+      aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]},
+      rules: [{nonResourceURLs: [/healthz], verbs: [get]}]}",
+    "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: a, namespace: n},
+      roleRef: {kind: Role, name: 'system:reader'},
+      subjects: [{kind: User, name: jane}, {kind: ServiceAccount, name: a, namespace: n}]}",
+    "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: a},
+      roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: a},
+      subjects: [{kind: Group, name: 'system:masters'}, {kind: Group, name: g}]}",
+];
