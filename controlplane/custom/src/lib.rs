@@ -4,7 +4,9 @@
 //! clock. The API server decides when a definition is served and fetches what a policy refers to.
 
 pub mod cel;
+pub mod definition;
 pub mod kind;
 pub mod schema;
 
+pub use definition::{check_stored_versions, fill_definition_defaults, validate_definition};
 pub use kind::{CustomKind, CustomObject, kinds};

@@ -41,10 +41,11 @@ pub(crate) fn evaluate<'a>(root: &'a Node, vars: &Vars<'a>, budget: &Budget) -> 
 impl<'a> Machine<'a, '_> {
     /// Pays.
     pub(crate) fn spend(&self, units: u64) -> std::result::Result<(), EvalError> {
-        let left = self.left.get().checked_sub(units);
-        self.left.set(left.unwrap_or(0));
-        self.budget.spend(units)?;
-        left.map(|_| ()).ok_or(EvalError::Cost)
+        let left = self.left.get();
+        // What is too much for this evaluation takes no more from the others than it could have used.
+        self.budget.spend(units.min(left))?;
+        self.left.set(left.saturating_sub(units));
+        if units <= left { Ok(()) } else { Err(EvalError::Cost) }
     }
 
     /// Pays for walking over so many bytes.

@@ -59,7 +59,13 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
     }
     let wrong = |_| EvalError::new(format!("{name} cannot take these arguments"));
     let result = catch_unwind(AssertUnwindSafe(|| invoke(name, is_method, arguments))).map_err(wrong)??;
-    from_library(&result)
+    let result = from_library(&result)?;
+    Ok(match (name, result) {
+        // The library says `null` for a name that it does not know.
+        ("format.named", Value::Null) => Value::Optional(None),
+        ("format.named", found) => Value::some(found),
+        (_, result) => result,
+    })
 }
 
 fn check_format(format: &str) -> std::result::Result<(), EvalError> {

@@ -24,6 +24,8 @@ mod parse;
 mod strings;
 mod temporal;
 pub(crate) use temporal::formats as temporal_formats;
+#[cfg(test)]
+mod tests;
 mod types;
 mod value;
 

@@ -19,7 +19,9 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+pub use structural::structural_errors;
 pub(crate) use rules::declare;
+pub(crate) use structural::{additional, items};
 pub(crate) use types::root_type;
 pub use rules::{Rule, compile_rules};
 

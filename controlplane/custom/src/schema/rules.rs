@@ -13,7 +13,7 @@ use podium_api::{
 };
 use serde_json::Value;
 
-use super::{Kind, ListKind, Schema, validate::old_item};
+use super::{Kind, Schema, validate::old_item};
 use crate::cel::{
     Budget, COST_PER_OBJECT_MAX, CompileError, Env, EvalError, Expression, Field, REQUEST_BYTES_MAX, Size, Struct, Type,
     Value as CelValue, Vars, escape,
@@ -340,9 +340,4 @@ fn shown(written: &ValidationRule) -> String {
         Some(message) if !message.is_empty() => message.trim().to_owned(),
         _ => written.rule.trim().to_owned(),
     }
-}
-
-/// Whether an old value can be told for the items of this list.
-pub(crate) fn correlatable(schema: &Schema) -> bool {
-    schema.kind != Kind::Array || matches!(schema.list, ListKind::Map(_))
 }
