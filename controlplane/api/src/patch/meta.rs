@@ -1,10 +1,8 @@
 //! How the lists and structs of a kind are merged: merge keys and strategies by schema and field.
 //!
-//! The table holds what the `patchStrategy` and `patchMergeKey` tags of Kubernetes' Go types say; everything that is
-//! not in it is replaced whole (lists, values) or merged field by field (objects).
-//!
-//! # Source
-//! Kubernetes `staging/src/k8s.io/api/*/v1/types.go`.
+//! They are what the `patchStrategy` and `patchMergeKey` tags of Kubernetes' Go types say (see
+//! [`crate::schema::list_extension`]); everything that has none is replaced whole (lists, values) or merged field by
+//! field (objects).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     object::AnyKind,
-    schema::{definitions, referred},
+    schema::{Extension, definitions, list_extension, referred},
 };
 
 /// What a tag says of one field.
@@ -32,16 +30,15 @@ pub struct FieldRule {
 }
 
 impl FieldRule {
-    const MERGE: Self = Self { merge: true, retain_keys: false, replace: false, key: None };
-    const RETAIN: Self = Self { merge: false, retain_keys: true, replace: false, key: None };
-    const REPLACE: Self = Self { merge: false, retain_keys: false, replace: true, key: None };
-
-    const fn by(key: &'static str) -> Self {
-        Self { key: Some(key), ..Self::MERGE }
-    }
-
-    const fn retain_by(key: &'static str) -> Self {
-        Self { merge: true, retain_keys: true, replace: false, key: Some(key) }
+    fn of(extension: &'static Extension) -> Option<Self> {
+        let strategy = extension.patch_strategy?;
+        let has = |word: &str| strategy.split(',').any(|w| w == word);
+        Some(Self {
+            merge: has("merge"),
+            retain_keys: has("retainKeys"),
+            replace: has("replace"),
+            key: extension.patch_merge_key,
+        })
     }
 
     /// The value of `x-kubernetes-patch-strategy`.
@@ -56,70 +53,9 @@ impl FieldRule {
     }
 }
 
-type Rules = &'static [(&'static str, FieldRule)];
-
-const CONDITIONS: Rules = &[("conditions", FieldRule::by("type"))];
-const CONTAINER: Rules = &[
-    ("env", FieldRule::by("name")),
-    ("ports", FieldRule::by("containerPort")),
-    ("volumeDevices", FieldRule::by("devicePath")),
-    ("volumeMounts", FieldRule::by("mountPath")),
-];
-
-/// Schema, then its fields that are merged in a special way.
-const TABLE: &[(&str, Rules)] = &[
-    ("io.k8s.api.apps.v1.DaemonSetStatus", CONDITIONS),
-    ("io.k8s.api.apps.v1.DeploymentSpec", &[("strategy", FieldRule::RETAIN)]),
-    ("io.k8s.api.apps.v1.DeploymentStatus", CONDITIONS),
-    ("io.k8s.api.apps.v1.ReplicaSetStatus", CONDITIONS),
-    ("io.k8s.api.apps.v1.StatefulSetStatus", CONDITIONS),
-    ("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus", CONDITIONS),
-    ("io.k8s.api.batch.v1.JobStatus", CONDITIONS),
-    ("io.k8s.api.core.v1.Container", CONTAINER),
-    ("io.k8s.api.core.v1.EphemeralContainer", CONTAINER),
-    ("io.k8s.api.core.v1.NamespaceStatus", CONDITIONS),
-    ("io.k8s.api.core.v1.NodeSpec", &[("podCIDRs", FieldRule::MERGE)]),
-    ("io.k8s.api.core.v1.NodeStatus", &[("addresses", FieldRule::by("type")), ("conditions", FieldRule::by("type"))]),
-    ("io.k8s.api.core.v1.PersistentVolumeClaimStatus", CONDITIONS),
-    (
-        "io.k8s.api.core.v1.PodSpec",
-        &[
-            ("containers", FieldRule::by("name")),
-            ("ephemeralContainers", FieldRule::by("name")),
-            ("hostAliases", FieldRule::by("ip")),
-            ("imagePullSecrets", FieldRule::by("name")),
-            ("initContainers", FieldRule::by("name")),
-            ("resourceClaims", FieldRule::retain_by("name")),
-            ("schedulingGates", FieldRule::by("name")),
-            ("topologySpreadConstraints", FieldRule::by("topologyKey")),
-            ("volumes", FieldRule::retain_by("name")),
-        ],
-    ),
-    (
-        "io.k8s.api.core.v1.PodStatus",
-        &[
-            ("conditions", FieldRule::by("type")),
-            ("hostIPs", FieldRule::by("ip")),
-            ("podIPs", FieldRule::by("ip")),
-            ("resourceClaimStatuses", FieldRule::retain_by("name")),
-        ],
-    ),
-    ("io.k8s.api.core.v1.ReplicationControllerStatus", CONDITIONS),
-    ("io.k8s.api.core.v1.ServiceAccount", &[("secrets", FieldRule::by("name"))]),
-    ("io.k8s.api.core.v1.ServiceSpec", &[("ports", FieldRule::by("port"))]),
-    ("io.k8s.api.core.v1.ServiceStatus", CONDITIONS),
-    ("io.k8s.api.policy.v1.PodDisruptionBudgetSpec", &[("selector", FieldRule::REPLACE)]),
-    ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", CONDITIONS),
-    (
-        "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
-        &[("finalizers", FieldRule::MERGE), ("ownerReferences", FieldRule::by("uid"))],
-    ),
-];
-
-/// The rule of a field of a schema, if the table has one.
+/// The rule of a field of a schema, if it has one.
 pub(crate) fn rule(schema: &str, field: &str) -> Option<FieldRule> {
-    let (_, rules) = TABLE.iter().find(|(name, _)| *name == schema)?;
-    rules.iter().find(|(name, _)| *name == field).map(|(_, rule)| *rule)
+    FieldRule::of(list_extension(schema, field)?)
 }
 
 /// A type inside a [`PatchMeta`]; none where nothing special is below.
