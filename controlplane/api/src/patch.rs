@@ -12,11 +12,12 @@ mod json;
 mod merge;
 pub mod meta;
 mod strategic;
+mod strategic_list;
 mod three_way;
 
 pub use json::{COPIED_BYTES_MAX, JSON_PATCH_OPERATIONS_MAX};
 pub use merge::merge;
-pub use meta::{PatchMeta, TypeRef};
+pub use meta::{FieldRule, PatchMeta, TypeRef};
 pub use three_way::three_way;
 
 /// Deepest nesting of a patched object.
@@ -97,9 +98,13 @@ fn object_or_refuse(patch: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn unprocessable(message: String) -> ApiError {
+/// 422 in Kubernetes' words, and why.
+fn unprocessable(why: &str) -> ApiError {
+    let message = format!("the server rejected our request due to an error in our request: {why}");
     ApiError::new(Reason::Invalid, message)
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,8 @@ pub use managed::{ManagedFields, UPDATE_MANAGERS_MAX};
 
 use crate::{error::ApiError, schema::RootType};
 use managed::Id;
-use updater::{Failure, Updater, internal};
+pub(crate) use updater::internal;
+use updater::{Failure, Updater};
 
 /// How a manager came to own fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

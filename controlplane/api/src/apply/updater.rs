@@ -342,6 +342,6 @@ fn object(value: Value) -> Value {
 }
 
 /// 500 without the words that [`ApiError::internal`] puts before the message: Kubernetes sends it plain.
-pub(super) fn internal(message: String) -> ApiError {
+pub(crate) fn internal(message: String) -> ApiError {
     ApiError::new(crate::Reason::InternalError, message)
 }

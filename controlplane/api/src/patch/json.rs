@@ -25,39 +25,43 @@ pub(super) fn apply(mut document: Value, operations: &Value) -> Result<Value, Ap
     for (index, operation) in patch.0.iter().enumerate() {
         check_bounds(&document, operation, index, &mut copied_bytes)?;
         json_patch::patch_unsafe(&mut document, std::slice::from_ref(operation))
-            .map_err(|e| unprocessable(failure(index, operation, &e.kind.to_string(), &document)))?;
+            .map_err(|e| unprocessable(&failure(operation, &e.kind.to_string(), &document)))?;
     }
     Ok(document)
 }
 
-fn name(operation: &PatchOperation) -> &'static str {
+/// Why an operation cannot be carried out, in the words of the library that Kubernetes uses.
+///
+/// # Source
+/// `gopkg.in/evanphx/json-patch.v4`.
+fn failure(operation: &PatchOperation, why: &str, document: &Value) -> String {
+    let path = operation.path().as_str();
+    let (holder, key) = path.rsplit_once('/').unwrap_or(("", path));
+    let has_holder = |path: &str| document.pointer(path).is_some();
     match operation {
-        PatchOperation::Add(_) => "add",
-        PatchOperation::Remove(_) => "remove",
-        PatchOperation::Replace(_) => "replace",
-        PatchOperation::Move(_) => "move",
-        PatchOperation::Copy(_) => "copy",
-        PatchOperation::Test(_) => "test",
-    }
-}
-
-fn failure(index: usize, operation: &PatchOperation, why: &str, document: &Value) -> String {
-    let place = format!("JSON patch operation {index} ({} {:?})", name(operation), operation.path().as_str());
-    match operation {
-        PatchOperation::Test(test) => {
-            let found = document.pointer(test.path.as_str());
-            let found = found.map_or_else(|| "nothing there".to_owned(), |v| format!("found {}", shortened(v)));
-            format!("{place} failed: testing value {} failed: {found}", shortened(&test.value))
+        PatchOperation::Test(_) => format!("testing value {path} failed: test failed"),
+        PatchOperation::Add(_) if !has_holder(holder) => {
+            format!("add operation does not apply: doc is missing path: \"{path}\": missing value")
         }
-        _ => format!("{place} failed: {why}"),
-    }
-}
-
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        PatchOperation::Remove(_) if !has_holder(holder) => {
+            format!("remove operation does not apply: doc is missing path: \"{path}\": missing value")
+        }
+        PatchOperation::Remove(_) if document.pointer(holder).is_some_and(Value::is_object) => {
+            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+        }
+        PatchOperation::Replace(_) if !has_holder(holder) => {
+            format!("replace operation does not apply: doc is missing path: {path}: missing value")
+        }
+        PatchOperation::Replace(_) => {
+            format!("replace operation does not apply: doc is missing key: {path}: missing value")
+        }
+        PatchOperation::Move(mv) if !has_holder(mv.from.as_str()) => {
+            format!("move operation does not apply: doc is missing from path: {}: missing value", mv.from.as_str())
+        }
+        PatchOperation::Copy(copy) if !has_holder(copy.from.as_str()) => {
+            format!("copy operation does not apply: doc is missing from path: {}: missing value", copy.from.as_str())
+        }
+        _ => format!("operation does not apply to path: {path}: {why}"),
     }
 }
 
@@ -87,7 +91,7 @@ fn check_bounds(
     let room = DEPTH_MAX.saturating_sub(depth_at(path));
     if value.is_some_and(|v| deeper_than(v, room)) {
         let message = format!("JSON patch operation {index} nests objects more than {DEPTH_MAX} deep");
-        return Err(unprocessable(message));
+        return Err(unprocessable(&message));
     }
     Ok(())
 }

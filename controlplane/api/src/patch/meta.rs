@@ -99,6 +99,14 @@ impl PatchMeta {
         Some(Self { types, root: *index.get(root)? })
     }
 
+    /// What some types are made of, the first being that of the whole object.
+    #[cfg(test)]
+    pub(super) fn made(types: Vec<Vec<(&str, FieldRule, TypeRef)>>) -> Self {
+        let field = |(name, rule, inner): (&str, FieldRule, TypeRef)| (name.to_owned(), FieldMeta { rule, inner });
+        let types = types.into_iter().map(|fields| fields.into_iter().map(field).collect()).collect();
+        Self { types, root: 0 }
+    }
+
     /// The type of the whole object.
     pub fn root(&self) -> TypeRef {
         Some(self.root)

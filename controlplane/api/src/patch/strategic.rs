@@ -8,16 +8,17 @@ use serde_json::{Map, Value};
 
 use super::{
     meta::{FieldRule, PatchMeta, TypeRef},
+    strategic_list::List,
     unprocessable,
 };
-use crate::error::ApiError;
+use crate::{apply::internal, error::ApiError};
 
 pub(super) const DIRECTIVE: &str = "$patch";
 pub(super) const RETAIN_KEYS: &str = "$retainKeys";
 pub(super) const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 pub(super) const ELEMENT_ORDER: &str = "$setElementOrder/";
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 pub(super) fn apply(meta: &PatchMeta, current: Value, patch: &Value) -> Result<Value, ApiError> {
     let (Value::Object(current), Value::Object(patch)) = (current, patch) else {
@@ -26,60 +27,90 @@ pub(super) fn apply(meta: &PatchMeta, current: Value, patch: &Value) -> Result<V
     Ok(Value::Object(merge_object(meta, meta.root(), current, patch)?))
 }
 
-fn bad_directive(what: &str, value: &Value) -> ApiError {
-    ApiError::bad_request(format!("unrecognized type of patch: {what} {value}"))
+/// 500, as Kubernetes has it for a directive that it does not know.
+pub(super) fn bad_patch_type(directive: &Value, holder: &Object) -> ApiError {
+    internal(format!("unknown patch type: {} in map: {}", go_text(directive), go_map(holder)))
 }
 
-fn merge_object(meta: &PatchMeta, of: TypeRef, mut current: Object, patch: &Object) -> Result<Object, ApiError> {
-    match patch.get(DIRECTIVE).map(|d| d.as_str().ok_or(d)) {
-        None | Some(Ok("merge")) => {}
-        Some(Ok("replace")) => return Ok(without_directives(patch)),
-        Some(Ok("delete")) => return Ok(Object::new()),
-        Some(_) => return Err(bad_directive(DIRECTIVE, &patch[DIRECTIVE])),
+/// 500 for a value of another type than was expected.
+pub(super) fn bad_arg_type(expected: &str, found: &Value) -> ApiError {
+    let found = match found {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    internal(format!("expected a {expected}, but received a {found}"))
+}
+
+/// 422 for lists in lists.
+pub(super) fn list_of_lists() -> ApiError {
+    unprocessable("lists of lists are not supported")
+}
+
+/// A value as Go prints it.
+pub(super) fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => go_map(fields),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn go_map(fields: &Object) -> String {
+    let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| *name);
+    let fields: Vec<String> = fields.into_iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
+    format!("map[{}]", fields.join(" "))
+}
+
+pub(super) fn merge_object(
+    meta: &PatchMeta,
+    of: TypeRef,
+    mut current: Object,
+    patch: &Object,
+) -> Result<Object, ApiError> {
+    match patch.get(DIRECTIVE) {
+        None => {}
+        Some(directive) if directive == "replace" => return Ok(without_directives(patch)),
+        Some(directive) if directive == "delete" => return Ok(Object::new()),
+        Some(directive) => return Err(bad_patch_type(directive, patch)),
     }
     retain_keys(&mut current, patch)?;
+    for (key, order) in patch {
+        if let Some(name) = key.strip_prefix(ELEMENT_ORDER) {
+            merge_ordered(meta, of, &mut current, name, patch.get(name), order)?;
+        }
+    }
     for (key, value) in patch {
-        if key == DIRECTIVE || key == RETAIN_KEYS {
+        if key == RETAIN_KEYS || key.starts_with(ELEMENT_ORDER) {
             continue;
         }
         if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
             delete_primitives(&mut current, name, value)?;
-        } else if let Some(name) = key.strip_prefix(ELEMENT_ORDER) {
-            if !patch.contains_key(name) {
-                order_only(meta, of, &mut current, name, value)?;
-            }
-        } else {
-            let order = patch.get(&format!("{ELEMENT_ORDER}{key}"));
-            merge_field(meta, of, &mut current, key, value, order)?;
+        } else if !(value.is_array() && patch.contains_key(&format!("{ELEMENT_ORDER}{key}"))) {
+            merge_field(meta, of, &mut current, key, value)?;
         }
     }
     Ok(current)
 }
 
 /// One field of a patch into the object that holds it.
-fn merge_field(
-    meta: &PatchMeta,
-    of: TypeRef,
-    current: &mut Object,
-    key: &str,
-    value: &Value,
-    order: Option<&Value>,
-) -> Result<(), ApiError> {
+fn merge_field(meta: &PatchMeta, of: TypeRef, current: &mut Object, key: &str, value: &Value) -> Result<(), ApiError> {
     let (rule, inner) = meta.field(of, key);
     let merged = match (current.remove(key), value) {
         (_, Value::Null) => return Ok(()),
-        (Some(Value::Object(old)), Value::Object(new)) if !rule.replace => {
-            Value::Object(merge_object(meta, inner, old, new)?)
+        (Some(Value::Object(_)), Value::Object(new)) if rule.replace => Value::Object(without_directives(new)),
+        (Some(Value::Object(old)), Value::Object(new)) => Value::Object(merge_object(meta, inner, old, new)?),
+        (Some(Value::Array(old)), Value::Array(new)) if rule.merge => {
+            Value::Array(List { meta, item: inner, rule, name: key }.merge(old, new)?)
         }
-        (None, Value::Object(new)) if new.get(DIRECTIVE).is_some_and(|d| d == "delete") => return Ok(()),
-        (old, Value::Array(new)) if rule.merge => {
-            let old = match old {
-                Some(Value::Array(old)) => old,
-                _ => Vec::new(),
-            };
-            let list = List { meta, item: inner, rule, name: key };
-            Value::Array(list.merge(old, new, order)?)
-        }
+        (_, new) if new.get(DIRECTIVE).is_some() => return Ok(()),
         (_, new) => cleaned(new),
     };
     current.insert(key.to_owned(), merged);
@@ -87,7 +118,7 @@ fn merge_field(
 }
 
 /// A new value: without `null` fields and without directives.
-fn cleaned(value: &Value) -> Value {
+pub(super) fn cleaned(value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(without_directives(fields)),
         Value::Array(items) => Value::Array(items.iter().filter(|i| i.get(DIRECTIVE).is_none()).map(cleaned).collect()),
@@ -99,156 +130,69 @@ fn without_directives(fields: &Object) -> Object {
     let is_directive = |key: &str| {
         key == DIRECTIVE || key == RETAIN_KEYS || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ELEMENT_ORDER)
     };
-    let kept = fields.iter().filter(|(key, value)| !is_directive(key) && !value.is_null());
+    let is_kept = |key: &str, value: &Value| !is_directive(key) && !value.is_null() && value.get(DIRECTIVE).is_none();
+    let kept = fields.iter().filter(|(key, value)| is_kept(key, value));
     kept.map(|(key, value)| (key.clone(), cleaned(value))).collect()
 }
 
 /// Drops the fields that the patch does not list in `$retainKeys`.
 fn retain_keys(current: &mut Object, patch: &Object) -> Result<(), ApiError> {
+    let bad_format = || ApiError::bad_request("invalid patch format of retainKeys");
     let Some(directive) = patch.get(RETAIN_KEYS) else { return Ok(()) };
-    let Some(keys) = directive.as_array() else { return Err(bad_directive(RETAIN_KEYS, directive)) };
+    let keys = directive.as_array().ok_or_else(bad_format)?;
     let listed = |key: &str| keys.iter().any(|k| k == key);
-    let stray = patch.iter().find(|(key, value)| !key.starts_with('$') && !value.is_null() && !listed(key));
-    if let Some((key, _)) = stray {
-        let message = format!("invalid patch format of $retainKeys: it does not list {key:?}, which the patch sets");
-        return Err(ApiError::bad_request(message));
+    let is_directive =
+        |key: &str| key == RETAIN_KEYS || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ELEMENT_ORDER);
+    if patch.iter().any(|(key, value)| !is_directive(key) && !value.is_null() && !listed(key)) {
+        return Err(bad_format());
     }
     current.retain(|key, _| listed(key));
     Ok(())
 }
 
 fn delete_primitives(current: &mut Object, name: &str, value: &Value) -> Result<(), ApiError> {
-    let Some(gone) = value.as_array() else { return Err(bad_directive(DELETE_PRIMITIVES, value)) };
+    let Some(gone) = value.as_array() else {
+        if value.is_null() {
+            current.remove(name);
+        }
+        return Ok(());
+    };
     if let Some(Value::Array(list)) = current.get_mut(name) {
+        if list.iter().chain(gone).any(Value::is_object) {
+            return Err(ApiError::bad_request("invalid patch format of primitive list"));
+        }
         list.retain(|item| !gone.contains(item));
     }
     Ok(())
 }
 
-/// `$setElementOrder` for a list that the patch does not otherwise change.
-fn order_only(meta: &PatchMeta, of: TypeRef, current: &mut Object, name: &str, order: &Value) -> Result<(), ApiError> {
-    let (rule, item) = meta.field(of, name);
-    if !rule.merge {
-        return Ok(());
+/// A list for which the patch says the order of its items.
+fn merge_ordered(
+    meta: &PatchMeta,
+    of: TypeRef,
+    current: &mut Object,
+    name: &str,
+    patch: Option<&Value>,
+    order: &Value,
+) -> Result<(), ApiError> {
+    fn list(value: &Value) -> Result<&Vec<Value>, ApiError> {
+        value.as_array().ok_or_else(|| bad_arg_type("[]interface {}", value))
     }
-    if let Some(Value::Array(old)) = current.get_mut(name) {
-        let list = List { meta, item, rule, name };
-        *old = list.merge(std::mem::take(old), &[], Some(order))?;
-    }
+    let order = list(order)?;
+    let (rule, item): (FieldRule, TypeRef) = meta.field(of, name);
+    let old = current.get(name).map(list).transpose()?.cloned();
+    let patch = patch.map(list).transpose()?;
+    let of_list = List { meta, item, rule, name };
+    of_list.check_order(patch.map_or(&[], Vec::as_slice), order)?;
+    let merged = match (&old, patch) {
+        (None, None) => return Ok(()),
+        (Some(old), None) => old.clone(),
+        (None, Some(patch)) => patch.iter().filter(|i| i.get(DIRECTIVE).is_none()).map(cleaned).collect(),
+        (Some(old), Some(patch)) if rule.merge => of_list.merge(old.clone(), patch)?,
+        (Some(_), Some(patch)) => patch.clone(),
+    };
+    let places = of_list.places_after(old.unwrap_or_default(), patch.map_or(&[], Vec::as_slice));
+    let ordered = of_list.ordered(merged, order, &places)?;
+    current.insert(name.to_owned(), Value::Array(ordered));
     Ok(())
-}
-
-/// A list that is merged item by item.
-struct List<'a> {
-    meta: &'a PatchMeta,
-    item: TypeRef,
-    rule: FieldRule,
-    name: &'a str,
-}
-
-impl List<'_> {
-    fn merge(&self, old: Vec<Value>, patch: &[Value], order: Option<&Value>) -> Result<Vec<Value>, ApiError> {
-        let order = match order {
-            None => None,
-            Some(Value::Array(order)) => Some(order.as_slice()),
-            Some(other) => return Err(bad_directive(ELEMENT_ORDER, other)),
-        };
-        let places: Vec<Value> = old.iter().map(|item| self.identity(item)).collect::<Result<_, _>>()?;
-        let Some(changes) = self.without_special(patch)? else {
-            return Ok(patch.iter().filter(|item| item.get(DIRECTIVE).is_none()).map(cleaned).collect());
-        };
-        let mut merged = old;
-        self.delete_items(&mut merged, patch)?;
-        for change in &changes {
-            self.merge_item(&mut merged, change)?;
-        }
-        let wanted = match order {
-            Some(order) => order.iter().map(|item| self.identity(item)).collect::<Result<Vec<_>, _>>()?,
-            None => changes.iter().map(|item| self.identity(item)).collect::<Result<Vec<_>, _>>()?,
-        };
-        self.ordered(merged, &wanted, &places)
-    }
-
-    /// The items that are no directives; `None` when one of them says that the list is replaced.
-    fn without_special<'v>(&self, patch: &'v [Value]) -> Result<Option<Vec<&'v Value>>, ApiError> {
-        let mut changes = Vec::with_capacity(patch.len());
-        for item in patch {
-            match item.get(DIRECTIVE).map(|d| d.as_str().unwrap_or_default()) {
-                None | Some("merge") => changes.push(item),
-                Some("replace") => return Ok(None),
-                Some("delete") => {}
-                Some(_) => return Err(bad_directive(DIRECTIVE, &item[DIRECTIVE])),
-            }
-        }
-        Ok(Some(changes))
-    }
-
-    fn delete_items(&self, merged: &mut Vec<Value>, patch: &[Value]) -> Result<(), ApiError> {
-        for item in patch.iter().filter(|item| item.get(DIRECTIVE).is_some_and(|d| d == "delete")) {
-            let gone = self.identity(item)?;
-            let mut kept = Vec::with_capacity(merged.len());
-            for item in merged.drain(..) {
-                if self.identity(&item)? != gone {
-                    kept.push(item);
-                }
-            }
-            *merged = kept;
-        }
-        Ok(())
-    }
-
-    fn merge_item(&self, merged: &mut Vec<Value>, change: &Value) -> Result<(), ApiError> {
-        let identity = self.identity(change)?;
-        for place in merged.iter_mut() {
-            if self.identity(place)? != identity {
-                continue;
-            }
-            if let (Value::Object(old), Value::Object(new)) = (&mut *place, change) {
-                *old = merge_object(self.meta, self.item, std::mem::take(old), new)?;
-            }
-            return Ok(());
-        }
-        merged.push(cleaned(change));
-        Ok(())
-    }
-
-    /// What tells an item apart: the value of its merge key, or the plain value itself.
-    fn identity(&self, item: &Value) -> Result<Value, ApiError> {
-        match (self.rule.key, item) {
-            (Some(key), Value::Object(fields)) => fields.get(key).cloned().ok_or_else(|| {
-                unprocessable(format!("{}: {item} does not contain declared merge key: {key}", self.name))
-            }),
-            (None, Value::Object(_) | Value::Array(_)) | (Some(_), _) => {
-                let wanted = self.rule.key.map_or("plain values".to_owned(), |key| format!("objects with {key:?}"));
-                Err(unprocessable(format!("{}: expected a list of {wanted}, found {item}", self.name)))
-            }
-            (None, plain) => Ok(plain.clone()),
-        }
-    }
-
-    /// Items named in `wanted` in that order; the others keep their relative order and stand before the first
-    /// wanted item that followed them in the old list.
-    fn ordered(&self, merged: Vec<Value>, wanted: &[Value], places: &[Value]) -> Result<Vec<Value>, ApiError> {
-        let (mut named, mut others) = (Vec::new(), Vec::new());
-        for item in merged {
-            let identity = self.identity(&item)?;
-            let old = places.iter().position(|p| *p == identity);
-            match wanted.iter().position(|w| *w == identity) {
-                Some(rank) => named.push((rank, old, item)),
-                None => others.push((old, item)),
-            }
-        }
-        named.sort_by_key(|(rank, ..)| *rank);
-        others.sort_by_key(|(old, _)| old.unwrap_or(usize::MAX));
-        let mut others = others.into_iter().peekable();
-        let mut out = Vec::with_capacity(named.len() + others.len());
-        for (_, place, item) in named {
-            while others.peek().is_some_and(|(old, _)| matches!((old, place), (Some(o), Some(p)) if *o < p)) {
-                out.extend(others.next().map(|(_, item)| item));
-            }
-            out.push(item);
-        }
-        out.extend(others.map(|(_, item)| item));
-        Ok(out)
-    }
 }

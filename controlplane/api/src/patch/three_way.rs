@@ -46,9 +46,13 @@ impl Diff<'_> {
         for key in original.keys().filter(|key| !modified.contains_key(*key) && current.contains_key(*key)) {
             patch.insert(key.clone(), Value::Null);
         }
-        if rule.retain_keys && !patch.is_empty() {
-            let kept: Vec<&String> = modified.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
-            patch.insert(RETAIN_KEYS.to_owned(), json!(kept));
+        let has_more = || current.iter().any(|(key, value)| !value.is_null() && !modified.contains_key(key));
+        if rule.retain_keys && (!patch.is_empty() || has_more()) {
+            let mut kept: Vec<&String> = modified.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
+            kept.sort();
+            if !kept.is_empty() {
+                patch.insert(RETAIN_KEYS.to_owned(), json!(kept));
+            }
         }
         patch
     }
