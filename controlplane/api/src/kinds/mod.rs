@@ -2,8 +2,10 @@
 
 use crate::object::{KindRef, kind_of};
 
+mod admission;
 mod api_service;
 mod authentication;
+mod condition;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
@@ -31,7 +33,7 @@ pub(crate) mod tests;
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
-        api::{apps, coordination, core, discovery, events, networking, rbac},
+        api::{admissionregistration, apps, coordination, core, discovery, events, networking, rbac},
         kube_aggregator::pkg::apis::apiregistration as aggregator,
     };
     vec![
@@ -59,6 +61,12 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<rbac::v1::RoleBinding>(),
         kind_of::<events::v1::Event>(),
         kind_of::<aggregator::v1::APIService>(),
+        kind_of::<admissionregistration::v1::MutatingAdmissionPolicy>(),
+        kind_of::<admissionregistration::v1::MutatingAdmissionPolicyBinding>(),
+        kind_of::<admissionregistration::v1::MutatingWebhookConfiguration>(),
+        kind_of::<admissionregistration::v1::ValidatingAdmissionPolicy>(),
+        kind_of::<admissionregistration::v1::ValidatingAdmissionPolicyBinding>(),
+        kind_of::<admissionregistration::v1::ValidatingWebhookConfiguration>(),
     ]
 }
 

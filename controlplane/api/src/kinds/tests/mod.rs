@@ -173,6 +173,24 @@ fn discovery() {
         apiservices.apiregistration.k8s.io Cluster [] ["api-extensions"] subresources ["status"]
           columns Name, Service, Available, Age
           fields none
+        mutatingadmissionpolicies.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
+          columns Name, Mutations, ParamKind, Age
+          fields none
+        mutatingadmissionpolicybindings.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
+          columns Name, PolicyName, ParamRef, Age
+          fields none
+        mutatingwebhookconfigurations.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
+          columns Name, Webhooks, Age
+          fields none
+        validatingadmissionpolicies.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources ["status"]
+          columns Name, Validations, ParamKind, Age
+          fields none
+        validatingadmissionpolicybindings.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
+          columns Name, PolicyName, ParamRef, Age
+          fields none
+        validatingwebhookconfigurations.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
+          columns Name, Webhooks, Age
+          fields none
     "#]].assert_eq(&got);
 }
 
@@ -259,6 +277,12 @@ fn tables() {
         ClusterRoleBinding: a | ClusterRole/a | <unknown> |  | system:masters, g | 
         Event: 5s | Normal | Scheduled | pod/web |  | kube-scheduler, s-1 | Assigned | 4m5s | 2 | web.18
         APIService: v1.a.b | n/s | False (Gone) | <unknown>
+        ValidatingWebhookConfiguration: a | 1 | <unknown>
+        MutatingWebhookConfiguration: a | 2 | <unknown>
+        ValidatingAdmissionPolicy: a | 1 | rules.example.com/v1/ReplicaLimit | <unknown>
+        ValidatingAdmissionPolicyBinding: a | a | n/p | <unknown>
+        MutatingAdmissionPolicy: a | 2 | <unset> | <unknown>
+        MutatingAdmissionPolicyBinding: a | a | a=b | <unknown>
     "#]].assert_eq(&got);
 }
 
