@@ -2,8 +2,9 @@
 //!
 //! Nothing here ever prints a token. A request without credentials has no identity; it may only read health and version.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
+use http::HeaderMap;
 use podium_api::{ApiError, Reason};
 use sha2::{Digest, Sha256};
 
@@ -17,12 +18,21 @@ pub struct Identity {
     pub user: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// A number that is never used again, where the user has one.
+    pub uid: String,
+    /// What else is known of the user.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Identity {
     /// A user in groups.
     pub fn new(user: impl Into<String>, groups: &[&str]) -> Self {
-        Self { user: user.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+        Self {
+            user: user.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            uid: String::new(),
+            extra: BTreeMap::new(),
+        }
     }
 
     /// A component in this process, for example `system:kube-scheduler`.
@@ -32,7 +42,7 @@ impl Identity {
 }
 
 /// What is asked for, in the words of Kubernetes' authorization.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Attributes<'a> {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: &'a str,
@@ -102,6 +112,55 @@ pub(crate) fn forbidden(who: &Identity, what: &Attributes<'_>) -> ApiError {
     error
 }
 
+/// Who the request is to be made as: `Impersonate-User` and its companions.
+///
+/// # Errors
+/// 400 for groups without a user; 403 when `who` may not be somebody else.
+///
+/// # Source
+/// Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/filters/impersonation.go`.
+pub(crate) fn impersonated(
+    who: &Identity,
+    headers: &HeaderMap,
+    authorizer: &dyn Authorizer,
+) -> Result<Option<Identity>, ApiError> {
+    const EXTRA: &str = "impersonate-extra-";
+    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+    let user = headers.get("impersonate-user").map(text).filter(|u| !u.is_empty());
+    let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
+    let uid = headers.get("impersonate-uid").map(text).unwrap_or_default();
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        if let Some(key) = name.as_str().strip_prefix(EXTRA) {
+            extra.entry(key.to_owned()).or_default().push(text(value));
+        }
+    }
+    let Some(user) = user else {
+        if groups.is_empty() && uid.is_empty() && extra.is_empty() {
+            return Ok(None);
+        }
+        return Err(ApiError::bad_request("requested impersonation without impersonating a user"));
+    };
+    let check = |resource: &str, name: &str| {
+        let what = Attributes { verb: "impersonate", resource, name, ..Attributes::default() };
+        if authorizer.allows(who, &what) { Ok(()) } else { Err(forbidden(who, &what)) }
+    };
+    check("users", &user)?;
+    groups.iter().try_for_each(|group| check("groups", group))?;
+    let mut as_whom = Identity { user, groups, uid, extra };
+    if let Some((namespace, _)) =
+        as_whom.user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+        && as_whom.groups.is_empty()
+    {
+        as_whom.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    }
+    let known = if as_whom.user == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
+    if !as_whom.groups.iter().any(|g| g == known) {
+        as_whom.groups.push(known.to_owned());
+    }
+    Ok(Some(as_whom))
+}
+
 /// Tokens that are known, by their hash, so that comparing takes as long whatever was guessed.
 pub(crate) struct Tokens(Vec<([u8; 32], Identity)>);
 
@@ -141,7 +200,7 @@ pub(crate) fn certificate_identity(der: &[u8]) -> Option<Identity> {
     let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let mut groups: Vec<_> = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
     groups.push("system:authenticated".to_owned());
-    Some(Identity { user, groups })
+    Some(Identity { user, groups, ..Identity::default() })
 }
 
 #[cfg(test)]

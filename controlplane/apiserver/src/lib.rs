@@ -4,7 +4,8 @@
 //! validating admission, store. Reads and watches are answered from caches by writing ready bytes. The HTTP layer knows
 //! no kind; special verbs (`binding`, `log`, `eviction`, `finalize`) are a table of their own.
 
-pub mod admission;
+pub mod accounts;
+mod admission;
 mod auth;
 mod bootstrap;
 mod config;

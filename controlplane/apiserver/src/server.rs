@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     LocalApi, NodeGateway, ServerConfig,
+    accounts::Accounts,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
     bootstrap, connection, expiry,
     http::{Frontend, metrics::Metrics},
@@ -175,6 +176,7 @@ fn frontend(
     Ok(Frontend {
         registry,
         tokens,
+        accounts: Accounts::open(&config.data_dir)?,
         authorizer: Arc::new(MastersOnly),
         metrics,
         gateway: RwLock::new(None),

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::{
     Call, Frontend,
-    negotiate::{self, Form},
+    negotiate::{self, Encoding, Form},
     path::Route,
     respond::{self, Answer},
 };
+use crate::accounts;
 
 /// The version of Kubernetes whose API is served.
 const MINOR: &str = "36";
@@ -18,10 +19,9 @@ impl Frontend {
     /// What anybody may read.
     pub(super) fn public(&self, route: &Route<'_>, call: &Call<'_>) -> Option<Answer> {
         match route {
-            Route::Version => Some(
-                respond::value(StatusCode::OK, negotiate::Encoding::Json, &version())
-                    .unwrap_or_else(|e| respond::error(&e)),
-            ),
+            Route::Version => {
+                Some(respond::value(StatusCode::OK, Encoding::Json, &version()).unwrap_or_else(|e| respond::error(&e)))
+            }
             Route::Health(what) => Some(self.health(what, call)),
             _ => None,
         }
@@ -36,6 +36,15 @@ impl Frontend {
                 return Ok(respond::bytes(StatusCode::OK, openapi::v2::PROTOBUF, openapi::v2::protobuf().into()));
             }
             Route::OpenApiV2 => (openapi::v2::json(), None),
+            Route::OpenIdConfiguration => {
+                return respond::value(StatusCode::OK, Encoding::Json, &openid(&self.address));
+            }
+            Route::OpenIdKeys => {
+                let mut answer = respond::value(StatusCode::OK, Encoding::Json, &self.accounts.jwks())?;
+                let kind = HeaderValue::from_static("application/jwk-set+json");
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                return Ok(answer);
+            }
             Route::OpenApi("") => (openapi::index(&self.openapi), None),
             Route::OpenApi(path) => return self.openapi_document(path, call),
             Route::CoreVersions => {
@@ -121,6 +130,16 @@ impl Frontend {
 /// 404 for paths that are nothing.
 pub(super) fn unknown() -> ApiError {
     ApiError::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+fn openid(address: &str) -> serde_json::Value {
+    json!({
+        "issuer": accounts::ISSUER,
+        "jwks_uri": format!("https://{address}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
 }
 
 fn version() -> serde_json::Value {

@@ -3,6 +3,7 @@
 //! Invariants: whatever goes wrong is answered with a `Status`, panics included; nothing secret is logged. Knows no kind.
 
 use std::{
+    borrow::Cow,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +25,7 @@ use self::{
     respond::Answer,
 };
 use crate::{
+    accounts::Accounts,
     auth::{self, Attributes, Authorizer, Identity, Tokens},
     config::Limits,
     gateway::NodeGateway,
@@ -38,6 +40,7 @@ mod negotiate;
 mod path;
 mod resources;
 mod respond;
+pub(crate) mod reviews;
 mod watch;
 
 /// Counts a stream for as long as it lives.
@@ -47,6 +50,7 @@ pub(crate) type Permit = OwnedSemaphorePermit;
 pub(crate) struct Frontend {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Tokens,
+    pub(crate) accounts: Accounts,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
@@ -126,7 +130,9 @@ impl Frontend {
         if let Some(answer) = self.public(route, call) {
             return Ok(answer);
         }
-        let who = self.identity(call, peer)?;
+        let found = self.identity(call, peer)?;
+        let other = auth::impersonated(&found, call.headers, &*self.authorizer)?;
+        let who = other.as_ref().unwrap_or(&found);
         if !self.authorizer.allows(who, what) {
             return Err(auth::forbidden(who, what));
         }
@@ -155,14 +161,20 @@ impl Frontend {
     }
 
     /// Who asks: a bearer token counts before a certificate.
-    fn identity<'a>(&'a self, call: &Call<'_>, peer: Option<&'a Identity>) -> Result<&'a Identity, ApiError> {
+    fn identity<'a>(&'a self, call: &Call<'_>, peer: Option<&'a Identity>) -> Result<Cow<'a, Identity>, ApiError> {
         match call.header(header::AUTHORIZATION) {
-            None => peer.ok_or_else(auth::unauthorized),
+            None => peer.map(Cow::Borrowed).ok_or_else(auth::unauthorized),
             Some(value) => {
                 let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-                token.and_then(|(_, token)| self.tokens.identity(token.trim())).ok_or_else(auth::unauthorized)
+                token.and_then(|(_, token)| self.token_identity(token.trim())).ok_or_else(auth::unauthorized)
             }
         }
+    }
+
+    /// Whose token it is.
+    pub(crate) fn token_identity(&self, token: &str) -> Option<Cow<'_, Identity>> {
+        let known = self.tokens.identity(token).map(Cow::Borrowed);
+        known.or_else(|| self.accounts.identity(&self.registry, token).map(Cow::Owned))
     }
 
     async fn body(&self, call: &Call<'_>, incoming: Incoming) -> Result<bytes::Bytes, ApiError> {

@@ -31,6 +31,10 @@ pub(crate) enum Route<'a> {
     Health(&'a str),
     /// `/metrics`
     Metrics,
+    /// `/.well-known/openid-configuration`: how tokens of ServiceAccounts are checked.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`
+    OpenIdKeys,
     /// Anything else.
     Unknown,
 }
@@ -74,6 +78,8 @@ impl<'a> Route<'a> {
                 Self::Health(path.trim_matches('/'))
             }
             ["metrics"] => Self::Metrics,
+            [".well-known", "openid-configuration"] => Self::OpenIdConfiguration,
+            ["openid", "v1", "jwks"] => Self::OpenIdKeys,
             _ => Self::Unknown,
         }
     }

@@ -6,14 +6,16 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use k8s_openapi::{
     api::{
+        authentication::v1::TokenRequest,
         autoscaling::v1::Scale,
         core::v1::{Binding, Pod},
         policy::v1::Eviction,
     },
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails, Time},
 };
 use podium_api::{
-    ApiError, FieldErrors, FieldPath, FieldSelector, Names, Object, ObjectKey, Reason, Revision, Selector, Verb,
+    ApiError, FieldErrors, FieldPath, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Revision, Selector,
+    Storage, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     read::{self, FieldValidation, Media},
@@ -103,6 +105,10 @@ impl Frontend {
         if !target.subresource.is_empty() {
             return self.subresource(resource, target, call, body).await;
         }
+        if resource.kind.storage() == Storage::Answered {
+            let asked = call.method == Method::POST && target.name.is_empty();
+            return if asked { self.review(resource, target, call, body).await } else { Err(not_allowed()) };
+        }
         match (call.method, target.name.is_empty()) {
             (&Method::GET | &Method::HEAD, true) => self.list(resource, target, call).await,
             (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call).await,
@@ -130,6 +136,9 @@ impl Frontend {
             }
             SubresourceBehaviour::Verb(Verb::Eviction) if call.method == Method::POST => {
                 return self.evict(resource, target, call, body).await;
+            }
+            SubresourceBehaviour::Verb(Verb::Token) if call.method == Method::POST => {
+                return self.token(resource, target, call, body).await;
             }
             SubresourceBehaviour::Verb(Verb::Finalize) => Part::Finalize,
             SubresourceBehaviour::Status => Part::Status,
@@ -366,6 +375,32 @@ impl Frontend {
         respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
     }
 
+    /// `serviceaccounts/token`
+    async fn token(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let encoding = shape(call)?.encoding;
+        let entry = self.entry(resource, target).await?;
+        let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
+        let mut request: TokenRequest = body_of(call, body)?;
+        request.fill_defaults();
+        request.prepare_create();
+        let mut errs = FieldErrors::new();
+        request.validate(&mut errs);
+        if !errs.is_empty() {
+            return Err(ApiError::invalid(&TokenRequest::NAMES, target.name, errs));
+        }
+        request.metadata.name = Some(target.name.to_owned());
+        request.metadata.namespace = Some(target.namespace.to_owned());
+        request.metadata.creation_timestamp = Some(Time(self.registry.clock().now()));
+        self.accounts.issue(&self.registry, account, &mut request)?;
+        respond::value(StatusCode::CREATED, encoding, &request)
+    }
+
     async fn evict(
         &self,
         resource: &Resource,
@@ -398,7 +433,7 @@ fn tree(call: &Call<'_>, body: &Bytes) -> Result<read::Body, ApiError> {
 }
 
 /// Reads an object of the resource's kind; `apiVersion` and `kind` may be left out.
-fn decode(
+pub(super) fn decode(
     resource: &Resource,
     call: &Call<'_>,
     body: &Bytes,
@@ -541,7 +576,7 @@ fn invalid_option(kind: &str, detail: &str) -> ApiError {
 }
 
 /// Who writes, under which name, and whether for real.
-fn context<'a>(call: &Call<'a>) -> Result<WriteContext<'a>, ApiError> {
+pub(super) fn context<'a>(call: &Call<'a>) -> Result<WriteContext<'a>, ApiError> {
     let query = call.query;
     let manager: Cow<'a, str> = match query.get("fieldManager") {
         "" => manager_of(call.header(header::USER_AGENT).unwrap_or_default()).into(),
