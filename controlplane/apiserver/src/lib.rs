@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod admission;
+mod aggregate;
 mod auth;
 mod bootstrap;
 mod config;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     LocalApi, NodeGateway, ServerConfig,
     accounts::Accounts,
+    aggregate,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
     bootstrap, connection, expiry,
     http::{Frontend, metrics::Metrics},
@@ -85,7 +86,8 @@ impl ApiServer {
         let address = config.bind;
         let listener = TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
-        let all = kinds::all();
+        let mut all = kinds::all();
+        all.extend(kinds::answered());
         let documents = openapi::documents(&all);
         let (registry, pump) = Registry::open(&config, all, store, Arc::new(SystemClock))
             .await
@@ -96,10 +98,11 @@ impl ApiServer {
         bootstrap::cluster(&registry, &config, addr).await?;
         let stop = frontend.stop.clone();
         let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
+        let services = tokio::spawn(aggregate::register::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
-        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events], listener })
+        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events, services], listener })
     }
 
     /// The API in this process, as `identity` sees it.

@@ -5,6 +5,7 @@ use crate::object::{KindRef, kind_of};
 mod admission;
 mod api_service;
 mod authentication;
+mod authorization;
 mod condition;
 mod config_map;
 mod deployment;
@@ -75,6 +76,13 @@ pub fn all() -> Vec<KindRef> {
 /// `TokenRequest`, which is only spoken by `serviceaccounts/token`, is a [`crate::Kind`] too, to be read by
 /// `kind_of::<TokenRequest>()`, but no resource of its own and so not among these.
 pub fn answered() -> Vec<KindRef> {
-    use k8s_openapi::api::authentication;
-    vec![kind_of::<authentication::v1::TokenReview>(), kind_of::<authentication::v1::SelfSubjectReview>()]
+    use k8s_openapi::api::{authentication, authorization};
+    vec![
+        kind_of::<authentication::v1::TokenReview>(),
+        kind_of::<authentication::v1::SelfSubjectReview>(),
+        kind_of::<authorization::v1::LocalSubjectAccessReview>(),
+        kind_of::<authorization::v1::SelfSubjectAccessReview>(),
+        kind_of::<authorization::v1::SelfSubjectRulesReview>(),
+        kind_of::<authorization::v1::SubjectAccessReview>(),
+    ]
 }

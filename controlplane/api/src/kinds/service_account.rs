@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use crate::kind::{Cell, Column, Kind, Names, Scope};
+use crate::kind::{Cell, Column, Kind, Names, Scope, Sub, Verb};
 
 impl Kind for ServiceAccount {
     const NAMES: Names = Names::new("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("token", Verb::Token)];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::int("Secrets", |a, _| Cell::from(a.secrets.as_ref().map_or(0, |s| s.len()))),

@@ -7,5 +7,6 @@ mod kubectl;
 mod objects;
 mod pods;
 mod reads;
+mod reviews;
 mod services;
 mod watches;

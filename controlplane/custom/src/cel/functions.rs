@@ -58,9 +58,7 @@ pub(crate) fn equal<'a>(machine: &Machine<'a, '_>, a: &Value<'a>, b: &Value<'a>)
 
 fn same_type(a: &Type, b: &Type) -> bool {
     match (a, b) {
-        (Type::List(_), Type::List(_)) | (Type::Map(..), Type::Map(..)) | (Type::Optional(_), Type::Optional(_)) => {
-            true
-        }
+        (Type::List(_), Type::List(_)) | (Type::Map(..), Type::Map(..)) | (Type::Optional(_), Type::Optional(_)) => true,
         (a, b) => a == b,
     }
 }
@@ -307,7 +305,9 @@ fn subtract<'a>(a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
         }
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a - b)),
         (Value::Duration(a), Value::Duration(b)) => a.checked_sub(*b).and_then(duration).ok_or_else(overflow),
-        (Value::Timestamp(t), Value::Duration(d)) => d.checked_neg().ok_or_else(overflow).and_then(|d| moved(*t, d)),
+        (Value::Timestamp(t), Value::Duration(d)) => {
+            d.checked_neg().ok_or_else(overflow).and_then(|d| moved(*t, d))
+        }
         (Value::Timestamp(a), Value::Timestamp(b)) => duration(a.duration_since(*b)).ok_or_else(overflow),
         _ => Err(EvalError::overload()),
     }
@@ -357,9 +357,11 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
         ("duration", [value]) => convert_duration(value),
         ("optional.none", []) => Ok(Value::Optional(None)),
         ("optional.of", [value]) => Ok(Value::some(value.clone())),
-        ("optional.ofNonZeroValue", [value]) => {
-            Ok(if is_zero(value) { Value::Optional(None) } else { Value::some(value.clone()) })
-        }
+        ("optional.ofNonZeroValue", [value]) => Ok(if is_zero(value) {
+            Value::Optional(None)
+        } else {
+            Value::some(value.clone())
+        }),
         ("hasValue", [Value::Optional(inner)]) => Ok(Value::Bool(inner.is_some())),
         ("value", [Value::Optional(inner)]) => {
             inner.as_ref().map(|v| (**v).clone()).ok_or_else(|| EvalError::new("optional.none() dereference"))
@@ -373,7 +375,9 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
 fn lists<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, args: Vec<Value<'a>>) -> Result<'a> {
     match (name, args.as_slice()) {
         ("sets.contains", [a, b]) => contains_all(machine, a, b).map(Value::Bool),
-        ("sets.equivalent", [a, b]) => Ok(Value::Bool(contains_all(machine, a, b)? && contains_all(machine, b, a)?)),
+        ("sets.equivalent", [a, b]) => {
+            Ok(Value::Bool(contains_all(machine, a, b)? && contains_all(machine, b, a)?))
+        }
         ("sets.intersects", [a, b]) => {
             for item in b.items().unwrap_or_default() {
                 if position(machine, a, &item)?.is_some() {
@@ -387,9 +391,7 @@ fn lists<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, args: Vec<V
             machine.spend(n)?;
             Ok(Value::list((0..i64::try_from(n).unwrap_or(0)).map(Value::Int).collect()))
         }
-        (_, [Value::List(_) | Value::JsonList(..), ..]) if is_method && name != "format" => {
-            list_method(machine, name, &args)
-        }
+        (_, [Value::List(_) | Value::JsonList(..), ..]) if is_method && name != "format" => list_method(machine, name, &args),
         ("first" | "last" | "flatten", _) => Err(EvalError::overload()),
         _ => match strings::call(machine, name, is_method, &args) {
             Some(result) => result,
@@ -512,12 +514,9 @@ fn is_zero(value: &Value<'_>) -> bool {
         Value::Null | Value::Bool(false) | Value::Int(0) | Value::Uint(0) | Value::Optional(None) => true,
         Value::Double(n) => *n == 0.0,
         Value::Duration(d) => d.is_zero(),
-        Value::String(_)
-        | Value::Bytes(_)
-        | Value::List(_)
-        | Value::Map(_)
-        | Value::JsonList(..)
-        | Value::JsonMap(..) => value.size() == 0,
+        Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_) | Value::JsonList(..) | Value::JsonMap(..) => {
+            value.size() == 0
+        }
         Value::Built(built) => built.fields.is_empty(),
         _ => false,
     }
@@ -531,10 +530,9 @@ fn convert_int<'a>(value: &Value<'a>) -> Result<'a> {
         Value::Double(n) if *n > -9.223_372_036_854_775_8e18 && *n < 9.223_372_036_854_775_8e18 => Some(*n as i64),
         Value::Double(_) => None,
         Value::String(s) => {
-            return s
-                .parse()
-                .map(Value::Int)
-                .map_err(|_| EvalError::new(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**s)));
+            return s.parse().map(Value::Int).map_err(|_| {
+                EvalError::new(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**s))
+            });
         }
         Value::Timestamp(t) => Some(t.as_second()),
         Value::Duration(d) => i64::try_from(d.as_nanos()).ok(),
@@ -551,10 +549,9 @@ fn convert_uint<'a>(value: &Value<'a>) -> Result<'a> {
         Value::Double(n) if *n >= 0.0 && *n < 1.844_674_407_370_955_2e19 => Some(*n as u64),
         Value::Double(_) => None,
         Value::String(s) => {
-            return s
-                .parse()
-                .map(Value::Uint)
-                .map_err(|_| EvalError::new(format!("strconv.ParseUint: parsing {:?}: invalid syntax", &**s)));
+            return s.parse().map(Value::Uint).map_err(|_| {
+                EvalError::new(format!("strconv.ParseUint: parsing {:?}: invalid syntax", &**s))
+            });
         }
         _ => return Err(EvalError::overload()),
     };
@@ -567,9 +564,9 @@ fn convert_double<'a>(value: &Value<'a>) -> Result<'a> {
         Value::Double(n) => *n,
         Value::Int(n) => *n as f64,
         Value::Uint(n) => *n as f64,
-        Value::String(s) => {
-            s.parse().map_err(|_| EvalError::new(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**s)))?
-        }
+        Value::String(s) => s.parse().map_err(|_| {
+            EvalError::new(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**s))
+        })?,
         _ => return Err(EvalError::overload()),
     }))
 }

@@ -122,11 +122,13 @@ fn to_library(value: &Value<'_>, bytes: &mut usize) -> std::result::Result<cel::
         Value::String(s) => cel::Value::String(Arc::new(s.to_string())),
         Value::Bytes(b) => cel::Value::Bytes(Arc::new(b.to_vec())),
         // Only `format` takes these; it shows them as texts.
-        Value::Duration(_) | Value::Timestamp(_) | Value::Type(_) => cel::Value::String(Arc::new(match value {
-            Value::Duration(d) => super::temporal::show_duration(*d),
-            Value::Timestamp(t) => super::temporal::show_timestamp(*t),
-            other => other.type_name(),
-        })),
+        Value::Duration(_) | Value::Timestamp(_) | Value::Type(_) => {
+            cel::Value::String(Arc::new(match value {
+                Value::Duration(d) => super::temporal::show_duration(*d),
+                Value::Timestamp(t) => super::temporal::show_timestamp(*t),
+                other => other.type_name(),
+            }))
+        }
         Value::Library(opaque, _) => cel::Value::Opaque(Arc::clone(opaque)),
         Value::List(_) | Value::JsonList(..) => {
             let items = value.items().unwrap_or_default();

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{Kind, Schema, validate::old_item};
 use crate::cel::{
-    Budget, COST_PER_OBJECT_MAX, CompileError, Env, EvalError, Expression, Field, REQUEST_BYTES_MAX, Size, Struct,
-    Type, Value as CelValue, Vars, escape,
+    Budget, COST_PER_OBJECT_MAX, CompileError, Env, EvalError, Expression, Field, REQUEST_BYTES_MAX, Size, Struct, Type,
+    Value as CelValue, Vars, escape,
 };
 
 /// A rule of a schema.
@@ -194,8 +194,7 @@ struct Run {
     over: bool,
 }
 
-const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
+const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Run {
     fn node(&mut self, schema: &Schema, path: &FieldPath, value: &Value, old: Option<&Value>) {
@@ -263,14 +262,11 @@ impl Run {
         }
         let mut vars = Vars::new().typed("self", value, schema);
         let before = old.map(|old| CelValue::json(old, Some(schema)));
-        vars = vars.value(
-            "oldSelf",
-            match (before, optional) {
-                (before, true) => CelValue::Optional(before.map(Arc::new)),
-                (Some(before), false) => before,
-                (None, false) => CelValue::Null,
-            },
-        );
+        vars = vars.value("oldSelf", match (before, optional) {
+            (before, true) => CelValue::Optional(before.map(Arc::new)),
+            (Some(before), false) => before,
+            (None, false) => CelValue::Null,
+        });
         match compiled.rule.holds(&vars, &self.budget) {
             Ok(true) => {}
             Ok(false) => self.failed(schema, written, compiled, path, value, &vars),

@@ -280,8 +280,7 @@ fn same(a: &Value, b: &Value) -> bool {
 /// What an item was before: only the keys of maps tell.
 pub(super) fn old_item<'v>(schema: &Schema, item: &Value, _i: usize, old: Option<&'v Value>) -> Option<&'v Value> {
     let ListKind::Map(keys) = &schema.list else { return None };
-    let default =
-        |key: &str| schema.items.as_ref().and_then(|s| s.properties.get(key)).and_then(|s| s.default.as_ref());
+    let default = |key: &str| schema.items.as_ref().and_then(|s| s.properties.get(key)).and_then(|s| s.default.as_ref());
     let key_of = |v: &'v Value, key: &str| v.get(key);
     let same_key = |other: &'v Value, key: &String| {
         let mine = item.get(key).or_else(|| default(key));

@@ -1,0 +1,83 @@
+//! Questions that are answered, tokens of ServiceAccounts, and acting as somebody else.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster};
+
+const AUTHENTICATION: &str = "/apis/authentication.k8s.io/v1";
+const AUTHORIZATION: &str = "/apis/authorization.k8s.io/v1";
+
+fn review(group: &str, kind: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("{group}.k8s.io/v1"), "kind": kind, "spec": spec})
+}
+
+async fn post_as(cluster: &Cluster, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    let mut all = vec![("content-type", "application/json")];
+    all.extend(headers);
+    cluster.send(Method::POST, path, &all, body.to_string().into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_and_whether() {
+    let cluster = Cluster::start().await;
+    let who = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let path = format!("{AUTHENTICATION}/selfsubjectreviews");
+    let answer = cluster.post(&path, who.clone()).await.ok(201);
+    assert_eq!(answer["status"]["userInfo"]["username"], "kubernetes-admin");
+    let jane = [("impersonate-user", "jane"), ("impersonate-group", "devs"), ("impersonate-extra-scopes", "view")];
+    let path = format!("{AUTHORIZATION}/selfsubjectaccessreviews");
+    let ask = review(
+        "authorization",
+        "SelfSubjectAccessReview",
+        json!({"resourceAttributes": {"verb": "create", "resource": "pods", "namespace": "default"}}),
+    );
+    assert_eq!(cluster.post(&path, ask.clone()).await.ok(201)["status"]["allowed"], true);
+    // Nobody but administrators may do anything, asking included.
+    let refused = post_as(&cluster, &path, &jane, &ask).await.refused(403);
+    assert!(refused.contains("User \"jane\" cannot create"), "{refused}");
+    let refused = post_as(&cluster, &path, &[("impersonate-group", "devs")], &ask).await.refused(400);
+    assert_eq!(refused, "requested impersonation without impersonating a user");
+    let both = json!({"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"verb": "get", "path": "/"}});
+    let refused = cluster.post(&path, review("authorization", "SelfSubjectAccessReview", both)).await.refused(422);
+    assert!(refused.contains("cannot be specified in combination with resourceAttributes"), "{refused}");
+    let path = format!("{AUTHORIZATION}/subjectaccessreviews");
+    let spec = json!({"user": "jane", "nonResourceAttributes": {"verb": "get", "path": "/metrics"}});
+    let answer = cluster.post(&path, review("authorization", "SubjectAccessReview", spec)).await.ok(201);
+    assert_eq!(answer["status"]["allowed"], false);
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let path = format!("{AUTHORIZATION}/selfsubjectaccessreviews");
+    assert_eq!(post_as(&cluster, &path, &table, &ask).await.status, 406, "a question has no table");
+    assert_eq!(cluster.get(&path).await.status, 405);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_service_accounts() {
+    let cluster = Cluster::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let robot = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    cluster.post(accounts, robot).await.ok(201);
+    let ask = review("authentication", "TokenRequest", json!({"expirationSeconds": 600}));
+    let answer = cluster.post(&format!("{accounts}/robot/token"), ask).await.ok(201);
+    let token = answer["status"]["token"].as_str().unwrap().to_owned();
+    let path = format!("{AUTHENTICATION}/tokenreviews");
+    let check = review("authentication", "TokenReview", json!({"token": token}));
+    let status = cluster.post(&path, check.clone()).await.ok(201)["status"].clone();
+    assert_eq!(status["authenticated"], true);
+    assert_eq!(status["user"]["username"], "system:serviceaccount:default:robot");
+    assert_eq!(status["user"]["groups"][1], "system:serviceaccounts:default");
+    let refused = cluster
+        .send(Method::GET, "/api/v1/pods", &[("authorization", &format!("Bearer {token}"))], Vec::new())
+        .await
+        .refused(403);
+    assert!(refused.contains("User \"system:serviceaccount:default:robot\" cannot list"), "{refused}");
+    let short = review("authentication", "TokenRequest", json!({"expirationSeconds": 10}));
+    let refused = cluster.post(&format!("{accounts}/robot/token"), short).await.refused(422);
+    assert!(refused.contains("may not specify a duration less than 10 minutes"), "{refused}");
+    cluster.delete(&format!("{accounts}/robot")).await.ok(200);
+    assert_eq!(cluster.post(&path, check).await.ok(201)["status"]["authenticated"], false, "the account is gone");
+    let keys = cluster.get("/openid/v1/jwks").await.ok(200);
+    assert_eq!(keys["keys"][0]["alg"], "ES256");
+    cluster.stop().await;
+}
