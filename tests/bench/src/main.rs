@@ -41,13 +41,14 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 7] = [
+const ALL: [Benchmark; 8] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
     ("serve", serve::measure),
     ("network", network::measure),
     ("api", api::measure),
+    ("custom", api::custom::measure),
     ("pods", api::large::measure),
 ];
 

@@ -8,15 +8,29 @@ use kube::Client;
 use podium_e2e::Cluster;
 use serde_json::json;
 
-use crate::figure::Times;
+use crate::{
+    Args,
+    figure::{Figure, Times},
+};
 
 /// Definitions made one after the other.
 const ROUNDS: usize = 20;
 /// After which an object that cannot be made is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+pub(crate) fn measure(_args: &Args) -> Result<Vec<Figure>> {
+    let cluster = Cluster::start(&[])?;
+    let times = super::runtime()?.block_on(usable(&cluster))?;
+    cluster.podium.stop()?;
+    let what = "CustomResourceDefinition created to usable";
+    Ok(vec![
+        Figure::new(format!("{what}, p50"), times.percentile_ms(50.0), "ms"),
+        Figure::new(format!("{what}, p99"), times.percentile_ms(99.0), "ms").at_most(1000.0),
+    ])
+}
+
 /// The times of all rounds.
-pub(super) async fn usable(cluster: &Cluster) -> Result<Times> {
+async fn usable(cluster: &Cluster) -> Result<Times> {
     let client = super::connect(cluster).await?;
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {

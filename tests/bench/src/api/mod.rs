@@ -1,6 +1,6 @@
 //! The API server over HTTPS: durable writes, reads, lists, and the time from a write to its watchers.
 
-mod custom;
+pub(crate) mod custom;
 pub(crate) mod large;
 
 use std::{
@@ -60,12 +60,6 @@ pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
             let figure = Figure::new(format!("{what}, p99"), times.percentile_ms(99.0), "ms");
             figures.push(budget.map_or(figure.clone(), |most| figure.at_most(most)));
         }
-        let times = custom::usable(&cluster).await?;
-        figures.push(Figure::new("CustomResourceDefinition created to usable, p50", times.percentile_ms(50.0), "ms"));
-        figures.push(
-            Figure::new("CustomResourceDefinition created to usable, p99", times.percentile_ms(99.0), "ms")
-                .at_most(1000.0),
-        );
         Ok::<_, anyhow::Error>(figures)
     })?;
     cluster.podium.stop()?;
