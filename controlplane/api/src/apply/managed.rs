@@ -311,9 +311,13 @@ impl ManagedFields {
 
     /// Puts the oldest updates together until there are few enough managers.
     pub(super) fn cap_updates(&mut self) {
+        self.cap_updates_to(UPDATE_MANAGERS_MAX);
+    }
+
+    pub(super) fn cap_updates_to(&mut self, managers_max: usize) {
         let is_update = |e: &Entry| e.id.operation == Operation::Update;
         let mut count = self.entries.iter().filter(|e| is_update(e)).count();
-        if count <= UPDATE_MANAGERS_MAX {
+        if count <= managers_max {
             return;
         }
         let (mut updates, rest): (Vec<Entry>, Vec<Entry>) =
@@ -322,7 +326,7 @@ impl ManagedFields {
         let mut kept: Vec<Entry> = rest;
         let mut oldest: BTreeMap<String, Entry> = BTreeMap::new();
         for entry in updates {
-            if count <= UPDATE_MANAGERS_MAX {
+            if count <= managers_max {
                 kept.push(entry);
                 continue;
             }
