@@ -42,10 +42,9 @@ impl Ord for PathElement {
         match (self, other) {
             (Self::Field(a), Self::Field(b)) => a.cmp(b),
             (Self::Key(a), Self::Key(b)) => {
-                let pair = |(x, y): (&(Box<str>, Value), &(Box<str>, Value))| {
-                    x.0.cmp(&y.0).then_with(|| compare_values(&x.1, &y.1))
-                };
-                lexical(a.iter().zip(b.iter()).map(pair), a.len(), b.len())
+                let pairs = a.iter().zip(b.iter());
+                let orders = pairs.map(|(x, y)| x.0.cmp(&y.0).then_with(|| compare_values(&x.1, &y.1)));
+                lexical(orders, a.len(), b.len())
             }
             (Self::Value(a), Self::Value(b)) => compare_values(a, b),
             (Self::Index(a), Self::Index(b)) => a.cmp(b),
@@ -107,9 +106,9 @@ pub(crate) fn compare_values(a: &Value, b: &Value) -> Ordering {
                 pairs
             };
             let (a, b) = (sorted(a), sorted(b));
-            let pair =
-                |(x, y): (&(String, Value), &(String, Value))| x.0.cmp(&y.0).then_with(|| compare_values(&x.1, &y.1));
-            lexical(a.iter().zip(&b).map(pair), a.len(), b.len())
+            let pairs = a.iter().zip(&b);
+            let orders = pairs.map(|(x, y)| x.0.cmp(&y.0).then_with(|| compare_values(&x.1, &y.1)));
+            lexical(orders, a.len(), b.len())
         }
         _ => value_rank(a).cmp(&value_rank(b)),
     }
