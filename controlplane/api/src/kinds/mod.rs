@@ -6,13 +6,16 @@ mod admission;
 mod api_service;
 mod authentication;
 mod authorization;
+mod certificate_signing_request;
 mod condition;
 mod config_map;
+mod custom_resource_definition;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 mod event_v1;
+mod flow_control;
 mod ingress;
 mod ingress_class;
 mod ip_address;
@@ -34,7 +37,11 @@ pub(crate) mod tests;
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
-        api::{admissionregistration, apps, coordination, core, discovery, events, networking, rbac},
+        api::{
+            admissionregistration, apps, certificates, coordination, core, discovery, events, flowcontrol, networking,
+            rbac,
+        },
+        apiextensions_apiserver::pkg::apis::apiextensions,
         kube_aggregator::pkg::apis::apiregistration as aggregator,
     };
     vec![
@@ -68,6 +75,10 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<admissionregistration::v1::ValidatingAdmissionPolicy>(),
         kind_of::<admissionregistration::v1::ValidatingAdmissionPolicyBinding>(),
         kind_of::<admissionregistration::v1::ValidatingWebhookConfiguration>(),
+        kind_of::<apiextensions::v1::CustomResourceDefinition>(),
+        kind_of::<certificates::v1::CertificateSigningRequest>(),
+        kind_of::<flowcontrol::v1::FlowSchema>(),
+        kind_of::<flowcontrol::v1::PriorityLevelConfiguration>(),
     ]
 }
 
@@ -78,8 +89,8 @@ pub fn all() -> Vec<KindRef> {
 pub fn answered() -> Vec<KindRef> {
     use k8s_openapi::api::{authentication, authorization};
     vec![
-        kind_of::<authentication::v1::TokenReview>(),
         kind_of::<authentication::v1::SelfSubjectReview>(),
+        kind_of::<authentication::v1::TokenReview>(),
         kind_of::<authorization::v1::LocalSubjectAccessReview>(),
         kind_of::<authorization::v1::SelfSubjectAccessReview>(),
         kind_of::<authorization::v1::SelfSubjectRulesReview>(),

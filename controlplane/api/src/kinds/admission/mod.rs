@@ -12,8 +12,6 @@ mod rules;
 mod validating_policy;
 mod webhook;
 
-pub(super) use webhook::validate_url;
-
 const GROUP: &str = "admissionregistration.k8s.io";
 const CATEGORIES: &[&str] = &["api-extensions"];
 const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];

@@ -214,7 +214,7 @@ fn validate_client(client: &WebhookClientConfig, path: &FieldPath, errs: &mut Fi
 ///
 /// # Source
 /// Kubernetes `staging/src/k8s.io/apiserver/pkg/util/webhook/validation.go`.
-pub(in crate::kinds) fn validate_url(url: &str, path: &FieldPath, errs: &mut FieldErrors) {
+fn validate_url(url: &str, path: &FieldPath, errs: &mut FieldErrors) {
     const FORM: &str = "; desired format: https://host[/path]";
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));

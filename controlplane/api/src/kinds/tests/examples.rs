@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
+use super::{examples_access, examples_extension};
+
 /// All examples.
 pub(crate) fn all() -> Vec<Value> {
-    EXAMPLES
-        .iter()
-        .chain(super::examples_access::EXAMPLES)
-        .chain(super::examples_extension::EXAMPLES)
-        .map(|text| super::examples::yaml(text))
-        .collect()
+    let stored = EXAMPLES.iter().chain(examples_access::EXAMPLES).chain(examples_extension::EXAMPLES);
+    stored.chain(examples_extension::ANSWERED).map(|text| yaml(text)).collect()
 }
 
 /// A manifest as a tree.
