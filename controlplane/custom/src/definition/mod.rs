@@ -1,7 +1,7 @@
-//! Checks CustomResourceDefinitions as they are written, and fills in what their authors left out.
+//! Checks CustomResourceDefinitions as they are written.
 //!
 //! # Source
-//! Kubernetes `apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go`, `.../v1/defaults.go`.
+//! Kubernetes `apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go`.
 
 mod columns;
 mod conversion;
@@ -13,29 +13,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use podium_api::{FieldErrors, FieldPath, names};
 use serde_json::Value;
-
-/// Fills in singular, list kind, conversion and webhook port. Idempotent.
-pub fn fill_definition_defaults(definition: &mut CustomResourceDefinition) {
-    let spec = &mut definition.spec;
-    if spec.scope.is_empty() {
-        spec.scope = "Namespaced".to_owned();
-    }
-    let names = &mut spec.names;
-    if names.singular.as_deref().unwrap_or_default().is_empty() {
-        names.singular = Some(names.kind.to_lowercase());
-    }
-    if names.list_kind.as_deref().unwrap_or_default().is_empty() && !names.kind.is_empty() {
-        names.list_kind = Some(format!("{}List", names.kind));
-    }
-    let conversion = spec.conversion.get_or_insert_default();
-    if conversion.strategy.is_empty() {
-        conversion.strategy = "None".to_owned();
-    }
-    let service = conversion.webhook.as_mut().and_then(|w| w.client_config.as_mut()).and_then(|c| c.service.as_mut());
-    if let Some(service) = service {
-        service.port.get_or_insert(443);
-    }
-}
 
 /// Checks a definition. `old`: what it was before.
 pub fn validate_definition(

@@ -45,6 +45,7 @@ pub struct CustomKind {
     schema: Schema,
     /// As written, for OpenAPI.
     props: JSONSchemaProps,
+    served: bool,
     status: bool,
     scale: Option<Scale>,
     columns: Vec<Column>,
@@ -54,7 +55,12 @@ pub struct CustomKind {
     stored: Option<Arc<CustomKind>>,
     /// For clients that use this version.
     warning: Option<String>,
+    /// All versions of the definition, by name, when objects of several may be stored as they are.
+    family: Option<Family>,
 }
+
+/// The versions of one definition, which know each other.
+type Family = Arc<Mutex<Vec<std::sync::Weak<CustomKind>>>>;
 
 #[derive(Debug)]
 struct Scale {
@@ -70,8 +76,7 @@ impl fmt::Debug for CustomKind {
     }
 }
 
-/// The kinds of a definition: one for each served version, the stored one first (even when it is not served: see
-/// [`CustomKind::is_served`]).
+/// The kinds of a definition: one for each version, the stored one first. See [`CustomKind::is_served`].
 ///
 /// # Errors
 /// When no version is stored, or there are too many names for this process.
@@ -87,10 +92,15 @@ pub fn kinds(definition: &CustomResourceDefinition) -> Result<Vec<Arc<CustomKind
         errs.forbidden(&versions, "this server has seen too many names of custom resources: restart it");
         errs
     };
-    let stored = CustomKind::new(definition, storage, None).ok_or_else(full)?;
+    let by_webhook = definition.spec.conversion.as_ref().is_some_and(|c| c.strategy == "Webhook");
+    let family = by_webhook.then(Family::default);
+    let stored = CustomKind::new(definition, storage, None, family.clone()).ok_or_else(full)?;
     let mut kinds = vec![stored.clone()];
-    for version in definition.spec.versions.iter().filter(|v| v.served && !v.storage) {
-        kinds.push(CustomKind::new(definition, version, Some(stored.clone())).ok_or_else(full)?);
+    for version in definition.spec.versions.iter().filter(|v| !v.storage) {
+        kinds.push(CustomKind::new(definition, version, Some(stored.clone()), family.clone()).ok_or_else(full)?);
+    }
+    if let Some(family) = family {
+        *family.lock().unwrap_or_else(PoisonError::into_inner) = kinds.iter().map(Arc::downgrade).collect();
     }
     Ok(kinds)
 }
@@ -118,6 +128,7 @@ impl CustomKind {
         definition: &CustomResourceDefinition,
         version: &CustomResourceDefinitionVersion,
         stored: Option<Arc<Self>>,
+        family: Option<Family>,
     ) -> Option<Arc<Self>> {
         let spec = &definition.spec;
         let singular = spec.names.singular.clone().unwrap_or_else(|| spec.names.kind.to_lowercase());
@@ -166,12 +177,25 @@ impl CustomKind {
             selectable,
             stored,
             warning: warning(definition, version),
+            served: version.served,
+            family,
         }))
     }
 
     /// The schema.
     pub fn structure(&self) -> &Schema {
         &self.schema
+    }
+
+    /// Whether clients may use this version.
+    pub fn is_served(&self) -> bool {
+        self.served
+    }
+
+    /// The kind of another version of the same definition, where objects are stored as they were written.
+    fn sibling(&self, version: &str) -> Option<Arc<Self>> {
+        let family = self.family.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        family.iter().filter_map(std::sync::Weak::upgrade).find(|k| k.names.version == version)
     }
 
     /// What clients of this version are told: that it is deprecated.
@@ -348,11 +372,11 @@ impl AnyKind for CustomKind {
         Some(object.fields != old.fields)
     }
 
-    fn validate(&self, object: &dyn Object, errs: &mut FieldErrors) {
-        // For an update `validate_update` knows more.
-        if object.meta().resource_version.as_deref().unwrap_or_default().is_empty() {
-            self.check(object, None, errs);
-        }
+    /// Nothing: creation and update differ in all of it.
+    fn validate(&self, _object: &dyn Object, _errs: &mut FieldErrors) {}
+
+    fn validate_create(&self, object: &dyn Object, errs: &mut FieldErrors) {
+        self.check(object, None, errs);
     }
 
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, errs: &mut FieldErrors) {
