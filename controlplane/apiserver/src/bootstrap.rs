@@ -98,7 +98,7 @@ async fn furnish(registry: &Registry, namespace: &str, ca_pem: &str) {
 }
 
 /// The server itself.
-fn own() -> Identity {
+pub(crate) fn own() -> Identity {
     Identity::new("system:apiserver", &["system:masters"])
 }
 

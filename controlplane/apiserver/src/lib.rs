@@ -11,6 +11,7 @@ mod auth;
 mod bootstrap;
 mod config;
 mod connection;
+mod custom;
 mod expiry;
 mod gateway;
 mod http;

@@ -14,7 +14,9 @@ use crate::{
     accounts::Accounts,
     aggregate,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
-    bootstrap, connection, expiry,
+    bootstrap, connection,
+    custom::Custom,
+    expiry,
     http::{Frontend, metrics::Metrics},
     pki::{ADMIN, Pki, write_private},
     registry::Registry,
@@ -96,13 +98,15 @@ impl ApiServer {
         let tokens = Tokens::new([(pki.admin_token.clone(), admin)]);
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, documents, addr)?);
         bootstrap::cluster(&registry, &config, addr).await?;
+        let custom = Custom::open(registry.clone()).await;
+        let custom = tokio::spawn(custom.run(frontend.stop.clone()));
         let stop = frontend.stop.clone();
         let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
         let services = tokio::spawn(aggregate::register::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
-        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events, services], listener })
+        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events, services, custom], listener })
     }
 
     /// The API in this process, as `identity` sees it.

@@ -88,7 +88,7 @@ pub(crate) struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// Those that every API server has.
     pub(crate) fn standard() -> Self {
-        Self(Vec::new())
+        Self(vec![Box::new(crate::custom::DefinitionRules)])
     }
 
     /// Lets every plug-in change the object. It is defaulted again by whoever changes it.

@@ -90,6 +90,7 @@ impl Registry {
         context: &WriteContext<'_>,
     ) -> Result<Option<Deleted>, ApiError> {
         let mut new = current.object.boxed_clone();
+        crate::custom::begin_deletion(&mut *new, self.clock.now());
         let kept = propagate(&mut *new, options) || has_spec_finalizers(&*new);
         let grace = resource.kind.grace_seconds(&*current.object, options.grace_period_seconds).filter(|g| *g > 0);
         if grace.is_none() && !kept {

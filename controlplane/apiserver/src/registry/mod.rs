@@ -116,7 +116,7 @@ impl Registry {
         self.generation.subscribe()
     }
 
-    /// Serves the versions of one resource, in place of those that were served of it. The first one is stored.
+    /// Serves the versions of one resource, in place of those that were served of it. `stored` need not be among them.
     ///
     /// Watches go on when the resource was served before.
     ///
@@ -124,10 +124,10 @@ impl Registry {
     /// When its stored objects cannot be read.
     pub(crate) async fn install(
         &self,
+        stored: KindRef,
         kinds: Vec<KindRef>,
         conversion: Option<Arc<dyn Conversion>>,
     ) -> Result<(), StoreError> {
-        let Some(stored) = kinds.first().cloned() else { return Ok(()) };
         let names = stored.names();
         let cache = self.cache_for(&stored).await?;
         let resource = |kind| Arc::new(Resource::new(kind, cache.clone(), conversion.clone()));
