@@ -107,7 +107,11 @@ impl Custom {
     }
 
     async fn settle(&mut self) {
-        for name in std::mem::take(&mut self.waiting) {
+        let waiting = std::mem::take(&mut self.waiting);
+        // What is gone first: its names are free for the others.
+        let defined = self.names();
+        let (left, gone): (Vec<String>, Vec<String>) = waiting.into_iter().partition(|name| defined.contains(name));
+        for name in gone.into_iter().chain(left) {
             match self.look_at(&name).await {
                 Ok(true) => {}
                 Ok(false) => {
