@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     element::{PathElement, same_value},
-    set::Set,
+    set::{Gathered, Set},
     typed::{Object, Shape, Ty, Walk, field_type, item_element},
 };
 use crate::schema::{ListType, MapType, RootType, Type};
@@ -60,15 +60,29 @@ struct Delta {
     removed: bool,
 }
 
+/// A [`Comparison`] in the making.
+#[derive(Default)]
+struct Differences {
+    removed: Gathered,
+    modified: Gathered,
+    added: Gathered,
+}
+
+impl Differences {
+    fn finish(self) -> Comparison {
+        Comparison { removed: self.removed.finish(), modified: self.modified.finish(), added: self.added.finish() }
+    }
+}
+
 impl Delta {
-    fn add_to(self, element: impl FnOnce() -> PathElement, out: &mut Comparison) {
+    fn add_to(self, element: impl FnOnce() -> PathElement, out: &mut Differences) {
         if self.is_same() {
             return;
         }
         let element = element();
-        out.added.add(element.clone(), self.added, self.below.added);
-        out.removed.add(element.clone(), self.removed, self.below.removed);
-        out.modified.add(element, self.modified, self.below.modified);
+        out.added.push(element.clone(), self.added, self.below.added);
+        out.removed.push(element.clone(), self.removed, self.below.removed);
+        out.modified.push(element, self.modified, self.below.modified);
     }
 
     fn is_same(&self) -> bool {
@@ -113,7 +127,7 @@ impl Walk<'_> {
 
     fn compare_maps(self, map: Option<&MapType>, old: Option<&Value>, new: Option<&Value>) -> Delta {
         let Some((before, after)) = either(filled_object(old), filled_object(new)) else { return leaf(old, new) };
-        let mut below = Comparison::default();
+        let mut below = Differences::default();
         for (name, value) in after.into_iter().flatten() {
             let (ty, _) = field_type(map, name);
             let was = before.and_then(|m| m.get(name)).or_else(|| self.implied(ty, old));
@@ -125,7 +139,7 @@ impl Walk<'_> {
             let is = self.implied(ty, new);
             self.compare(ty, Some(value), is).add_to(|| PathElement::field(name), &mut below);
         }
-        Delta { added: old.is_none(), removed: new.is_none(), modified: false, below }
+        Delta { added: old.is_none(), removed: new.is_none(), modified: false, below: below.finish() }
     }
 
     /// What a field that is not there counts as in an object that is: Kubernetes' own objects always have some.
@@ -145,11 +159,11 @@ impl Walk<'_> {
             return Delta::default();
         }
         let Ok(pairs) = pair_up(list, before, after) else { return leaf(old, new) };
-        let mut below = Comparison::default();
+        let mut below = Differences::default();
         for (element, (olds, news)) in pairs {
             self.compare_items(list, &olds, &news).add_to(|| element, &mut below);
         }
-        Delta { added: old.is_none(), removed: new.is_none(), modified: false, below }
+        Delta { added: old.is_none(), removed: new.is_none(), modified: false, below: below.finish() }
     }
 
     /// The items of one key, of which there may be several.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     element::PathElement,
-    set::Set,
+    set::{Gathered, Set},
     typed::{Shape, Ty, Walk, field_type, item_element},
 };
 use crate::schema::{ListType, MapType, RootType, Type};
@@ -65,14 +65,14 @@ impl Walk<'_> {
     }
 
     fn fields_of(self, map: Option<&MapType>, value: &Value) -> Set {
-        let mut set = Set::new();
+        let mut gathered = Gathered::default();
         for (name, value) in value.as_object().into_iter().flatten() {
             let (ty, is_known) = field_type(map, name);
             let (below, member) = self.field_set(ty, value);
             let is_empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-            set.add(PathElement::field(name), member || is_empty || !is_known, below);
+            gathered.push(PathElement::field(name), member || is_empty || !is_known, below);
         }
-        set
+        gathered.finish()
     }
 
     fn items_of(self, list: &ListType, value: &Value) -> Set {
@@ -83,16 +83,16 @@ impl Walk<'_> {
             // Of duplicates only the key is owned.
             found.entry(element).and_modify(|seen| *seen = None).or_insert(Some(item));
         }
-        let mut set = Set::new();
+        let mut gathered = Gathered::default();
         for (element, item) in found {
             let below = item.map(|item| self.field_set(Some(list.items), item).0).unwrap_or_default();
-            set.add(element, true, below);
+            gathered.push(element, true, below);
         }
-        set
+        gathered.finish()
     }
 
     fn with_named_fields(self, ty: Ty, set: &Set) -> Set {
-        let mut out = Set::new();
+        let mut out = Gathered::default();
         for node in set.nodes() {
             let (below_ty, is_known) = match (self.get(ty), &node.element) {
                 (Type::Map(map), PathElement::Field(name)) => field_type(Some(map), name),
@@ -100,9 +100,9 @@ impl Walk<'_> {
                 _ => (None, false),
             };
             let below = self.with_named_fields(below_ty, &node.below);
-            out.add(node.element.clone(), node.member || is_known, below);
+            out.push(node.element.clone(), node.member || is_known, below);
         }
-        out
+        out.finish()
     }
 
     fn validate(self, ty: Ty, value: &Value, faults: &mut Faults) {

@@ -12,7 +12,10 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{element::PathElement, set::Set};
+use super::{
+    element::PathElement,
+    set::{Gathered, Set},
+};
 
 impl Set {
     /// Reads FieldsV1.
@@ -45,7 +48,7 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut set, mut member) = (Set::new(), false);
+        let (mut gathered, mut member) = (Gathered::default(), false);
         while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
             if key == "." {
                 member = true;
@@ -58,8 +61,9 @@ impl<'de> Visitor<'de> for Level {
                 continue;
             };
             let (below, is_member) = map.next_value_seed(Level)?;
-            set.add(element, is_member, below);
+            gathered.push(element, is_member, below);
         }
+        let set = gathered.finish();
         let member = member || set.is_empty();
         Ok((set, member))
     }

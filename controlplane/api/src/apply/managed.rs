@@ -5,7 +5,7 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/{managedfields,capmanagers}.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
@@ -36,7 +36,7 @@ pub(super) struct Entry {
 }
 
 /// What tells managers apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Id {
     pub(super) manager: String,
     pub(super) operation: Operation,
@@ -237,28 +237,14 @@ impl ManagedFields {
         Self::collect(entries.into_iter().enumerate().map(entry))
     }
 
-    /// What a write starts from: what the client sent, if that says anything, otherwise what was there. A client that
-    /// sends an empty list, or one empty entry, resets it.
-    ///
-    /// `sent` is `None` when the client did not send the field, and for writes through subresources.
-    pub fn of_write(live: Vec<ManagedFieldsEntry>, sent: Option<Vec<ManagedFieldsEntry>>) -> Self {
-        let of_live = |live| Self::from_entries(live).unwrap_or_default();
-        match sent {
-            None => of_live(live),
-            Some(sent) if sent.is_empty() || sent == [ManagedFieldsEntry::default()] => Self::default(),
-            Some(sent) => match Self::from_entries(sent) {
-                Ok(managed) => managed,
-                Err(_) => of_live(live),
-            },
-        }
-    }
-
     fn collect(entries: impl Iterator<Item = Result<Entry, ApiError>>) -> Result<Self, ApiError> {
         let mut out = Self::default();
+        let mut known: HashMap<Id, usize> = HashMap::new();
         for entry in entries {
             let entry = entry?;
-            match out.entries.iter_mut().find(|e| e.id == entry.id) {
-                Some(known) => *known = entry,
+            let at = *known.entry(entry.id.clone()).or_insert(out.entries.len());
+            match out.entries.get_mut(at) {
+                Some(same) => *same = entry,
                 None => out.entries.push(entry),
             }
         }

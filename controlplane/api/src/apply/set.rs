@@ -29,6 +29,43 @@ impl Node {
     }
 }
 
+/// A [`Set`] in the making, of elements in any order.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    nodes: Vec<Node>,
+    is_unsorted: bool,
+}
+
+impl Gathered {
+    /// Adds an element with what is below it; nothing when it would be neither member nor have members.
+    pub(crate) fn push(&mut self, element: PathElement, member: bool, below: Set) {
+        if !member && below.is_empty() {
+            return;
+        }
+        self.is_unsorted |= self.nodes.last().is_some_and(|last| last.element >= element);
+        self.nodes.push(Node { element, member, below });
+    }
+
+    /// All of them, sorted once.
+    pub(crate) fn finish(mut self) -> Set {
+        if self.is_unsorted {
+            self.nodes.sort_by(|a, b| a.element.cmp(&b.element));
+            let mut merged: Vec<Node> = Vec::with_capacity(self.nodes.len());
+            for node in self.nodes {
+                match merged.last_mut() {
+                    Some(last) if last.element == node.element => {
+                        last.member |= node.member;
+                        last.below = std::mem::take(&mut last.below).union(node.below);
+                    }
+                    _ => merged.push(node),
+                }
+            }
+            self.nodes = merged;
+        }
+        Set { nodes: self.nodes }
+    }
+}
+
 impl Set {
     pub(crate) const EMPTY: Self = Self { nodes: Vec::new() };
 
@@ -56,38 +93,14 @@ impl Set {
 
     /// Adds a path; the empty one is left out, since nobody owns a whole object.
     pub(crate) fn insert(&mut self, path: &[PathElement]) {
-        match path {
-            [] => {}
-            [last] => self.add(last.clone(), true, Self::new()),
-            [first, rest @ ..] => {
-                let mut below = Self::new();
-                below.insert(rest);
-                self.add(first.clone(), false, below);
-            }
-        }
+        *self = std::mem::take(self).union(Self::of_path(path));
     }
 
-    /// Adds an element with what is below it; nothing when it would be neither member nor have members.
-    pub(crate) fn add(&mut self, element: PathElement, member: bool, below: Self) {
-        if !member && below.is_empty() {
-            return;
-        }
-        match self.nodes.last() {
-            Some(last) if last.element >= element => {}
-            _ => {
-                self.nodes.push(Node { element, member, below });
-                return;
-            }
-        }
-        match self.nodes.binary_search_by(|n| n.element.cmp(&element)) {
-            Ok(at) => {
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.member |= member;
-                    node.below = std::mem::take(&mut node.below).union(below);
-                }
-            }
-            Err(at) => self.nodes.insert(at, Node { element, member, below }),
-        }
+    fn of_path(path: &[PathElement]) -> Self {
+        let [first, rest @ ..] = path else { return Self::new() };
+        let mut gathered = Gathered::default();
+        gathered.push(first.clone(), rest.is_empty(), Self::of_path(rest));
+        gathered.finish()
     }
 
     pub(crate) fn get(&self, element: &PathElement) -> Option<&Node> {

@@ -110,24 +110,9 @@ fn entries_that_are_none_are_refused() {
         let json = serde_json::to_vec(&[bad.clone()]).unwrap();
         assert_eq!(ManagedFields::from_json(&json).unwrap_err().message, message);
         let typed = vec![serde_json::from_value(bad).unwrap()];
-        assert_eq!(ManagedFields::from_entries(typed.clone()).unwrap_err().message, message);
-        let live = managed(&[entry("live", "v1", 1, &["a"])]).into_entries();
-        assert_eq!(shown(&ManagedFields::of_write(live, Some(typed))).len(), 1);
+        assert_eq!(ManagedFields::from_entries(typed).unwrap_err().message, message);
     }
     assert_eq!(ManagedFields::from_json(b"{}").unwrap_err().reason.code(), 400);
-}
-
-#[test]
-fn what_a_write_starts_from() {
-    let live = || managed(&[entry("live", "v1", 1, &["a"])]).into_entries();
-    let sent = managed(&[entry("sent", "v1", 1, &["a"])]).into_entries();
-    let names =
-        |m: ManagedFields| shown(&m).iter().map(|s| s.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(names(ManagedFields::of_write(live(), None)), ["live"]);
-    assert_eq!(names(ManagedFields::of_write(live(), Some(sent))), ["sent"]);
-    for reset in [vec![], vec![Default::default()]] {
-        assert!(ManagedFields::of_write(live(), Some(reset)).is_empty());
-    }
 }
 
 #[test]
