@@ -8,12 +8,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta},
 };
 use podium_api::{
-    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Verb,
+    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Storage, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
 };
 use podium_client::{Api, Delta, Mirror, MirrorScope, Patch};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     auth::Identity,
@@ -149,6 +149,20 @@ impl Api for LocalApi {
             .delete_collection(&resource, &filter, &DeleteOptions::default(), &self.context())
             .await
             .map(|_| ())
+    }
+
+    fn kinds(&self) -> Vec<KindRef> {
+        let served = self.registry.served();
+        // Of several versions the one that is stored.
+        let stored = served.all().iter().filter(|r| {
+            let stored = r.cache.kind().names();
+            r.kind.storage() == Storage::Stored && stored.version == r.names.version && stored.group == r.names.group
+        });
+        stored.map(|r| r.kind.clone()).collect()
+    }
+
+    fn kinds_changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.registry.follow_served())
     }
 
     async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError> {

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use podium_api::{
     ApiError, Kind, KindRef, Object, ObjectKey, Revision, k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A patch and its format.
 #[derive(Debug, Clone)]
@@ -121,6 +121,16 @@ pub trait Api: Send + Sync + 'static {
             }
         }
         Ok(())
+    }
+
+    /// Every kind that is served and stored, custom ones among them; one version of each.
+    fn kinds(&self) -> Vec<KindRef> {
+        podium_api::kinds::all().into_iter().filter(|kind| kind.stored_as().is_none()).collect()
+    }
+
+    /// Changes whenever [`Api::kinds`] does; `None` when it never does.
+    fn kinds_changed(&self) -> Option<watch::Receiver<u64>> {
+        None
     }
 
     /// `POST pods/binding`: puts the pod with this uid on a node.

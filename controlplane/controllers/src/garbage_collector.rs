@@ -9,31 +9,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::LazyLock};
-
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use podium_api::{Kind, KindRef, Object, ObjectKey, Scope};
 use serde_json::json;
 
-use crate::{Action, Controller, Key, Plan, Preconditions, Trigger, View, owners::patch_owners};
+use crate::{Action, Controller, Key, Keys, Plan, Preconditions, Trigger, View, owners::patch_owners};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 /// A dependent older than this is judged even when the owner's mirror does not tell how far it is.
 const LAG_SECONDS_MAX: i64 = 30;
 
-/// All kinds but Events, which neither own nor are owned and are many.
-static KINDS: LazyLock<Vec<KindRef>> = LazyLock::new(|| {
-    let mut kinds = podium_api::kinds::all();
-    kinds.retain(|kind| kind.names() != Event::NAMES);
-    kinds
-});
-
-/// `apiVersion` and `kind` -> the kind.
-static BY_REFERENCE: LazyLock<HashMap<(String, &'static str), KindRef>> = LazyLock::new(|| {
-    KINDS.iter().map(|kind| ((kind.names().api_version().into_owned(), kind.names().kind), kind.clone())).collect()
-});
+/// All kinds that own or are owned: not Events, which are many, and of each kind the version that is stored.
+fn concerns(kind: &KindRef) -> bool {
+    kind.names() != Event::NAMES && kind.stored_as().is_none()
+}
 
 /// The garbage collector.
 pub struct GarbageCollector;
@@ -48,12 +39,17 @@ impl Controller for GarbageCollector {
     }
 
     fn triggers(&self) -> Vec<Trigger> {
-        KINDS.iter().map(|kind| Trigger { kind: kind.clone(), keys }).collect()
+        let kinds = podium_api::kinds::all().into_iter();
+        kinds.filter(concerns).map(|kind| Trigger { kind, keys }).collect()
+    }
+
+    fn any_kind(&self) -> Option<Keys> {
+        Some(keys)
     }
 
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let Some(kind) = KINDS.iter().find(|kind| key.is(&kind.names())) else { return plan };
+        let Some(kind) = view.kinds().into_iter().find(|kind| key.is(&kind.names())) else { return plan };
         let Some(object) = view.get(&kind.names(), &key.object) else { return plan };
         if object.meta().deletion_timestamp.is_none() {
             judge(&*object, view, now, &mut plan);
@@ -80,7 +76,7 @@ fn keys(object: &dyn Object, view: &dyn View) -> Vec<Key> {
     if gone || (going && has_finalizer(object, FOREGROUND)) {
         keys.extend(dependents(object, view).iter().map(|dependent| Key::of(&**dependent)));
     }
-    let waiting = owners.iter().filter_map(|reference| owner_key(object, reference));
+    let waiting = owners.iter().filter_map(|reference| owner_key(object, reference, view));
     let waits = |(kind, key): &(KindRef, ObjectKey)| {
         view.get(&kind.names(), key).is_some_and(|owner| owner.meta().deletion_timestamp.is_some())
     };
@@ -92,18 +88,21 @@ fn dependents(owner: &dyn Object, view: &dyn View) -> Vec<std::sync::Arc<dyn Obj
     if owner.uid().is_empty() {
         return Vec::new();
     }
-    KINDS.iter().flat_map(|kind| view.owned_by(&kind.names(), owner.uid())).collect()
+    view.kinds().iter().flat_map(|kind| view.owned_by(&kind.names(), owner.uid())).collect()
 }
 
 /// Where an owner is to be found; `None` when it cannot be known.
-fn owner_key(dependent: &dyn Object, reference: &OwnerReference) -> Option<(KindRef, ObjectKey)> {
-    let kind = BY_REFERENCE.iter().find(|((v, k), _)| *v == reference.api_version && *k == reference.kind)?.1;
+fn owner_key(dependent: &dyn Object, reference: &OwnerReference, view: &dyn View) -> Option<(KindRef, ObjectKey)> {
+    // By group and kind: the reference may name another version than the one that is stored.
+    let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+    let is_owner = |kind: &KindRef| kind.names().kind == reference.kind && kind.names().group == group;
+    let kind = view.kinds().into_iter().find(is_owner)?;
     let namespace = match (kind.scope(), dependent.meta().namespace.as_deref().unwrap_or_default()) {
         (Scope::Cluster, _) => "",
         (Scope::Namespaced, "") => return None,
         (Scope::Namespaced, namespace) => namespace,
     };
-    Some((kind.clone(), ObjectKey::new(namespace, &reference.name)))
+    Some((kind, ObjectKey::new(namespace, &reference.name)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,7 +117,7 @@ enum Owner {
 }
 
 fn owner_state(dependent: &dyn Object, reference: &OwnerReference, view: &dyn View, now: Timestamp) -> Owner {
-    let Some((kind, key)) = owner_key(dependent, reference) else { return Owner::Solid };
+    let Some((kind, key)) = owner_key(dependent, reference, view) else { return Owner::Solid };
     let names = kind.names();
     match view.get(&names, &key).filter(|owner| owner.uid() == reference.uid) {
         Some(owner) if owner.meta().deletion_timestamp.is_some() && has_finalizer(&*owner, FOREGROUND) => {

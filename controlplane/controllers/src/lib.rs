@@ -32,8 +32,11 @@ pub struct Trigger {
     pub kind: KindRef,
     /// The keys of this controller that a changed object concerns. Asked for the object as it was and as it is: what it
     /// no longer matches has to hear of it too. `view` may be used to look up others; it already shows the change.
-    pub keys: fn(object: &dyn Object, view: &dyn View) -> Vec<Key>,
+    pub keys: Keys,
 }
+
+/// The keys that an object concerns.
+pub type Keys = fn(object: &dyn Object, view: &dyn View) -> Vec<Key>;
 
 /// A controller.
 pub trait Controller: Send + Sync + 'static {
@@ -43,8 +46,14 @@ pub trait Controller: Send + Sync + 'static {
     fn component(&self) -> &'static str {
         self.name()
     }
-    /// What wakes it. The kinds named here (and only those) can be read through the [`View`].
+    /// What wakes it. The kinds named here (and only those, but see [`Controller::any_kind`]) can be read through the
+    /// [`View`].
     fn triggers(&self) -> Vec<Trigger>;
+    /// The keys that an object concerns of a kind that nobody knew when this was built: custom resources come and go.
+    /// `None`: they do not concern this controller. With it all of [`View::kinds`] can be read.
+    fn any_kind(&self) -> Option<Keys> {
+        None
+    }
     /// Decides what one key needs. Same input, same plan.
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan;
     /// What to tell the user when an action of the key's plan was refused. Applied before the back-off; its own failures

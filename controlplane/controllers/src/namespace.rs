@@ -6,17 +6,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Namespace, NamespaceCondition},
+    api::core::v1::{Namespace, NamespaceCondition, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use podium_api::{Kind, KindRef, Object, ObjectKey, Scope, kind_of};
 use serde_json::json;
 
-use crate::{Action, Controller, Key, Plan, Trigger, View, ViewExt};
+use crate::{Action, Controller, Key, Keys, Plan, Trigger, View, ViewExt};
 
 const FINALIZER: &str = "kubernetes";
 /// A mirror that has not caught up with the namespace's deletion after so many seconds is trusted nevertheless: those of
@@ -36,11 +36,14 @@ const NO_FAILURES: [(&str, (&str, &str, &str)); 3] = [
     ),
 ];
 
-static NAMESPACED: LazyLock<Vec<KindRef>> = LazyLock::new(|| {
-    let mut kinds = podium_api::kinds::all();
-    kinds.retain(|kind| kind.scope() == Scope::Namespaced);
-    kinds
-});
+/// What lives in namespaces, of each kind the version that is stored.
+fn is_content(kind: &KindRef) -> bool {
+    kind.scope() == Scope::Namespaced && kind.stored_as().is_none()
+}
+
+fn content_kinds(view: &dyn View) -> Vec<KindRef> {
+    view.kinds().into_iter().filter(is_content).collect()
+}
 
 /// The controller that empties namespaces.
 pub struct Namespaces;
@@ -55,9 +58,14 @@ impl Controller for Namespaces {
     }
 
     fn triggers(&self) -> Vec<Trigger> {
-        let content = NAMESPACED.iter().map(|kind| Trigger { kind: kind.clone(), keys: of_content });
+        let kinds = podium_api::kinds::all().into_iter();
+        let content = kinds.filter(is_content).map(|kind| Trigger { kind, keys: of_content });
         let namespaces = Trigger { kind: kind_of::<Namespace>(), keys: |object, _| vec![Key::of(object)] };
         content.chain([namespaces]).collect()
+    }
+
+    fn any_kind(&self) -> Option<Keys> {
+        Some(of_content)
     }
 
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
@@ -69,7 +77,13 @@ impl Controller for Namespaces {
         let first = condition(&namespace, "NamespaceContentRemaining").is_none();
         let content = Content::of(&key.object.name, view);
         // The first time all kinds, whatever the mirrors show: they may lag behind what was created just before.
-        let doomed = NAMESPACED.iter().filter(|kind| first || content.stays.contains_key(kind.names().plural));
+        let kinds = content_kinds(view);
+        // Pods go before what they use: policies, secrets, accounts.
+        let pods_first = content.all.contains_key(Pod::NAMES.plural);
+        let doomed = kinds.iter().filter(|kind| match pods_first {
+            true => kind.names() == Pod::NAMES && content.stays.contains_key(Pod::NAMES.plural),
+            false => first || content.stays.contains_key(&resource(kind)),
+        });
         plan.actions.extend(doomed.map(|kind| delete_all(kind, &key.object.name)));
         let conditions = content.conditions();
         if first || !content.is_empty() {
@@ -89,6 +103,11 @@ fn of_content(object: &dyn Object, view: &dyn View) -> Vec<Key> {
     if terminating { vec![Key::new(&Namespace::NAMES, key)] } else { Vec::new() }
 }
 
+/// `deployments.apps`
+fn resource(kind: &KindRef) -> String {
+    kind.names().qualified_resource().into_owned()
+}
+
 fn is_terminating(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
 }
@@ -102,7 +121,7 @@ fn lags(namespace: &Namespace, view: &dyn View, now: Timestamp) -> bool {
     let object: &dyn Object = namespace;
     let revision = object.revision();
     now.as_second() - since.as_second() < LAG_SECONDS_MAX
-        && NAMESPACED.iter().any(|kind| view.revision(&kind.names()) < revision)
+        && content_kinds(view).iter().any(|kind| view.revision(&kind.names()) < revision)
 }
 
 fn delete_all(kind: &KindRef, namespace: &str) -> Action {
@@ -123,21 +142,21 @@ fn finalize(namespace: &Namespace) -> Action {
 /// What a namespace still holds, counted by resource and by finalizer.
 #[derive(Default)]
 struct Content {
-    all: BTreeMap<&'static str, usize>,
+    all: BTreeMap<String, usize>,
     /// Not yet told to go.
-    stays: BTreeMap<&'static str, usize>,
+    stays: BTreeMap<String, usize>,
     finalizers: BTreeMap<String, usize>,
 }
 
 impl Content {
     fn of(namespace: &str, view: &dyn View) -> Self {
         let mut content = Self::default();
-        for kind in NAMESPACED.iter() {
-            let names = kind.names();
+        for kind in content_kinds(view) {
+            let (names, resource) = (kind.names(), resource(&kind));
             for object in view.list(&names, Some(namespace)) {
-                *content.all.entry(names.plural).or_default() += 1;
+                *content.all.entry(resource.clone()).or_default() += 1;
                 if object.meta().deletion_timestamp.is_none() {
-                    *content.stays.entry(names.plural).or_default() += 1;
+                    *content.stays.entry(resource.clone()).or_default() += 1;
                 }
                 for finalizer in object.meta().finalizers.iter().flatten() {
                     *content.finalizers.entry(finalizer.clone()).or_default() += 1;

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use podium_api::{Kind, Names, Object, ObjectKey, Revision};
+use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
 use serde_json::{Value, json};
 
 use crate::{Action, Controller, Key, Plan, View};
@@ -85,6 +85,10 @@ impl View for World {
 
     fn revision(&self, _names: &Names) -> Revision {
         Revision(self.revision)
+    }
+
+    fn kinds(&self) -> Vec<KindRef> {
+        podium_api::kinds::all().into_iter().filter(|kind| kind.stored_as().is_none()).collect()
     }
 
     fn since(&self) -> Option<Timestamp> {

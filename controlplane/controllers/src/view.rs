@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use podium_api::{Kind, Names, Object, ObjectKey, Revision};
+use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
 
 /// Read access to the mirrors of the kinds that a controller's triggers name. Others are empty.
 pub trait View: Send + Sync {
@@ -16,6 +16,8 @@ pub trait View: Send + Sync {
     /// The mirror of this kind holds every change up to this revision. Mirrors of different kinds are not equally far:
     /// whoever concludes from an object of one kind that one of another is gone has to compare.
     fn revision(&self, names: &Names) -> Revision;
+    /// Every kind that can be read, custom ones among them; one version of each.
+    fn kinds(&self) -> Vec<KindRef>;
     /// Since when somebody has been looking. Silence before that tells nothing: nobody heard it. `None`: for ever.
     fn since(&self) -> Option<Timestamp> {
         None

@@ -35,16 +35,16 @@ impl Expectations {
     fn wrote(&mut self, views: &Views, object: &dyn Object) {
         let Some(informer) = views.informer(&object.names()) else { return };
         let revision = object.revision();
-        match self.written.iter_mut().find(|(i, _)| Arc::ptr_eq(i, informer)) {
+        match self.written.iter_mut().find(|(i, _)| Arc::ptr_eq(i, &informer)) {
             Some((_, highest)) => *highest = revision.max(*highest),
-            None => self.written.push((Arc::clone(informer), revision)),
+            None => self.written.push((informer, revision)),
         }
     }
 
     fn deleted(&mut self, views: &Views, kind: &KindRef, key: ObjectKey, uid: Option<String>) {
         let Some(informer) = views.informer(&kind.names()) else { return };
         if let Some(uid) = uid {
-            self.deleted.push((Arc::clone(informer), key, uid));
+            self.deleted.push((informer, key, uid));
         }
     }
 

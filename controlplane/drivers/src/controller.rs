@@ -11,7 +11,7 @@ use std::{
 use futures::FutureExt;
 use podium_api::ApiError;
 use podium_client::{ApiRef, ClockRef, Delta, Recorder};
-use podium_controllers::{Controller, Key, Plan};
+use podium_controllers::{Controller, Key, Keys, Plan};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -47,7 +47,13 @@ impl Runner {
         triggers.map(listener).collect()
     }
 
-    fn trigger(&self, keys: fn(&dyn podium_api::Object, &dyn podium_controllers::View) -> Vec<Key>, delta: &Delta) {
+    /// What queues the keys that a delta of a kind concerns which came while this was running.
+    pub(crate) fn listener_of_any(self: &Arc<Self>) -> Option<Listener> {
+        let (runner, keys) = (Arc::clone(self), self.controller.any_kind()?);
+        Some(Box::new(move |delta: &Delta| runner.trigger(keys, delta)))
+    }
+
+    fn trigger(&self, keys: Keys, delta: &Delta) {
         let objects = match delta {
             Delta::Put { old, new } => [old.as_ref(), Some(new)],
             Delta::Delete { old, .. } => [Some(old), None],

@@ -157,21 +157,29 @@ fn owner_uids(object: &dyn Object) -> impl Iterator<Item = &str> {
     references.iter().map(|owner| owner.uid.as_str()).chain(uncontrolled.then_some(""))
 }
 
-/// The informers that one controller may read, as its `View`.
+/// The informers that one controller may read, as its `View`. Those of custom resources come and go.
 #[derive(Clone, Default)]
 pub(crate) struct Views {
-    kinds: BTreeMap<KindId, Arc<Informer>>,
+    kinds: Arc<RwLock<BTreeMap<KindId, Arc<Informer>>>>,
     since: Option<Timestamp>,
 }
 
 impl Views {
     pub(crate) fn new(informers: impl IntoIterator<Item = Arc<Informer>>, since: Timestamp) -> Self {
         let kinds = informers.into_iter().map(|i| (kind_id(&i.kind.names()), i)).collect();
-        Self { kinds, since: Some(since) }
+        Self { kinds: Arc::new(RwLock::new(kinds)), since: Some(since) }
     }
 
-    pub(crate) fn informer(&self, names: &Names) -> Option<&Arc<Informer>> {
-        self.kinds.get(&kind_id(names))
+    pub(crate) fn informer(&self, names: &Names) -> Option<Arc<Informer>> {
+        self.kinds.read().get(&kind_id(names)).cloned()
+    }
+
+    pub(crate) fn add(&self, informer: Arc<Informer>) {
+        self.kinds.write().insert(kind_id(&informer.kind.names()), informer);
+    }
+
+    pub(crate) fn remove(&self, kind: KindId) {
+        self.kinds.write().remove(&kind);
     }
 }
 
@@ -190,6 +198,10 @@ impl podium_controllers::View for Views {
 
     fn revision(&self, names: &Names) -> Revision {
         self.informer(names).map(|i| i.mirror.revision()).unwrap_or_default()
+    }
+
+    fn kinds(&self) -> Vec<KindRef> {
+        self.kinds.read().values().map(|informer| informer.kind.clone()).collect()
     }
 
     fn since(&self) -> Option<Timestamp> {

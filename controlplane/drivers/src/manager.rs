@@ -3,7 +3,11 @@
 //! It starts over, with a back-off, when a mirror cannot be opened or ends, and when leadership is lost. All decisions
 //! are level-based, so that starting over loses nothing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use podium_api::{ApiError, KindRef};
 use podium_client::{ApiRef, ClockRef, Delta, Recorder, SystemClock};
@@ -151,13 +155,15 @@ impl Run {
             // The state at the start goes in first, so that no controller decides on half of it.
             informer.catch_up(deltas, &[]);
         }
-        self.queue_everything(&sources);
+        sources.iter().for_each(queue_everything);
         let (stop_workers, workers_stop) = watch::channel(false);
         let mut workers = JoinSet::new();
-        for runner in runners {
-            workers.spawn(runner.run(self.workers, workers_stop.clone()));
+        for runner in &runners {
+            workers.spawn(Arc::clone(runner).run(self.workers, workers_stop.clone()));
         }
-        let result = pump_all(sources, stop).await;
+        let built_in = self.kinds().iter().map(|kind| kind_id(&kind.names())).collect();
+        let pumps = Pumps { api, runners, built_in, custom: BTreeSet::new(), tasks: JoinSet::new() };
+        let result = pumps.run(sources, stop).await;
         stop_workers.send_replace(true);
         while workers.join_next().await.is_some() {}
         result
@@ -186,15 +192,13 @@ impl Run {
         };
         self.controllers.iter().map(runner).collect()
     }
+}
 
-    /// Tells the listeners of every object that is there.
-    fn queue_everything(&self, sources: &[Source]) {
-        for (informer, _, listeners) in sources {
-            for new in informer.list(None) {
-                let delta = Delta::Put { old: None, new };
-                listeners.iter().for_each(|listener| listener(&delta));
-            }
-        }
+/// Tells the listeners of every object that is there.
+fn queue_everything((informer, _, listeners): &Source) {
+    for new in informer.list(None) {
+        let delta = Delta::Put { old: None, new };
+        listeners.iter().for_each(|listener| listener(&delta));
     }
 }
 
@@ -207,21 +211,82 @@ async fn open_all(api: &ApiRef, kinds: Vec<KindRef>) -> Result<Vec<Source>, ApiE
     Ok(sources)
 }
 
-/// Feeds all informers until told to stop, or until one of them gets no more.
-async fn pump_all(sources: Vec<Source>, mut stop: watch::Receiver<bool>) -> Result<(), ApiError> {
-    let mut pumps = JoinSet::new();
-    for (informer, mut deltas, listeners) in sources {
-        pumps.spawn(async move {
-            informer.pump(&mut deltas, &listeners).await;
-            informer.kind.names().plural
-        });
-    }
-    tokio::select! {
-        biased;
-        () = stopped(&mut stop) => Ok(()),
-        Some(ended) = pumps.join_next() => {
-            let plural = ended.unwrap_or("a kind (its pump panicked)");
-            Err(ApiError::internal(format!("the mirror of {plural} ended")))
+/// What feeds the informers; those of custom resources come and go with their kinds.
+struct Pumps {
+    api: ApiRef,
+    runners: Vec<Arc<Runner>>,
+    /// The kinds that have to be there.
+    built_in: BTreeSet<KindId>,
+    custom: BTreeSet<KindId>,
+    tasks: JoinSet<KindId>,
+}
+
+impl Pumps {
+    /// Runs until told to stop, or until the mirror of a built-in kind ends.
+    async fn run(mut self, sources: Vec<Source>, mut stop: watch::Receiver<bool>) -> Result<(), ApiError> {
+        sources.into_iter().for_each(|source| self.spawn(source));
+        let mut changes = self.api.kinds_changed();
+        loop {
+            self.follow_kinds().await;
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return Ok(()),
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(kind) if self.custom.remove(&kind) => self.forget(kind),
+                    Ok((_, kind)) => return Err(ApiError::internal(format!("the mirror of {kind} ended"))),
+                    Err(_) => return Err(ApiError::internal("the pump of a mirror panicked")),
+                },
+                () = changed(&mut changes) => {}
+            }
         }
     }
+
+    fn spawn(&mut self, (informer, mut deltas, listeners): Source) {
+        self.tasks.spawn(async move {
+            informer.pump(&mut deltas, &listeners).await;
+            kind_id(&informer.kind.names())
+        });
+    }
+
+    /// Opens what is new among the kinds. What is gone ends by itself.
+    async fn follow_kinds(&mut self) {
+        for kind in self.api.kinds() {
+            let id = kind_id(&kind.names());
+            if self.built_in.contains(&id) || self.custom.contains(&id) {
+                continue;
+            }
+            let mut source = match open_all(&self.api, vec![kind]).await.map(|mut sources| sources.pop()) {
+                Ok(Some(source)) => source,
+                // It may be gone again; if not, the next change comes by here.
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(kind = id.1, %error, "a custom resource is not watched");
+                    continue;
+                }
+            };
+            source.2 = self.runners.iter().filter_map(Runner::listener_of_any).collect();
+            source.0.catch_up(&mut source.1, &[]);
+            for runner in self.runners.iter().filter(|runner| runner.controller.any_kind().is_some()) {
+                runner.views.add(Arc::clone(&source.0));
+            }
+            queue_everything(&source);
+            self.custom.insert(id);
+            self.spawn(source);
+        }
+    }
+
+    fn forget(&self, kind: KindId) {
+        self.runners.iter().for_each(|runner| runner.views.remove(kind));
+    }
+}
+
+/// Waits for a change of the kinds; for ever where there is none.
+async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = changes
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    *changes = None;
+    std::future::pending().await
 }
