@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn each_text_is_kept_once() {
         let first = intern("widgets.example.com").unwrap();
-        let again = intern(&"widgets.example.com".to_owned()).unwrap();
+        let again = intern("widgets.example.com").unwrap();
         assert!(std::ptr::eq(first, again));
         assert_eq!(intern(&"x".repeat(BYTES_MAX + 1)), None);
     }

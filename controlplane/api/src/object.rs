@@ -302,6 +302,7 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// 500 when it cannot be converted.
+    #[expect(clippy::wrong_self_convention, reason = "what is converted from is the stored object, not the kind")]
     fn from_stored(&self, stored: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
         Ok(stored.boxed_clone())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use expect_test::expect;
+use expect_test::expect_file;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -17,6 +17,8 @@ pub(crate) mod examples;
 mod examples_access;
 mod examples_extension;
 mod rules;
+mod rules_access;
+mod rules_extension;
 
 /// When all tests take place.
 fn now() -> Timestamp {
@@ -108,131 +110,7 @@ fn discovery() {
         )
     };
     let got: String = every().iter().map(line).collect();
-    expect![[r#"
-        configmaps Namespaced ["cm"] [] subresources []
-          columns Name, Data, Age
-          fields none
-        endpoints Namespaced ["ep"] [] subresources []
-          columns Name, Endpoints, Age
-          fields none
-        events Namespaced ["ev"] [] subresources []
-          columns Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*
-          fields involvedObject.kind involvedObject.namespace involvedObject.name involvedObject.uid involvedObject.apiVersion involvedObject.resourceVersion involvedObject.fieldPath reason reportingComponent source type
-        namespaces Cluster ["ns"] [] subresources ["finalize", "status"]
-          columns Name, Status, Age
-          fields status.phase
-        nodes Cluster ["no"] [] subresources ["status"]
-          columns Name, Status, Roles, Age, Version, Internal-IP*, External-IP*, OS-Image*, Kernel-Version*, Container-Runtime*
-          fields spec.unschedulable
-        pods Namespaced ["po"] ["all"] subresources ["binding", "eviction", "log", "status"]
-          columns Name, Ready, Status, Restarts, Age, IP*, Node*, Nominated Node*, Readiness Gates*
-          fields spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName spec.hostNetwork status.phase status.podIP status.nominatedNodeName
-        secrets Namespaced [] [] subresources []
-          columns Name, Type, Data, Age
-          fields type
-        services Namespaced ["svc"] ["all"] subresources ["status"]
-          columns Name, Type, Cluster-IP, External-IP, Port(s), Age, Selector*
-          fields spec.clusterIP spec.type
-        serviceaccounts Namespaced ["sa"] [] subresources ["token"]
-          columns Name, Secrets, Age
-          fields none
-        deployments.apps Namespaced ["deploy"] ["all"] subresources ["scale", "status"]
-          columns Name, Ready, Up-to-date, Available, Age, Containers*, Images*, Selector*
-          fields none
-        replicasets.apps Namespaced ["rs"] ["all"] subresources ["scale", "status"]
-          columns Name, Desired, Current, Ready, Age, Containers*, Images*, Selector*
-          fields status.replicas
-        leases.coordination.k8s.io Namespaced [] [] subresources []
-          columns Name, Holder, Age
-          fields none
-        endpointslices.discovery.k8s.io Namespaced [] [] subresources []
-          columns Name, AddressType, Ports, Endpoints, Age
-          fields none
-        ingresses.networking.k8s.io Namespaced ["ing"] [] subresources ["status"]
-          columns Name, Class, Hosts, Address, Ports, Age
-          fields none
-        ingressclasses.networking.k8s.io Cluster [] [] subresources []
-          columns Name, Controller, Parameters, Age
-          fields none
-        ipaddresses.networking.k8s.io Cluster ["ip"] [] subresources []
-          columns Name, ParentRef, Age
-          fields none
-        networkpolicies.networking.k8s.io Namespaced ["netpol"] [] subresources []
-          columns Name, Pod-Selector, Age
-          fields none
-        servicecidrs.networking.k8s.io Cluster [] [] subresources ["status"]
-          columns Name, CIDRs, Age
-          fields none
-        clusterroles.rbac.authorization.k8s.io Cluster [] [] subresources []
-          columns Name, Created At
-          fields none
-        clusterrolebindings.rbac.authorization.k8s.io Cluster [] [] subresources []
-          columns Name, Role, Age, Users*, Groups*, ServiceAccounts*
-          fields none
-        roles.rbac.authorization.k8s.io Namespaced [] [] subresources []
-          columns Name, Created At
-          fields none
-        rolebindings.rbac.authorization.k8s.io Namespaced [] [] subresources []
-          columns Name, Role, Age, Users*, Groups*, ServiceAccounts*
-          fields none
-        events.events.k8s.io Namespaced ["ev"] [] subresources []
-          columns Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*
-          fields regarding.kind regarding.namespace regarding.name regarding.uid regarding.apiVersion regarding.resourceVersion regarding.fieldPath reason reportingController type
-        apiservices.apiregistration.k8s.io Cluster [] ["api-extensions"] subresources ["status"]
-          columns Name, Service, Available, Age
-          fields none
-        mutatingadmissionpolicies.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
-          columns Name, Mutations, ParamKind, Age
-          fields none
-        mutatingadmissionpolicybindings.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
-          columns Name, PolicyName, ParamRef, Age
-          fields none
-        mutatingwebhookconfigurations.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
-          columns Name, Webhooks, Age
-          fields none
-        validatingadmissionpolicies.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources ["status"]
-          columns Name, Validations, ParamKind, Age
-          fields none
-        validatingadmissionpolicybindings.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
-          columns Name, PolicyName, ParamRef, Age
-          fields none
-        validatingwebhookconfigurations.admissionregistration.k8s.io Cluster [] ["api-extensions"] subresources []
-          columns Name, Webhooks, Age
-          fields none
-        customresourcedefinitions.apiextensions.k8s.io Cluster ["crd", "crds"] ["api-extensions"] subresources ["status"]
-          columns Name, Created At
-          fields none
-        certificatesigningrequests.certificates.k8s.io Cluster ["csr"] [] subresources ["approval", "status"]
-          columns Name, Age, SignerName, Requestor, RequestedDuration, Condition
-          fields spec.signerName
-        flowschemas.flowcontrol.apiserver.k8s.io Cluster [] [] subresources ["status"]
-          columns Name, PriorityLevel, MatchingPrecedence, DistinguisherMethod, Age, MissingPL
-          fields none
-        prioritylevelconfigurations.flowcontrol.apiserver.k8s.io Cluster [] [] subresources ["status"]
-          columns Name, Type, NominalConcurrencyShares, Queues, HandSize, QueueLengthLimit, Age
-          fields none
-        selfsubjectreviews.authentication.k8s.io Cluster [] [] subresources []
-          columns Name, Age
-          fields none
-        tokenreviews.authentication.k8s.io Cluster [] [] subresources []
-          columns Name, Age
-          fields none
-        localsubjectaccessreviews.authorization.k8s.io Namespaced [] [] subresources []
-          columns Name, Age
-          fields none
-        selfsubjectaccessreviews.authorization.k8s.io Cluster [] [] subresources []
-          columns Name, Age
-          fields none
-        selfsubjectrulesreviews.authorization.k8s.io Cluster [] [] subresources []
-          columns Name, Age
-          fields none
-        subjectaccessreviews.authorization.k8s.io Cluster [] [] subresources []
-          columns Name, Age
-          fields none
-        tokenrequests.authentication.k8s.io Namespaced [] [] subresources []
-          columns Name, Age
-          fields none
-    "#]].assert_eq(&got);
+    expect_file!["discovery.txt"].assert_eq(&got);
 }
 
 #[test]
@@ -293,49 +171,7 @@ fn tables() {
         let cells: Vec<_> = cells.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned)).collect();
         got += &format!("{}: {}\n", kind.names().kind, cells.join(" | "));
     }
-    expect![[r#"
-        Pod: web | 2/2 | Running | 3 (5m ago) | 60m | 10.1.0.5 | n1 | <none> | 1/1
-        ConfigMap: a | 2 | <unknown>
-        Secret: a | Opaque | 2 | <unknown>
-        ServiceAccount: a | 1 | <unknown>
-        Namespace: a | Active | 24h
-        Node: n1 | Ready,SchedulingDisabled | control-plane,edge | 31d | v1.36.0 | 127.0.0.1 | <none> | Debian | 6.1 | wasmtime://48
-        Event: 60s | Warning | BackOff | pod/web | spec.containers{c} | podium-agent, n1 | Back-off restarting failed container | 10m | 3 | web.17
-        Lease: a | me | <unknown>
-        Endpoints: a | 10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more... | <unknown>
-        EndpointSlice: a | IPv4 | 80 | 10.0.0.1 | <unknown>
-        ReplicaSet: a | 3 | 2 | 1 | <unknown> | c | file:///c.wasm | app in (a,b)
-        Deployment: web | 3/3 | 2 | 1 | 4h | a,b | a,b:1 | app=web
-        Service: a | NodePort | 10.96.0.7 | <none> | 80:30080/TCP,53/UDP | <unknown> | app=a
-        Ingress: web | podium | a.example.com,*.example.com,c.example.com + 1 more... | 127.0.0.1,h | 80, 443 | <unknown>
-        IngressClass: podium | podium.dev/ingress | P.a.b/p | <unknown>
-        NetworkPolicy: a | app=a | <unknown>
-        IPAddress: 10.96.0.1 | services/default/kubernetes | <unknown>
-        ServiceCIDR: kubernetes | 10.96.0.0/12,fd00::/108 | <unknown>
-        Role: system:reader | 2026-01-01T03:04:05Z
-        ClusterRole: a | null
-        RoleBinding: a | Role/system:reader | <unknown> | jane |  | n/a
-        ClusterRoleBinding: a | ClusterRole/a | <unknown> |  | system:masters, g | 
-        Event: 5s | Normal | Scheduled | pod/web |  | kube-scheduler, s-1 | Assigned | 4m5s | 2 | web.18
-        APIService: v1.a.b | n/s | False (Gone) | <unknown>
-        ValidatingWebhookConfiguration: a | 1 | <unknown>
-        MutatingWebhookConfiguration: a | 2 | <unknown>
-        ValidatingAdmissionPolicy: a | 1 | rules.example.com/v1/ReplicaLimit | <unknown>
-        ValidatingAdmissionPolicyBinding: a | a | n/p | <unknown>
-        MutatingAdmissionPolicy: a | 2 | <unset> | <unknown>
-        MutatingAdmissionPolicyBinding: a | a | a=b | <unknown>
-        CustomResourceDefinition: crontabs.stable.example.com | 2026-01-01T03:04:05Z
-        CertificateSigningRequest: csr:Any | <unknown> | kubernetes.io/kube-apiserver-client | jane | 24h | Approved,Issued
-        FlowSchema: a | workload-low | 1000 | ByUser | <unknown> | False
-        PriorityLevelConfiguration: a | Limited | 30 | 16 | 8 | 50 | <unknown>
-        TokenReview:  | <unknown>
-        SelfSubjectReview:  | <unknown>
-        SubjectAccessReview:  | <unknown>
-        SelfSubjectAccessReview:  | <unknown>
-        LocalSubjectAccessReview:  | <unknown>
-        SelfSubjectRulesReview:  | <unknown>
-        TokenRequest: a | <unknown>
-    "#]].assert_eq(&got);
+    expect_file!["tables.txt"].assert_eq(&got);
 }
 
 /// Calls everything that a kind does; nothing may panic.

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::{errors, examples::yaml, read, update_errors};
 
 /// Errors whose beginnings are those wanted, in this order.
-fn check(what: &str, got: &[String], wanted: &[&str]) {
+pub(super) fn check(what: &str, got: &[String], wanted: &[&str]) {
     let right = got.len() == wanted.len() && got.iter().zip(wanted).all(|(got, wanted)| got.starts_with(wanted));
     assert!(right, "{what}\n got {got:#?}\nwant {wanted:#?}");
 }
 
-fn with_defaults(manifest: &Value) -> Value {
+pub(super) fn with_defaults(manifest: &Value) -> Value {
     let (kind, mut object) = read(manifest);
     kind.fill_defaults(object.as_mut());
     kind.prepare_create(object.as_mut());
