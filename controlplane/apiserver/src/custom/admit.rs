@@ -31,7 +31,8 @@ impl Plugin for Definitions {
         let of = registry.of(&CustomResourceDefinition::NAMES)?;
         let definition = of.cache.get("", &format!("{}.{}", names.plural, names.group));
         if definition.is_some_and(|d| d.object.meta().deletion_timestamp.is_some()) {
-            let message = format!("create not allowed while custom resource definition is terminating: {}", names.plural);
+            let message =
+                format!("create not allowed while custom resource definition is terminating: {}", names.plural);
             return Err(ApiError::new(Reason::MethodNotAllowed, message));
         }
         Ok(())

@@ -14,7 +14,10 @@ use podium_api::{ApiError, Kind as _, Object};
 use super::{MANAGER, status};
 use crate::{
     bootstrap::own,
-    registry::{Part, Registry, WriteContext, cache::{Entry, Filter}},
+    registry::{
+        Part, Registry, WriteContext,
+        cache::{Entry, Filter},
+    },
 };
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -139,7 +139,8 @@ impl Custom {
             self.install(name, definition).await?;
             return cleanup::continue_deletion(&self.registry, definition).await;
         }
-        let decided = status::decide(definition, &self.definitions(), &self.registry.served(), self.registry.clock().now());
+        let decided =
+            status::decide(definition, &self.definitions(), &self.registry.served(), self.registry.clock().now());
         let decided = self.write_status(name, definition, decided).await?;
         if !names::are_accepted(&decided) {
             return Ok(true);
@@ -194,8 +195,7 @@ impl Custom {
             .await
             .map_err(|error| ApiError::internal(format!("reading the objects of {name}: {error}")))?;
         let (group, plural) = (definition.spec.group.clone(), definition.spec.names.plural.clone());
-        let installed =
-            Installed { uid: uid(definition), spec: definition.spec.clone(), group, plural, _kinds: kinds };
+        let installed = Installed { uid: uid(definition), spec: definition.spec.clone(), group, plural, _kinds: kinds };
         self.installed.insert(name.to_owned(), installed);
         tracing::info!(definition = name, "a custom resource is served");
         Ok(())

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, CustomResourceDefinitionCondition},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceDefinition, CustomResourceDefinitionCondition,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use podium_api::FieldPath;

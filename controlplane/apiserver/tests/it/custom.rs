@@ -96,7 +96,8 @@ async fn settled(cluster: &Cluster, name: &str, done: impl Fn(&Value) -> bool) -
 async fn define(cluster: &Cluster, definition: Value) -> Value {
     let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
     cluster.post(DEFINITIONS, definition).await.ok(201);
-    settled(cluster, &name, |d| d["status"]["conditions"].is_array() && condition(d, "Established")["status"] == "True").await
+    settled(cluster, &name, |d| d["status"]["conditions"].is_array() && condition(d, "Established")["status"] == "True")
+        .await
 }
 
 #[tokio::test]
@@ -115,7 +116,10 @@ async fn a_definition_is_usable_at_once() {
 
     let groups = cluster.get("/apis/example.com/v1").await.ok(200);
     let names: Vec<_> = groups["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"widgets") && names.contains(&"widgets/status") && names.contains(&"widgets/scale"), "{names:?}");
+    assert!(
+        names.contains(&"widgets") && names.contains(&"widgets/status") && names.contains(&"widgets/scale"),
+        "{names:?}"
+    );
     let listed = cluster.get(WIDGETS).await.ok(200);
     assert_eq!((&listed["kind"], &listed["items"][0]["metadata"]["name"]), (&json!("WidgetList"), &json!("a")));
     cluster.stop().await;
@@ -234,7 +238,10 @@ async fn a_definition_can_change() {
     }
     let new = cluster.post(WIDGETS, widget("b", json!({"color": "red"}))).await.ok(201);
     assert_eq!(new["spec"]["size"], "small");
-    let old = cluster.patch(&format!("{WIDGETS}/a"), "merge-patch", json!({"metadata": {"labels": {"a": "b"}}})).await.ok(200);
+    let old = cluster
+        .patch(&format!("{WIDGETS}/a"), "merge-patch", json!({"metadata": {"labels": {"a": "b"}}}))
+        .await
+        .ok(200);
     assert_eq!(old["spec"]["size"], "small");
     cluster.stop().await;
 }
@@ -251,10 +258,8 @@ async fn a_deletion_takes_the_objects_along() {
     let path = format!("{DEFINITIONS}/widgets.example.com");
     let going = cluster.delete(&path).await.ok(200);
     assert_eq!(going["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
-    settled(&cluster, "widgets.example.com", |d| {
-        condition(d, "Terminating")["reason"] == "InstanceDeletionInProgress"
-    })
-    .await;
+    settled(&cluster, "widgets.example.com", |d| condition(d, "Terminating")["reason"] == "InstanceDeletionInProgress")
+        .await;
     cluster.get(&format!("{WIDGETS}/free")).await.refused(404);
     let refused = cluster.post(WIDGETS, widget("new", json!({"color": "red"}))).await.refused(405);
     assert!(refused.contains("create not allowed while custom resource definition is terminating"), "{refused}");
@@ -281,7 +286,10 @@ async fn names_belong_to_one_definition() {
     cluster.post(DEFINITIONS, other).await.ok(201);
     let refused = settled(&cluster, "gadgets.example.com", |d| d["status"]["conditions"].is_array()).await;
     let accepted = condition(&refused, "NamesAccepted");
-    assert_eq!((&accepted["status"], &accepted["message"]), (&json!("False"), &json!("\"WidgetList\" is already in use")));
+    assert_eq!(
+        (&accepted["status"], &accepted["message"]),
+        (&json!("False"), &json!("\"WidgetList\" is already in use"))
+    );
     assert_eq!(condition(&refused, "Established")["reason"], "NotAccepted");
     cluster.delete(&format!("{DEFINITIONS}/widgets.example.com")).await.ok(200);
     settled(&cluster, "gadgets.example.com", |d| condition(d, "Established")["status"] == "True").await;
@@ -293,17 +301,49 @@ async fn definitions_are_checked() {
     let cluster = Cluster::start().await;
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
     for (pointer, value, expected) in [
-        ("/metadata/name", json!("x.example.com"), "metadata.name: Invalid value: \"x.example.com\": must be spec.names.plural+\".\"+spec.group"),
-        ("/spec/group", json!("example"), "spec.group: Invalid value: \"example\": should be a domain with at least one dot"),
+        (
+            "/metadata/name",
+            json!("x.example.com"),
+            "metadata.name: Invalid value: \"x.example.com\": must be spec.names.plural+\".\"+spec.group",
+        ),
+        (
+            "/spec/group",
+            json!("example"),
+            "spec.group: Invalid value: \"example\": should be a domain with at least one dot",
+        ),
         ("/spec/versions/0/storage", json!(false), "must have exactly one version marked as storage version"),
-        (&format!("{spec}/type"), json!(""), "spec.versions[0].schema.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields"),
-        (&format!("{spec}/properties/max/default"), json!("ten"), "properties[spec].properties[max].default: Invalid value: \"string\""),
+        (
+            &format!("{spec}/type"),
+            json!(""),
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            &format!("{spec}/properties/max/default"),
+            json!("ten"),
+            "properties[spec].properties[max].default: Invalid value: \"string\"",
+        ),
         (&format!("{spec}/x-kubernetes-validations/0/rule"), json!("self.missing > 1"), "undefined field 'missing'"),
         (&format!("{spec}/x-kubernetes-validations/0/rule"), json!("self.replicas +"), "Syntax error"),
-        (&format!("{spec}/x-kubernetes-validations/0/rule"), json!("self.replicas"), "cel expression must evaluate to a bool"),
-        ("/spec/versions/0/additionalPrinterColumns/0/type", json!("what"), "must be one of boolean,date,integer,number,string"),
-        ("/spec/versions/0/selectableFields/0/jsonPath", json!(".spec.ports"), "must point to a field of type string, boolean or integer"),
-        ("/spec/versions/0/subresources/scale/specReplicasPath", json!(".status.x"), "should be a json path under .spec"),
+        (
+            &format!("{spec}/x-kubernetes-validations/0/rule"),
+            json!("self.replicas"),
+            "cel expression must evaluate to a bool",
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns/0/type",
+            json!("what"),
+            "must be one of boolean,date,integer,number,string",
+        ),
+        (
+            "/spec/versions/0/selectableFields/0/jsonPath",
+            json!(".spec.ports"),
+            "must point to a field of type string, boolean or integer",
+        ),
+        (
+            "/spec/versions/0/subresources/scale/specReplicasPath",
+            json!(".status.x"),
+            "should be a json path under .spec",
+        ),
     ] {
         let mut wrong = definition();
         *wrong.pointer_mut(pointer).unwrap() = value;

@@ -334,7 +334,8 @@ impl<'a> Checker<'a> {
                 }
             };
             if !wanted.accepts(&info.of) {
-                let message = format!("expected type of field '{}' is '{wanted}' but provided type is '{}'", field.name, info.of);
+                let message =
+                    format!("expected type of field '{}' is '{wanted}' but provided type is '{}'", field.name, info.of);
                 self.wrong(field.at, &message);
             }
         }
@@ -400,7 +401,8 @@ impl<'a> Checker<'a> {
         };
         let condition = m.condition.as_ref().map(|c| self.bound(&bind, c));
         let body = self.bound(&bind, &m.body);
-        let wants_bool = matches!(m.kind, MacroKind::All | MacroKind::Exists | MacroKind::ExistsOne | MacroKind::Filter);
+        let wants_bool =
+            matches!(m.kind, MacroKind::All | MacroKind::Exists | MacroKind::ExistsOne | MacroKind::Filter);
         for checked in condition.iter().chain(wants_bool.then_some(&body)) {
             if !Type::Bool.accepts(&checked.of) {
                 self.no_overload(at, "_&&_", &[&Type::Bool, &checked.of], false);
@@ -449,7 +451,8 @@ fn operator(op: Op, a: &Type, b: &Type) -> Option<Type> {
     let either_dyn = a.is_dyn() || b.is_dyn();
     let same = || a.accepts(b) || b.accepts(a);
     let ordered = |t: &Type| {
-        is_number(t) || matches!(t, Type::Bool | Type::String | Type::Bytes | Type::Duration | Type::Timestamp | Type::Dyn)
+        is_number(t)
+            || matches!(t, Type::Bool | Type::String | Type::Bytes | Type::Duration | Type::Timestamp | Type::Dyn)
     };
     match op {
         Op::Eq | Op::Ne => same().then_some(Type::Bool),

@@ -28,13 +28,8 @@ pub(crate) struct Machine<'a, 'b> {
 const NESTING_MAX: u16 = 4;
 
 pub(crate) fn evaluate<'a>(root: &'a Node, vars: &Vars<'a>, budget: &Budget) -> Result<'a> {
-    let machine = Machine {
-        vars,
-        budget,
-        left: Cell::new(COST_PER_CALL_MAX),
-        locals: RefCell::default(),
-        nesting: Cell::new(0),
-    };
+    let machine =
+        Machine { vars, budget, left: Cell::new(COST_PER_CALL_MAX), locals: RefCell::default(), nesting: Cell::new(0) };
     machine.eval(root)
 }
 
@@ -574,9 +569,7 @@ impl<'a> Value<'a> {
                 .iter()
                 .map(|(k, v)| (Self::String(Text::Borrowed(k)), Self::json(v, schema.and_then(|s| s.field(k)))))
                 .collect(),
-            Self::Built(built) => {
-                built.fields.iter().map(|(k, v)| (Self::string(k.as_str()), v.clone())).collect()
-            }
+            Self::Built(built) => built.fields.iter().map(|(k, v)| (Self::string(k.as_str()), v.clone())).collect(),
             _ => return None,
         })
     }

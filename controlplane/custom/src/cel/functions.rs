@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     EvalError, Type,
     ast::Op,
+    convert,
     eval::{Machine, Result, key_of},
     library, strings, temporal,
     value::{Key, Value},
@@ -18,7 +19,7 @@ use crate::schema::ListKind;
 
 type Checked<T> = std::result::Result<T, EvalError>;
 
-fn overflow() -> EvalError {
+pub(crate) fn overflow() -> EvalError {
     EvalError::new("integer overflow")
 }
 
@@ -58,7 +59,9 @@ pub(crate) fn equal<'a>(machine: &Machine<'a, '_>, a: &Value<'a>, b: &Value<'a>)
 
 fn same_type(a: &Type, b: &Type) -> bool {
     match (a, b) {
-        (Type::List(_), Type::List(_)) | (Type::Map(..), Type::Map(..)) | (Type::Optional(_), Type::Optional(_)) => true,
+        (Type::List(_), Type::List(_)) | (Type::Map(..), Type::Map(..)) | (Type::Optional(_), Type::Optional(_)) => {
+            true
+        }
         (a, b) => a == b,
     }
 }
@@ -305,9 +308,7 @@ fn subtract<'a>(a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
         }
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a - b)),
         (Value::Duration(a), Value::Duration(b)) => a.checked_sub(*b).and_then(duration).ok_or_else(overflow),
-        (Value::Timestamp(t), Value::Duration(d)) => {
-            d.checked_neg().ok_or_else(overflow).and_then(|d| moved(*t, d))
-        }
+        (Value::Timestamp(t), Value::Duration(d)) => d.checked_neg().ok_or_else(overflow).and_then(|d| moved(*t, d)),
         (Value::Timestamp(a), Value::Timestamp(b)) => duration(a.duration_since(*b)).ok_or_else(overflow),
         _ => Err(EvalError::overload()),
     }
@@ -343,31 +344,29 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
         ("dyn", [value]) => Ok(value.clone()),
         ("type", [value]) => Ok(Value::Type(value.type_of())),
         ("size", [value]) => size(machine, value),
-        ("int", [value]) => convert_int(value),
-        ("uint", [value]) => convert_uint(value),
-        ("double", [value]) => convert_double(value),
-        ("bool", [value]) => convert_bool(value),
+        ("int", [value]) => convert::to_int(value),
+        ("uint", [value]) => convert::to_uint(value),
+        ("double", [value]) => convert::to_double(value),
+        ("bool", [value]) => convert::to_bool(value),
         ("bytes", [Value::String(s)]) => {
             machine.spend_bytes(s.len())?;
             Ok(Value::Bytes(Arc::from(s.as_bytes())))
         }
         ("bytes", [Value::Bytes(b)]) => Ok(Value::Bytes(Arc::clone(b))),
-        ("string", [value]) if !matches!(value, Value::Library(..)) => convert_string(machine, value),
-        ("timestamp", [value]) => convert_timestamp(value),
-        ("duration", [value]) => convert_duration(value),
+        ("string", [value]) if !matches!(value, Value::Library(..)) => convert::to_string(machine, value),
+        ("timestamp", [value]) => convert::to_timestamp(value),
+        ("duration", [value]) => convert::to_duration(value),
         ("optional.none", []) => Ok(Value::Optional(None)),
         ("optional.of", [value]) => Ok(Value::some(value.clone())),
-        ("optional.ofNonZeroValue", [value]) => Ok(if is_zero(value) {
-            Value::Optional(None)
-        } else {
-            Value::some(value.clone())
-        }),
+        ("optional.ofNonZeroValue", [value]) => {
+            Ok(if is_zero(value) { Value::Optional(None) } else { Value::some(value.clone()) })
+        }
         ("hasValue", [Value::Optional(inner)]) => Ok(Value::Bool(inner.is_some())),
         ("value", [Value::Optional(inner)]) => {
             inner.as_ref().map(|v| (**v).clone()).ok_or_else(|| EvalError::new("optional.none() dereference"))
         }
         ("or" | "orValue", [Value::Optional(None), other]) => Ok(other.clone()),
-        (_, [Value::Timestamp(_) | Value::Duration(_), ..]) if name.starts_with("get") => parts(name, &args),
+        (_, [Value::Timestamp(_) | Value::Duration(_), ..]) if name.starts_with("get") => convert::parts(name, &args),
         _ => lists(machine, name, is_method, args),
     }
 }
@@ -375,9 +374,7 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
 fn lists<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, args: Vec<Value<'a>>) -> Result<'a> {
     match (name, args.as_slice()) {
         ("sets.contains", [a, b]) => contains_all(machine, a, b).map(Value::Bool),
-        ("sets.equivalent", [a, b]) => {
-            Ok(Value::Bool(contains_all(machine, a, b)? && contains_all(machine, b, a)?))
-        }
+        ("sets.equivalent", [a, b]) => Ok(Value::Bool(contains_all(machine, a, b)? && contains_all(machine, b, a)?)),
         ("sets.intersects", [a, b]) => {
             for item in b.items().unwrap_or_default() {
                 if position(machine, a, &item)?.is_some() {
@@ -391,7 +388,9 @@ fn lists<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, args: Vec<V
             machine.spend(n)?;
             Ok(Value::list((0..i64::try_from(n).unwrap_or(0)).map(Value::Int).collect()))
         }
-        (_, [Value::List(_) | Value::JsonList(..), ..]) if is_method && name != "format" => list_method(machine, name, &args),
+        (_, [Value::List(_) | Value::JsonList(..), ..]) if is_method && name != "format" => {
+            list_method(machine, name, &args)
+        }
         ("first" | "last" | "flatten", _) => Err(EvalError::overload()),
         _ => match strings::call(machine, name, is_method, &args) {
             Some(result) => result,
@@ -477,9 +476,7 @@ fn slice<'a>(items: Vec<Value<'a>>, from: i64, to: i64) -> Result<'a> {
         (Ok(f), Ok(t)) if f > t => wrong("start index must be less than or equal to end index"),
         (Ok(f), Ok(t)) => match items.get(f..t) {
             Some(part) => Ok(Value::list(part.to_vec())),
-            None => wrong("list is length {n}").or_else(|_| {
-                Err(EvalError::new(format!("cannot slice({from}, {to}), list is length {}", items.len())))
-            }),
+            None => wrong(&format!("list is length {}", items.len())),
         },
         _ => wrong("negative indexes not supported"),
     }
@@ -514,151 +511,14 @@ fn is_zero(value: &Value<'_>) -> bool {
         Value::Null | Value::Bool(false) | Value::Int(0) | Value::Uint(0) | Value::Optional(None) => true,
         Value::Double(n) => *n == 0.0,
         Value::Duration(d) => d.is_zero(),
-        Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_) | Value::JsonList(..) | Value::JsonMap(..) => {
-            value.size() == 0
-        }
+        Value::String(_)
+        | Value::Bytes(_)
+        | Value::List(_)
+        | Value::Map(_)
+        | Value::JsonList(..)
+        | Value::JsonMap(..) => value.size() == 0,
         Value::Built(built) => built.fields.is_empty(),
         _ => false,
-    }
-}
-
-fn convert_int<'a>(value: &Value<'a>) -> Result<'a> {
-    let parsed = match value {
-        Value::Int(n) => Some(*n),
-        Value::Uint(n) => i64::try_from(*n).ok(),
-        #[expect(clippy::cast_possible_truncation, reason = "in range; cut towards zero as in cel-go")]
-        Value::Double(n) if *n > -9.223_372_036_854_775_8e18 && *n < 9.223_372_036_854_775_8e18 => Some(*n as i64),
-        Value::Double(_) => None,
-        Value::String(s) => {
-            return s.parse().map(Value::Int).map_err(|_| {
-                EvalError::new(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**s))
-            });
-        }
-        Value::Timestamp(t) => Some(t.as_second()),
-        Value::Duration(d) => i64::try_from(d.as_nanos()).ok(),
-        _ => return Err(EvalError::overload()),
-    };
-    parsed.map(Value::Int).ok_or_else(overflow)
-}
-
-fn convert_uint<'a>(value: &Value<'a>) -> Result<'a> {
-    let parsed = match value {
-        Value::Uint(n) => Some(*n),
-        Value::Int(n) => u64::try_from(*n).ok(),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
-        Value::Double(n) if *n >= 0.0 && *n < 1.844_674_407_370_955_2e19 => Some(*n as u64),
-        Value::Double(_) => None,
-        Value::String(s) => {
-            return s.parse().map(Value::Uint).map_err(|_| {
-                EvalError::new(format!("strconv.ParseUint: parsing {:?}: invalid syntax", &**s))
-            });
-        }
-        _ => return Err(EvalError::overload()),
-    };
-    parsed.map(Value::Uint).ok_or_else(|| EvalError::new("unsigned integer overflow"))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "as cel-go converts")]
-fn convert_double<'a>(value: &Value<'a>) -> Result<'a> {
-    Ok(Value::Double(match value {
-        Value::Double(n) => *n,
-        Value::Int(n) => *n as f64,
-        Value::Uint(n) => *n as f64,
-        Value::String(s) => s.parse().map_err(|_| {
-            EvalError::new(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**s))
-        })?,
-        _ => return Err(EvalError::overload()),
-    }))
-}
-
-fn convert_bool<'a>(value: &Value<'a>) -> Result<'a> {
-    match value {
-        Value::Bool(b) => Ok(Value::Bool(*b)),
-        Value::String(s) => match &**s {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-            other => Err(EvalError::new(format!("strconv.ParseBool: parsing {other:?}: invalid syntax"))),
-        },
-        _ => Err(EvalError::overload()),
-    }
-}
-
-pub(crate) fn convert_string<'a>(machine: &Machine<'a, '_>, value: &Value<'a>) -> Result<'a> {
-    Ok(Value::string(match value {
-        Value::String(s) => return Ok(Value::String(s.clone())),
-        Value::Bool(b) => b.to_string(),
-        Value::Int(n) => n.to_string(),
-        Value::Uint(n) => n.to_string(),
-        Value::Double(n) => strings::double(*n),
-        Value::Bytes(b) => {
-            machine.spend_bytes(b.len())?;
-            String::from_utf8(b.to_vec())
-                .map_err(|_| EvalError::new("invalid UTF-8 in bytes, cannot convert to string"))?
-        }
-        Value::Timestamp(t) => temporal::show_timestamp(*t),
-        Value::Duration(d) => temporal::show_duration(*d),
-        Value::Type(of) => of.to_string(),
-        _ => return Err(EvalError::overload()),
-    }))
-}
-
-fn convert_timestamp<'a>(value: &Value<'a>) -> Result<'a> {
-    let read = match value {
-        Value::Timestamp(t) => Some(*t),
-        Value::Int(n) => Timestamp::from_second(*n).ok().filter(|t| temporal::in_range(*t)),
-        Value::String(s) => {
-            let wrong = || EvalError::new(format!("parsing time {:?} as RFC 3339 failed", &**s));
-            return temporal::parse_timestamp(s).map(Value::Timestamp).ok_or_else(wrong);
-        }
-        _ => return Err(EvalError::overload()),
-    };
-    read.map(Value::Timestamp).ok_or_else(|| EvalError::new("timestamp overflow"))
-}
-
-fn convert_duration<'a>(value: &Value<'a>) -> Result<'a> {
-    match value {
-        Value::Duration(d) => Ok(Value::Duration(*d)),
-        Value::Int(n) => Ok(Value::Duration(SignedDuration::from_nanos(*n))),
-        Value::String(s) => temporal::parse_duration(s)
-            .map(Value::Duration)
-            .ok_or_else(|| EvalError::new(format!("time: invalid duration {:?}", &**s))),
-        _ => Err(EvalError::overload()),
-    }
-}
-
-/// `getHours()` and the like.
-fn parts<'a>(name: &str, args: &[Value<'a>]) -> Result<'a> {
-    let whole = |n: i64| Ok(Value::Int(n));
-    if let [Value::Duration(d)] = args {
-        return match name {
-            "getHours" => whole(d.as_secs() / 3600),
-            "getMinutes" => whole(d.as_secs() / 60),
-            "getSeconds" => whole(d.as_secs()),
-            "getMilliseconds" => whole(i64::from(d.subsec_millis())),
-            _ => Err(EvalError::overload()),
-        };
-    }
-    let (t, zone) = match args {
-        [Value::Timestamp(t)] => (t, jiff::tz::TimeZone::UTC),
-        [Value::Timestamp(t), Value::String(name)] => {
-            let wrong = || EvalError::new(format!("unknown time zone {}", &**name));
-            (t, temporal::zone(name).ok_or_else(wrong)?)
-        }
-        _ => return Err(EvalError::overload()),
-    };
-    let z = t.to_zoned(zone);
-    match name {
-        "getFullYear" => whole(i64::from(z.year())),
-        "getMonth" => whole(i64::from(z.month()) - 1),
-        "getDate" => whole(i64::from(z.day())),
-        "getDayOfMonth" => whole(i64::from(z.day()) - 1),
-        "getDayOfWeek" => whole(i64::from(z.weekday().to_sunday_zero_offset())),
-        "getDayOfYear" => whole(i64::from(z.day_of_year()) - 1),
-        "getHours" => whole(i64::from(z.hour())),
-        "getMinutes" => whole(i64::from(z.minute())),
-        "getSeconds" => whole(i64::from(z.second())),
-        "getMilliseconds" => whole(i64::from(z.millisecond())),
-        _ => Err(EvalError::overload()),
     }
 }
 

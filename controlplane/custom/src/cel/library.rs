@@ -70,7 +70,7 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
 
 fn check_format(format: &str) -> std::result::Result<(), EvalError> {
     let long = format.split('%').skip(1).any(|rest| {
-        let digits = rest.trim_start_matches(|c: char| c == '.' || c == '%');
+        let digits = rest.trim_start_matches(['.', '%']);
         digits.bytes().take_while(u8::is_ascii_digit).count() > FORMAT_DIGITS_MAX
     });
     if long { Err(EvalError::new("could not parse formatting clause: precision is too large")) } else { Ok(()) }
@@ -122,13 +122,11 @@ fn to_library(value: &Value<'_>, bytes: &mut usize) -> std::result::Result<cel::
         Value::String(s) => cel::Value::String(Arc::new(s.to_string())),
         Value::Bytes(b) => cel::Value::Bytes(Arc::new(b.to_vec())),
         // Only `format` takes these; it shows them as texts.
-        Value::Duration(_) | Value::Timestamp(_) | Value::Type(_) => {
-            cel::Value::String(Arc::new(match value {
-                Value::Duration(d) => super::temporal::show_duration(*d),
-                Value::Timestamp(t) => super::temporal::show_timestamp(*t),
-                other => other.type_name(),
-            }))
-        }
+        Value::Duration(_) | Value::Timestamp(_) | Value::Type(_) => cel::Value::String(Arc::new(match value {
+            Value::Duration(d) => super::temporal::show_duration(*d),
+            Value::Timestamp(t) => super::temporal::show_timestamp(*t),
+            other => other.type_name(),
+        })),
         Value::Library(opaque, _) => cel::Value::Opaque(Arc::clone(opaque)),
         Value::List(_) | Value::JsonList(..) => {
             let items = value.items().unwrap_or_default();

@@ -11,6 +11,7 @@
 mod ast;
 mod authorizer;
 mod check;
+mod convert;
 mod cost;
 mod env;
 mod escape;

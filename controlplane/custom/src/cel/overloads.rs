@@ -300,9 +300,9 @@ pub(crate) fn is_library(name: &str) -> bool {
 }
 
 fn is_space(before: &str, name: &str) -> bool {
-    SPACES.iter().any(|s| {
-        *s == before || *s == format!("{before}.{name}") || *s == format!("{before}.") && name != "validate"
-    })
+    SPACES
+        .iter()
+        .any(|s| *s == before || *s == format!("{before}.{name}") || *s == format!("{before}.") && name != "validate")
 }
 
 fn read(line: &str) -> Option<(String, Overload)> {

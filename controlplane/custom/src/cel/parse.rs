@@ -193,7 +193,9 @@ impl Parser<'_> {
                 continue;
             }
             // `-9223372036854775808` is one number; two signs undo each other.
-            if sign == "-" && let Word::Int(n) = *self.peek() {
+            if sign == "-"
+                && let Word::Int(n) = *self.peek()
+            {
                 self.next += 1;
                 let n = i128::from(n) * if count % 2 == 1 { -1 } else { 1 };
                 let number = i64::try_from(n).map_err(|_| (at, "invalid int literal".to_owned()))?;

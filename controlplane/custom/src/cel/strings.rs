@@ -57,7 +57,12 @@ fn out_of_range(n: i64) -> EvalError {
 }
 
 /// A function on texts; `None` when it is none.
-pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, args: &[Value<'a>]) -> Option<Result<'a>> {
+pub(crate) fn call<'a>(
+    machine: &Machine<'a, '_>,
+    name: &str,
+    is_method: bool,
+    args: &[Value<'a>],
+) -> Option<Result<'a>> {
     let Some(Value::String(text)) = args.first() else { return None };
     let text: &str = text;
     let paid = machine.spend_bytes(text.len());
@@ -81,9 +86,9 @@ pub(crate) fn call<'a>(machine: &Machine<'a, '_>, name: &str, is_method: bool, a
         ("indexOf" | "lastIndexOf", true, 2 | 3) => Some(index_of(name, text, args)),
         ("replace", true, 3 | 4) => Some(replace(machine, text, args)),
         ("split", true, 2 | 3) => Some(split(machine, text, args)),
-        ("find", true, 2) => Some(matcher(machine, text, other?).map(|r| {
-            Value::string(r.find(text).map_or("", |m| m.as_str()))
-        })),
+        ("find", true, 2) => {
+            Some(matcher(machine, text, other?).map(|r| Value::string(r.find(text).map_or("", |m| m.as_str()))))
+        }
         ("findAll", true, 2 | 3) => Some(find_all(machine, text, args)),
         _ => None,
     }

@@ -148,7 +148,10 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(parse_timestamp("2011-08-18T19:03:37.01+01:00").map(show_timestamp).unwrap(), "2011-08-18T18:03:37.01Z");
+        assert_eq!(
+            parse_timestamp("2011-08-18T19:03:37.01+01:00").map(show_timestamp).unwrap(),
+            "2011-08-18T18:03:37.01Z"
+        );
         for text in ["", "2011-08-18", "2011-08-18 19:03:37Z", "2011-13-18T19:03:37Z", "2011-08-18T19:03:37"] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }

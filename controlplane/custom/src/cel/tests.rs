@@ -24,7 +24,11 @@ struct Alice;
 
 impl Authorizer for Alice {
     fn authorize(&self, a: &Attributes) -> Decision {
-        Decision { allowed: a.verb == "create" && a.resource == "pods", reason: format!("{}/{}", a.group, a.namespace), error: None }
+        Decision {
+            allowed: a.verb == "create" && a.resource == "pods",
+            reason: format!("{}/{}", a.group, a.namespace),
+            error: None,
+        }
     }
 }
 
@@ -67,7 +71,10 @@ fn operators() {
         ("!true || !!true", "true"),
         ("!!false", "false"),
         ("1 < 2 && 2.5 >= 2 && 'a' < 'b' && b'a' == b'a'", "true"),
-        ("1 == 1.0 ? 'yes' : 'no'", "compile: compilation failed: ERROR: <input>:1:3: found no matching overload for '_==_' applied to '(int, double)'"),
+        (
+            "1 == 1.0 ? 'yes' : 'no'",
+            "compile: compilation failed: ERROR: <input>:1:3: found no matching overload for '_==_' applied to '(int, double)'",
+        ),
         ("dyn(1) == 1.0 && dyn(1u) == 1", "true"),
         ("true ? 1 : 2", "1"),
         ("false ? 1 : true ? 2 : 3", "2"),
@@ -143,10 +150,19 @@ fn macros_bind_names() {
         ("[0].exists(x, 1 / x == 1)", "error: division by zero"),
         ("object.spec.items.map(i, i.k).join(',')", "\"x,y\""),
         ("[3, 1, 2].sortBy(x, -x)", "[3,2,1]"),
-        ("object.spec.list.all(x.y, true)", "compile: compilation failed: ERROR: <input>:1:23: argument must be a simple name"),
+        (
+            "object.spec.list.all(x.y, true)",
+            "compile: compilation failed: ERROR: <input>:1:23: argument must be a simple name",
+        ),
         ("has(object)", "compile: compilation failed: ERROR: <input>:1:1: invalid argument to has() macro"),
-        ("1.all(x, true)", "compile: compilation failed: ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)"),
-        ("'a'.all(x, true)", "compile: compilation failed: ERROR: <input>:1:1: expression of type 'string' cannot be range of a comprehension (must be list, map, or dynamic)"),
+        (
+            "1.all(x, true)",
+            "compile: compilation failed: ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
+        (
+            "'a'.all(x, true)",
+            "compile: compilation failed: ERROR: <input>:1:1: expression of type 'string' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
     ]);
 }
 
@@ -198,9 +214,18 @@ fn functions_of_the_language_and_the_libraries() {
         ("authorizer.requestResource.check('delete').allowed()", "false"),
         ("authorizer.serviceAccount('n', 's').group('g').resource('x').check('y').reason()", "\"g/\""),
         ("authorizer.path('/healthz').check('get').allowed()", "false"),
-        ("unheard(1)", "compile: compilation failed: ERROR: <input>:1:1: undeclared reference to 'unheard' (in container '')"),
-        ("'a'.startsWith(1)", "compile: compilation failed: ERROR: <input>:1:5: found no matching overload for 'startsWith' applied to 'string.(int)'"),
-        ("dyn('a').startsWith(1)", "compile: compilation failed: ERROR: <input>:1:10: found no matching overload for 'startsWith' applied to 'dyn.(int)'"),
+        (
+            "unheard(1)",
+            "compile: compilation failed: ERROR: <input>:1:1: undeclared reference to 'unheard' (in container '')",
+        ),
+        (
+            "'a'.startsWith(1)",
+            "compile: compilation failed: ERROR: <input>:1:5: found no matching overload for 'startsWith' applied to 'string.(int)'",
+        ),
+        (
+            "dyn('a').startsWith(1)",
+            "compile: compilation failed: ERROR: <input>:1:10: found no matching overload for 'startsWith' applied to 'dyn.(int)'",
+        ),
         ("object.spec.replicas.startsWith('a')", "error: no such overload"),
     ]);
 }
@@ -217,7 +242,10 @@ fn patches_are_built() {
             "[{\"op\":\"add\",\"path\":\"/metadata/labels/a~1b\",\"value\":{\"x\":1}}]",
         ),
         ("JSONPatch{what: 1}", "compile: compilation failed: ERROR: <input>:1:11: undefined field 'what'"),
-        ("Thing{a: 1}", "compile: compilation failed: ERROR: <input>:1:6: undeclared reference to 'Thing' (in container '')"),
+        (
+            "Thing{a: 1}",
+            "compile: compilation failed: ERROR: <input>:1:6: undeclared reference to 'Thing' (in container '')",
+        ),
     ]);
     let env = env();
     assert!(Expression::compile_as("Object{}", &env, &[Type::built("Object")]).is_ok());
@@ -271,7 +299,9 @@ fn budgets_hold() {
 #[test]
 fn depth_is_bounded() {
     let run = || {
-        for (open, close) in [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("{1:", "}"), ("size([", "])"), ("true?1:", "")] {
+        for (open, close) in
+            [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("{1:", "}"), ("size([", "])"), ("true?1:", "")]
+        {
             for depth in [50, 120, 1000, 9000] {
                 let text = format!("{}1{}", open.repeat(depth), close.repeat(depth));
                 if let Ok(expression) = Expression::compile(&text, &env()) {
@@ -279,7 +309,9 @@ fn depth_is_bounded() {
                 }
             }
         }
-        for (part, end) in [("1+", "1"), ("1-", "1"), ("1==", "1"), ("true&&", "true"), ("object.a.", "b"), ("[[1]][0].map(x,", "1")] {
+        for (part, end) in
+            [("1+", "1"), ("1-", "1"), ("1==", "1"), ("true&&", "true"), ("object.a.", "b"), ("[[1]][0].map(x,", "1")]
+        {
             for times in [100, 5000] {
                 let text = format!("{}{end}", part.repeat(times));
                 if let Ok(expression) = Expression::compile(&text, &env()) {
@@ -308,11 +340,66 @@ fn costs_are_estimated() {
 }
 
 const WORDS: [&str; 60] = [
-    "object", "object.spec", "oldObject", "request", "variables.double", "1", "2u", "-1", "9223372036854775807", "1.5", "'a'",
-    "''", "b'x'", "null", "true", "[1, 2]", "{'a': 1}", "+", "-", "*", "/", "%", "==", "!=", "<", "in", "&&", "||", "!", "?",
-    ":", "(", ")", "[", "]", "{", "}", ",", ".", ".map(x, x)", ".all(x, x)", ".size()", "size(", "has(object.spec)", "int(",
-    "string(", "duration('1h')", "timestamp('2020-01-01T00:00:00Z')", "quantity('1Gi')", ".format([1])", ".sum()", ".sort()",
-    "math.abs(", "math.bitShiftLeft(1, 64)", "ip('1.2.3.4')", "semver('1.0.0')", ".substring(1)", ".split('')", "x", "Object{a: 1}",
+    "object",
+    "object.spec",
+    "oldObject",
+    "request",
+    "variables.double",
+    "1",
+    "2u",
+    "-1",
+    "9223372036854775807",
+    "1.5",
+    "'a'",
+    "''",
+    "b'x'",
+    "null",
+    "true",
+    "[1, 2]",
+    "{'a': 1}",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "==",
+    "!=",
+    "<",
+    "in",
+    "&&",
+    "||",
+    "!",
+    "?",
+    ":",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    ".map(x, x)",
+    ".all(x, x)",
+    ".size()",
+    "size(",
+    "has(object.spec)",
+    "int(",
+    "string(",
+    "duration('1h')",
+    "timestamp('2020-01-01T00:00:00Z')",
+    "quantity('1Gi')",
+    ".format([1])",
+    ".sum()",
+    ".sort()",
+    "math.abs(",
+    "math.bitShiftLeft(1, 64)",
+    "ip('1.2.3.4')",
+    "semver('1.0.0')",
+    ".substring(1)",
+    ".split('')",
+    "x",
+    "Object{a: 1}",
 ];
 
 proptest! {

@@ -97,7 +97,6 @@ pub enum Value<'a> {
     Decision(Arc<Decision>),
 }
 
-
 impl std::fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.to_json() {
@@ -206,7 +205,9 @@ impl<'a> Value<'a> {
             Self::Timestamp(_) => Type::Timestamp,
             Self::Type(_) => Type::Type,
             Self::Optional(_) => Type::optional(Type::Dyn),
-            Self::Built(built) => Type::Struct(Arc::new(super::Struct { name: built.name.clone(), ..Default::default() })),
+            Self::Built(built) => {
+                Type::Struct(Arc::new(super::Struct { name: built.name.clone(), ..Default::default() }))
+            }
             Self::Library(_, name) => Type::Opaque(name),
             Self::Authorizer(_) => Type::Opaque("kubernetes.authorization.Authorizer"),
             Self::GroupCheck(_) => Type::Opaque("kubernetes.authorization.GroupCheck"),

@@ -129,9 +129,8 @@ fn check_deprecation(version: &CustomResourceDefinitionVersion, path: &FieldPath
         errs.invalid(&at, warning, "must not be an empty string");
     }
     if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
-        let detail = format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {i}"
-        );
+        let detail =
+            format!("must only contain printable UTF-8 characters; non-printable character found at index {i}");
         errs.invalid(&at, warning, &detail);
     }
 }
@@ -183,7 +182,9 @@ fn check_approval(
     if !is_protected {
         return;
     }
-    let approval = |d: &CustomResourceDefinition| d.metadata.annotations.iter().flatten().find(|(k, _)| *k == KEY).map(|(_, v)| v.clone());
+    let approval = |d: &CustomResourceDefinition| {
+        d.metadata.annotations.iter().flatten().find(|(k, _)| *k == KEY).map(|(_, v)| v.clone())
+    };
     if old.is_some_and(|o| approval(o) == approval(definition)) {
         return;
     }
@@ -194,7 +195,8 @@ fn check_approval(
             "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
              https://github.com/kubernetes/enhancements/pull/1111",
         ),
-        Some(text) if text.starts_with("unapproved") || text.starts_with("https://") || text.starts_with("http://") => {}
+        Some(text) if text.starts_with("unapproved") || text.starts_with("https://") || text.starts_with("http://") => {
+        }
         Some(text) => errs.invalid(
             &path,
             text,

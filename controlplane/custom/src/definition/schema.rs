@@ -1,6 +1,8 @@
 //! The schema of one version: what it may not have, what its extensions ask for, its defaults, its rules.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use podium_api::{FieldErrors, FieldPath};
 use serde_json::{Value, json};
 
@@ -9,9 +11,28 @@ use crate::schema::{Schema, additional, items, structural_errors};
 
 /// Fields that the root may have beside a status subresource.
 const AT_ROOT: [&str; 22] = [
-    "description", "type", "format", "title", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength",
-    "minLength", "pattern", "maxItems", "minItems", "uniqueItems", "multipleOf", "required", "items", "properties",
-    "externalDocs", "example", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
 ];
 
 pub(super) fn check(
@@ -45,7 +66,8 @@ pub(super) fn check(
 fn check_root(props: &JSONSchemaProps, path: &FieldPath, errs: &mut FieldErrors) {
     let kind = props.type_.as_deref().unwrap_or_default();
     if !kind.is_empty() && kind != "object" {
-        let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errs.invalid(&path.child("type"), kind, detail);
         return;
     }
@@ -54,9 +76,8 @@ fn check_root(props: &JSONSchemaProps, path: &FieldPath, errs: &mut FieldErrors)
         let allowed = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
                        MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties \
                        ExternalDocs Example XPreserveUnknownFields XValidations]";
-        let detail = format!(
-            "only {allowed} fields are allowed at the root of the schema if the status subresource is enabled"
-        );
+        let detail =
+            format!("only {allowed} fields are allowed at the root of the schema if the status subresource is enabled");
         errs.invalid(path, Value::Object(given), &detail);
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn from_value(kind: &CustomKind, value: Value) -> Result<Decoded, Api
 /// An object as it was stored: of any version of the kind; fields that the schema no longer has are left out.
 pub(super) fn stored(kind: &CustomKind, json: &[u8]) -> Result<Box<dyn Object>, ApiError> {
     let value: Value = serde_json::from_slice(json).map_err(|error| refused(kind, &error.to_string()))?;
-    let version = value.get("apiVersion").and_then(Value::as_str).and_then(|v| v.rsplit('/').next()).unwrap_or_default();
+    let version =
+        value.get("apiVersion").and_then(Value::as_str).and_then(|v| v.rsplit('/').next()).unwrap_or_default();
     let sibling = if version == kind.names.version { None } else { kind.sibling(version) };
     let kind = sibling.as_deref().unwrap_or(kind);
     let (mut object, _) = read(kind, value, |_, _| Ok(()))?;

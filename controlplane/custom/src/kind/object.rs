@@ -85,8 +85,8 @@ impl Object for CustomObject {
     }
 
     fn same_as(&self, other: &dyn Object) -> bool {
-        other.downcast_other::<Self>().is_some_and(|o| {
-            self.kind.names == o.kind.names && self.meta == o.meta && self.fields == o.fields
-        })
+        other
+            .downcast_other::<Self>()
+            .is_some_and(|o| self.kind.names == o.kind.names && self.meta == o.meta && self.fields == o.fields)
     }
 }

@@ -91,7 +91,7 @@ fn is_isbn(text: &str, length: usize) -> bool {
         if length == 10 { (i + 1) * d } else { d * if i % 2 == 0 { 1 } else { 3 } }
     };
     let sum: u32 = digits.iter().enumerate().map(weigh).sum();
-    sum % if length == 10 { 11 } else { 10 } == 0
+    sum.is_multiple_of(if length == 10 { 11 } else { 10 })
 }
 
 fn is_credit_card(text: &str) -> bool {

@@ -11,6 +11,8 @@ pub(crate) mod openapi;
 mod prune;
 mod rules;
 mod structural;
+#[cfg(test)]
+mod tests;
 mod types;
 mod validate;
 
@@ -19,11 +21,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-pub use structural::structural_errors;
 pub(crate) use rules::declare;
+pub use rules::{Rule, compile_rules};
+pub use structural::structural_errors;
 pub(crate) use structural::{additional, items};
 pub(crate) use types::root_type;
-pub use rules::{Rule, compile_rules};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::Value;
@@ -192,6 +194,11 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Number => "number",
         Kind::Boolean => "boolean",
     }
+}
+
+/// A path as errors show it: that of a whole object is `<nil>`, as in Go.
+pub(crate) fn or_nil(path: &podium_api::FieldPath) -> podium_api::FieldPath {
+    if *path == podium_api::FieldPath::default() { podium_api::FieldPath::new("<nil>") } else { path.clone() }
 }
 
 /// What expressions see of `metadata`.

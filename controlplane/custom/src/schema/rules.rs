@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{Kind, Schema, validate::old_item};
 use crate::cel::{
-    Budget, COST_PER_OBJECT_MAX, CompileError, Env, EvalError, Expression, Field, REQUEST_BYTES_MAX, Size, Struct, Type,
-    Value as CelValue, Vars, escape,
+    Budget, COST_PER_OBJECT_MAX, CompileError, Env, EvalError, Expression, Field, REQUEST_BYTES_MAX, Size, Struct,
+    Type, Value as CelValue, Vars, escape,
 };
 
 /// A rule of a schema.
@@ -194,7 +194,8 @@ struct Run {
     over: bool,
 }
 
-const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Run {
     fn node(&mut self, schema: &Schema, path: &FieldPath, value: &Value, old: Option<&Value>) {
@@ -222,7 +223,7 @@ impl Run {
     }
 
     fn push(&mut self, field: &FieldPath, reason: FieldReason, message: String) {
-        self.errs.push(FieldError { field: field.clone(), reason, message });
+        self.errs.push(FieldError { field: super::or_nil(field), reason, message });
     }
 
     fn invalid(&mut self, schema: &Schema, path: &FieldPath, detail: &str) {
@@ -262,11 +263,14 @@ impl Run {
         }
         let mut vars = Vars::new().typed("self", value, schema);
         let before = old.map(|old| CelValue::json(old, Some(schema)));
-        vars = vars.value("oldSelf", match (before, optional) {
-            (before, true) => CelValue::Optional(before.map(Arc::new)),
-            (Some(before), false) => before,
-            (None, false) => CelValue::Null,
-        });
+        vars = vars.value(
+            "oldSelf",
+            match (before, optional) {
+                (before, true) => CelValue::Optional(before.map(Arc::new)),
+                (Some(before), false) => before,
+                (None, false) => CelValue::Null,
+            },
+        );
         match compiled.rule.holds(&vars, &self.budget) {
             Ok(true) => {}
             Ok(false) => self.failed(schema, written, compiled, path, value, &vars),

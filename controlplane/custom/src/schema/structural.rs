@@ -88,11 +88,14 @@ fn types(s: &JSONSchemaProps, level: Level, kind: &str, path: &FieldPath, errs: 
         let detail = "must be object if x-kubernetes-embedded-resource is true";
         if kind.is_empty() { errs.required(&at, detail) } else { errs.invalid(&at, kind, detail) }
     } else if kind.is_empty() && !is(s.x_kubernetes_int_or_string) && !is(s.x_kubernetes_preserve_unknown_fields) {
-        errs.required(&at, match level {
-            Level::Root => "must not be empty at the root",
-            Level::Item => "must not be empty for specified array items",
-            Level::Field => "must not be empty for specified object fields",
-        });
+        errs.required(
+            &at,
+            match level {
+                Level::Root => "must not be empty at the root",
+                Level::Item => "must not be empty for specified array items",
+                Level::Field => "must not be empty for specified object fields",
+            },
+        );
     }
     if embedded && s.additional_properties.is_some() {
         let detail = "must not be used if x-kubernetes-embedded-resource is set";

@@ -31,7 +31,8 @@ fn metadata(types: &mut Types, any: TypeId, scalar: TypeId) -> TypeId {
     let uid = MergeKey { name: "uid".into(), default: None };
     let owners = types.add(Type::List(ListType { items: owner, kind: Items::Map([uid].into()) }));
     let mut map = MapType::default();
-    for (name, of) in [("labels", texts), ("annotations", texts), ("finalizers", finalizers), ("ownerReferences", owners)]
+    for (name, of) in
+        [("labels", texts), ("annotations", texts), ("finalizers", finalizers), ("ownerReferences", owners)]
     {
         map.fields.insert(name.into(), of);
     }

@@ -12,7 +12,7 @@ use podium_api::{
 };
 use serde_json::Value;
 
-use super::{Additional, Kind, Limits, ListKind, Schema, formats, kind_name};
+use super::{Additional, Kind, Limits, ListKind, Schema, formats, kind_name, or_nil};
 
 /// Errors of one object that are shown.
 const ERRORS_MAX: usize = 500;
@@ -63,7 +63,7 @@ fn has_kind(kind: Kind, value: &Value) -> bool {
 impl Check {
     fn push(&mut self, path: &FieldPath, reason: FieldReason, message: String) {
         if self.errs.len() < ERRORS_MAX {
-            self.errs.push(FieldError { field: path.clone(), reason, message });
+            self.errs.push(FieldError { field: or_nil(path), reason, message });
         }
     }
 
@@ -280,7 +280,8 @@ fn same(a: &Value, b: &Value) -> bool {
 /// What an item was before: only the keys of maps tell.
 pub(super) fn old_item<'v>(schema: &Schema, item: &Value, _i: usize, old: Option<&'v Value>) -> Option<&'v Value> {
     let ListKind::Map(keys) = &schema.list else { return None };
-    let default = |key: &str| schema.items.as_ref().and_then(|s| s.properties.get(key)).and_then(|s| s.default.as_ref());
+    let default =
+        |key: &str| schema.items.as_ref().and_then(|s| s.properties.get(key)).and_then(|s| s.default.as_ref());
     let key_of = |v: &'v Value, key: &str| v.get(key);
     let same_key = |other: &'v Value, key: &String| {
         let mine = item.get(key).or_else(|| default(key));

@@ -7,11 +7,12 @@ use crate::{Metadata, Package, assert_none, metadata};
 /// Which crates of the workspace each crate may use. Those not named here (the binary and the tests) may use all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("podium-api", &[]),
+    ("podium-custom", &["podium-api"]),
     ("podium-controllers", &["podium-api"]),
     ("podium-scheduler", &["podium-api"]),
     ("podium-store", &["podium-api"]),
     ("podium-client", &["podium-api"]),
-    ("podium-apiserver", &["podium-api", "podium-store", "podium-client"]),
+    ("podium-apiserver", &["podium-api", "podium-custom", "podium-store", "podium-client"]),
     ("podium-drivers", &["podium-api", "podium-client", "podium-controllers", "podium-scheduler"]),
     ("podium-sandbox", &[]),
     ("podium-network", &[]),
@@ -23,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TOPS: &[&str] = &["podium", "podium-e2e", "podium-sim", "podium-bench", "podium-tidy"];
 
 /// These decide and do nothing else: no runtime, no server, no sandbox, no randomness.
-const PURE: &[&str] = &["podium-api", "podium-controllers", "podium-scheduler"];
+const PURE: &[&str] = &["podium-api", "podium-custom", "podium-controllers", "podium-scheduler"];
 const IMPURE: &[&str] = &["tokio", "axum", "wasmtime", "rand", "getrandom", "hyper", "kube"];
 
 /// Two versions of one of these double its code, or do not work together.
@@ -107,6 +108,7 @@ fn the_rules_find_offenders() {
         ("podium-api", &["podium-client", "tokio"]),
         ("podium-client", &["podium-api"]),
         ("podium-controllers", &["podium"]),
+        ("podium-custom", &[]),
         ("podium-new", &[]),
         ("podium-scheduler", &[]),
         ("podium", &["podium-client"]),
