@@ -66,7 +66,8 @@ impl PatchBody {
 ///
 /// # Errors
 /// 400 when the patch is malformed, 413 when it asks for too much, 415 when the kind has no such patches, 422 when it
-/// cannot be applied to this object.
+/// cannot be applied to this object, and 500, as Kubernetes has it, for some faults of strategic merge patches (items
+/// without their merge key, unknown directives, an order that does not fit).
 pub fn apply(kind: &dyn AnyKind, current: Value, patch: &PatchBody) -> Result<Value, ApiError> {
     match patch {
         PatchBody::Json(operations) => json::apply(current, operations),

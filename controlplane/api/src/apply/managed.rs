@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::{Operation, Writer, element::PathElement, fields, set::Set};
+use super::{Operation, Writer, element::PathElement, set::Set};
 use crate::error::ApiError;
 
 /// Most managers that own fields by updates; older ones are put together as [`ANCIENT`].
@@ -48,8 +48,8 @@ pub(super) struct Id {
 /// A set of fields, read or not yet.
 #[derive(Debug, Clone)]
 pub(super) enum Fields {
+    /// As it was stored.
     Raw(Box<RawValue>),
-    Tree(Value),
     Set(Set),
 }
 
@@ -98,7 +98,6 @@ impl Fields {
     pub(super) fn into_set(self) -> Set {
         match self {
             Self::Set(set) => set,
-            Self::Tree(tree) => Set::from_fields(&tree).unwrap_or_default(),
             Self::Raw(raw) => Set::from_fields(&mut serde_json::Deserializer::from_str(raw.get())).unwrap_or_default(),
         }
     }
@@ -107,10 +106,9 @@ impl Fields {
     pub(super) fn may_share(&self, other: &Set) -> bool {
         other.nodes().iter().any(|node| match (self, &node.element) {
             (Self::Set(set), element) => set.get(element).is_some(),
-            (Self::Tree(tree), element) => tree.get(fields::write(element)).is_some(),
-            // Text may name the field deeper down, too, or spell it with escapes when it is no plain word.
+            // The text may name the field deeper down, too, or spell it with escapes.
             (Self::Raw(raw), PathElement::Field(name)) if name.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                raw.get().contains(&format!("\"f:{name}\""))
+                raw.get().contains(&format!("\"f:{name}\"")) || raw.get().contains("\\u")
             }
             (Self::Raw(_), _) => true,
         })
@@ -119,7 +117,6 @@ impl Fields {
     fn to_raw(&self) -> Box<RawValue> {
         let text = match self {
             Self::Raw(raw) => return raw.clone(),
-            Self::Tree(tree) => tree.to_string(),
             Self::Set(set) => set.to_fields(),
         };
         RawValue::from_string(text).unwrap_or_default()
@@ -127,7 +124,6 @@ impl Fields {
 
     fn into_tree(self) -> Value {
         match self {
-            Self::Tree(tree) => tree,
             Self::Raw(raw) => serde_json::from_str(raw.get()).unwrap_or_default(),
             Self::Set(set) => serde_json::to_value(&set).unwrap_or_default(),
         }
@@ -209,7 +205,7 @@ fn checked(api_version: Option<String>, fields_type: Option<&str>, index: usize)
 }
 
 impl ManagedFields {
-    /// Reads `metadata.managedFields`, a JSON array.
+    /// Reads `metadata.managedFields`, a JSON array, as it was stored: sets are read when they are needed.
     ///
     /// # Errors
     /// 400 when it is no such array.
@@ -219,7 +215,7 @@ impl ManagedFields {
         Self::collect(read.into_iter().enumerate().map(|(i, r)| r.entry(i)))
     }
 
-    /// From `metadata.managedFields` of typed metadata.
+    /// From `metadata.managedFields` of typed metadata, as clients send it: put in order, without what no set holds.
     ///
     /// # Errors
     /// 400 when an entry is malformed.
@@ -231,8 +227,10 @@ impl ManagedFields {
                 manager: e.manager.unwrap_or_default(),
                 ..Id::new("", operation, &api_version, &e.subresource.unwrap_or_default())
             };
-            let fields = e.fields_v1.map_or_else(|| Fields::Set(Set::new()), |f| Fields::Tree(f.0));
-            Ok(Entry { id, api_version, time: e.time.map(|t| t.0), fields })
+            let fields = e.fields_v1.map_or_else(Default::default, |f| f.0);
+            let set = if fields.is_null() { Ok(Set::new()) } else { Set::from_fields(&fields) };
+            let set = set.map_err(|why| ApiError::bad_request(format!("error decoding managed fields: {why}")))?;
+            Ok(Entry { id, api_version, time: e.time.map(|t| t.0), fields: Fields::Set(set) })
         };
         Self::collect(entries.into_iter().enumerate().map(entry))
     }

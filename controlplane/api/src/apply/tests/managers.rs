@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{ManagedFields, Reset, Schemas, Versions, Writer, apply, update},
+    super::{ManagedFields, Reset, Schemas, Versions, Writer, apply, set::Set, update},
     kinds::{shown, types, writer},
 };
 use crate::schema::RootType;
@@ -113,6 +113,24 @@ fn entries_that_are_none_are_refused() {
         assert_eq!(ManagedFields::from_entries(typed).unwrap_err().message, message);
     }
     assert_eq!(ManagedFields::from_json(b"{}").unwrap_err().reason.code(), 400);
+}
+
+#[test]
+fn what_clients_send_is_put_in_order() {
+    let mut sent = entry("m", "v1", 1, &[]);
+    sent["fieldsV1"] = serde_json::from_str(r#"{"f:b": {}, "f:a": {".": {}, "f:c": {}}, "q:x": {}}"#).unwrap();
+    let read = ManagedFields::from_entries(vec![serde_json::from_value(sent.clone()).unwrap()]).unwrap();
+    assert!(String::from_utf8(read.to_json()).unwrap().contains(r#""fieldsV1":{"f:a":{".":{},"f:c":{}},"f:b":{}}"#));
+    sent["fieldsV1"] = json!({"f:a": 1});
+    assert!(ManagedFields::from_entries(vec![serde_json::from_value(sent).unwrap()]).is_err());
+}
+
+#[test]
+fn a_hundred_thousand_fields_in_the_wrong_order() {
+    let fields: String = (0..100_000).rev().map(|n| format!("\"f:x{n:06}\":{{}},")).collect();
+    let text = format!("{{{}}}", fields.trim_end_matches(','));
+    let set = Set::from_fields(&mut serde_json::Deserializer::from_str(&text)).unwrap();
+    assert_eq!((set.nodes().len(), set.to_fields().len()), (100_000, text.len()));
 }
 
 #[test]
