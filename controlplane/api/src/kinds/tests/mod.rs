@@ -18,6 +18,7 @@ mod examples_access;
 mod examples_extension;
 mod rules;
 mod rules_access;
+mod rules_admission;
 mod rules_extension;
 
 /// When all tests take place.
