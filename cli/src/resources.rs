@@ -207,8 +207,8 @@ mod tests {
     fn served() -> Resources {
         let kinds = podium_api::kinds::all();
         let mut out = Vec::new();
-        read_groups(&podium_api::discovery::aggregated_core(&kinds), &mut out);
-        read_groups(&podium_api::discovery::aggregated_groups(&kinds), &mut out);
+        read_groups(&podium_api::discovery::aggregated_core(&kinds, podium_api::discovery::Beta(false)), &mut out);
+        read_groups(&podium_api::discovery::aggregated_groups(&kinds, podium_api::discovery::Beta(false)), &mut out);
         Resources(out)
     }
 

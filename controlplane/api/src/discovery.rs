@@ -4,14 +4,19 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/installer.go` and `pkg/endpoints/discovery/aggregated`.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::{
     kind::{Names, Scope, Storage, Verb},
     object::{KindRef, SubresourceBehaviour, SubresourceInfo},
 };
+
+mod aggregated;
+#[cfg(test)]
+mod compatibility;
+mod order;
+
+pub use aggregated::{AGGREGATED_MEDIA_TYPE, Beta, aggregated_core, aggregated_groups};
 
 /// Group, version and kind of what a resource or subresource takes and answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,15 +78,18 @@ pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
     }
 }
 
-/// The groups in order (core excepted), each with its versions.
-fn groups(kinds: &[KindRef]) -> BTreeMap<&'static str, Vec<&'static str>> {
-    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+/// The groups in the order of their priority (core excepted), each with its versions, the preferred one first.
+pub(crate) fn groups(kinds: &[KindRef]) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for names in kinds.iter().map(|k| k.names()).filter(|n| !n.group.is_empty()) {
-        let versions = groups.entry(names.group).or_default();
-        if !versions.contains(&names.version) {
-            versions.push(names.version);
+        match groups.iter_mut().find(|(group, _)| *group == names.group) {
+            Some((_, versions)) if versions.contains(&names.version) => {}
+            Some((_, versions)) => versions.push(names.version),
+            None => groups.push((names.group, vec![names.version])),
         }
     }
+    groups.sort_by(|(a, _), (b, _)| order::by_priority(a, b));
+    groups.iter_mut().for_each(|(_, versions)| versions.sort_by(|a, b| order::by_version(a, b)));
     groups
 }
 
@@ -95,6 +103,18 @@ fn kinds_of<'a>(kinds: &'a [KindRef], group: &str, version: &str) -> Vec<&'a Kin
 
 fn api_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// `GET /`: what there is to ask for. `others`: paths that are no part of the API.
+pub fn paths(kinds: &[KindRef], others: &[&str]) -> Value {
+    let mut paths: Vec<String> = others.iter().map(|p| (*p).to_owned()).collect();
+    paths.extend(["/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned));
+    for (group, versions) in groups(kinds) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.sort();
+    json!({ "paths": paths })
 }
 
 /// `GET /api`. `server_address`: host and port that clients reach this server at.
@@ -114,7 +134,8 @@ pub fn group_list(kinds: &[KindRef]) -> Value {
 /// `GET /apis/{group}`; `None` when nothing of the group is served.
 pub fn group(kinds: &[KindRef], group: &str) -> Option<Value> {
     let groups = groups(kinds);
-    let mut out = group_json(group, groups.get(group)?);
+    let (_, versions) = groups.iter().find(|(name, _)| *name == group)?;
+    let mut out = group_json(group, versions);
     out["kind"] = "APIGroup".into();
     out["apiVersion"] = "v1".into();
     Some(out)
@@ -145,8 +166,11 @@ fn resources(kind: &KindRef) -> Vec<Value> {
     let namespaced = kind.scope() == Scope::Namespaced;
     let mut main = json!({
         "name": names.plural, "singularName": names.singular, "namespaced": namespaced, "kind": names.kind,
-        "verbs": verbs(kind), "storageVersionHash": storage_version_hash(&names),
+        "verbs": verbs(kind),
     });
+    if kind.storage() == Storage::Stored {
+        main["storageVersionHash"] = storage_version_hash(kind).into();
+    }
     if !names.short.is_empty() {
         main["shortNames"] = json!(names.short);
     }
@@ -170,71 +194,13 @@ fn resources(kind: &KindRef) -> Vec<Value> {
     std::iter::once(main).chain(subs.into_iter().map(sub)).collect()
 }
 
-/// Tells clients whether objects are stored in another form than before; ours are stored as they are served.
-fn storage_version_hash(names: &Names) -> String {
+/// Tells clients whether objects are stored in another form than before.
+fn storage_version_hash(kind: &KindRef) -> String {
     use base64::Engine;
-    let text = format!("{}/{}/{}", names.group, names.version, names.kind);
-    base64::engine::general_purpose::STANDARD.encode(fnv1a(text.as_bytes()).to_be_bytes())
-}
-
-/// FNV-1a: a short, stable hash that need not resist an attacker.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// The media type of aggregated discovery.
-pub const AGGREGATED_MEDIA_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-
-/// Aggregated discovery for `GET /api`: the core group.
-pub fn aggregated_core(kinds: &[KindRef]) -> Value {
-    discovery_list(vec![group_discovery(kinds, "", &["v1"])])
-}
-
-/// Aggregated discovery for `GET /apis`: all other groups.
-pub fn aggregated_groups(kinds: &[KindRef]) -> Value {
-    discovery_list(groups(kinds).iter().map(|(group, versions)| group_discovery(kinds, group, versions)).collect())
-}
-
-fn discovery_list(items: Vec<Value>) -> Value {
-    json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
-    })
-}
-
-fn group_discovery(kinds: &[KindRef], group: &str, versions: &[&str]) -> Value {
-    let version = |version: &&str| {
-        let resources: Vec<Value> = kinds_of(kinds, group, version).into_iter().map(resource_discovery).collect();
-        json!({ "version": version, "freshness": "Current", "resources": resources })
-    };
-    let versions: Vec<Value> = versions.iter().map(version).collect();
-    json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions })
-}
-
-fn resource_discovery(kind: &KindRef) -> Value {
-    let names = kind.names();
-    let sub = |sub: &SubresourceInfo| {
-        json!({
-            "subresource": sub.name, "responseKind": ResponseKind::of_subresource(&names, sub).json(),
-            "verbs": subresource_verbs(sub),
-        })
-    };
-    let mut out = json!({
-        "resource": names.plural, "responseKind": ResponseKind::of(&names).json(), "singularResource": names.singular,
-        "scope": if kind.scope() == Scope::Namespaced { "Namespaced" } else { "Cluster" }, "verbs": verbs(kind),
-    });
-    let mut subs = kind.subresources();
-    subs.sort_by_key(|s| s.name);
-    let lists = [
-        ("shortNames", json!(names.short)),
-        ("categories", json!(names.categories)),
-        ("subresources", subs.iter().map(sub).collect::<Vec<_>>().into()),
-    ];
-    for (key, list) in lists {
-        if list.as_array().is_some_and(|l| !l.is_empty()) {
-            out[key] = list;
-        }
-    }
-    out
+    use sha2::Digest;
+    let names = kind.stored_as().map_or_else(|| kind.names(), |stored| stored.names());
+    let hash = sha2::Sha256::digest(format!("{}/{}/{}", names.group, names.version, names.kind));
+    base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 
 #[cfg(test)]
@@ -263,6 +229,8 @@ mod tests {
         );
         let namespaces = resource(&core["resources"], "name", "namespaces");
         assert!(!namespaces["verbs"].as_array().unwrap().contains(&json!("deletecollection")));
+        // As every Kubernetes says.
+        assert_eq!(pods["storageVersionHash"], "xPOwRZ+Yhw8=");
         let apps = resource_list(&kinds, "apps", "v1").unwrap();
         let scale = resource(&apps["resources"], "name", "deployments/scale");
         assert_eq!(
@@ -276,35 +244,23 @@ mod tests {
     }
 
     #[test]
-    fn aggregated_says_the_same_as_legacy() {
-        let kinds = crate::kinds::all();
-        let count = |list: &Value| -> usize {
-            let groups = list["items"].as_array().unwrap();
-            groups
-                .iter()
-                .flat_map(|g| g["versions"].as_array().unwrap())
-                .map(|v| v["resources"].as_array().unwrap().len())
-                .sum()
-        };
-        assert_eq!(count(&aggregated_core(&kinds)) + count(&aggregated_groups(&kinds)), kinds.len());
-        let core = aggregated_core(&kinds);
-        let pods = resource(&core["items"][0]["versions"][0]["resources"], "resource", "pods");
-        let binding = resource(&pods["subresources"], "subresource", "binding");
-        assert_eq!(binding["responseKind"], json!({"group": "", "version": "v1", "kind": "Binding"}));
-        assert_eq!((&pods["scope"], &pods["singularResource"]), (&json!("Namespaced"), &json!("pod")));
-    }
-
-    #[test]
     fn names_are_unique() {
-        let kinds = crate::kinds::all();
         let mut seen = std::collections::HashSet::new();
         let mut short = std::collections::HashMap::new();
-        for names in kinds.iter().map(|k| k.names()) {
+        for names in crate::kinds::served().iter().map(|k| k.names()) {
             assert!(seen.insert((names.group, names.version, names.plural)), "{names:?}");
             for word in names.short {
                 // What several groups and versions serve has one name.
                 assert_eq!(*short.entry(*word).or_insert(names.plural), names.plural, "{word} is used twice");
             }
+        }
+    }
+
+    #[test]
+    fn the_root_lists_paths() {
+        let paths = paths(&crate::kinds::all(), &["/version"]);
+        for path in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/version"] {
+            assert!(paths["paths"].as_array().unwrap().contains(&json!(path)), "{path}");
         }
     }
 }

@@ -1,66 +1,214 @@
-//! OpenAPI v3: the index and one document for each group version, as kubectl reads them for `explain`, for the
-//! merge keys of `apply`, and to learn that dry run and field validation are supported.
+//! OpenAPI v3, the index and one document for each group version, and OpenAPI v2: as kubectl reads them for `explain`, for
+//! the merge keys of `apply`, and to learn that dry run and field validation are supported; as generators of clients do.
 //!
-//! Documents are large (hundreds of kilobytes): render once, keep the bytes.
+//! Documents are large (hundreds of kilobytes): they are made when they are first asked for, and kept for as long as the
+//! kinds that they tell of are the same. A change of one custom kind makes the document of its group version anew.
 //!
 //! # Source
-//! Kubernetes `api/openapi-spec/v3`; kubectl `pkg/explain/v2`; cli-runtime `pkg/resource/query_param_verifier_v3.go`.
+//! Kubernetes `api/openapi-spec/v3`; kube-openapi `pkg/handler3`; kubectl `pkg/explain/v2`; cli-runtime
+//! `pkg/resource/query_param_verifier_v3.go`.
 
-use serde_json::{Map, Value, json};
-
-use crate::{
-    discovery::fnv1a,
-    object::{AnyKind, KindRef},
-    schema::definitions,
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::object::KindRef;
+
+mod parameters;
 mod paths;
+mod proto;
 mod schemas;
+#[cfg(test)]
+mod tests;
 pub mod v2;
 
-/// The document of one group version.
-#[derive(Debug, Clone)]
+/// A document of OpenAPI v3, or its index.
+#[derive(Debug)]
 pub struct Document {
-    /// `api/v1` or `apis/apps/v1`: its name in the index and below `/openapi/v3/`.
-    pub path: String,
     /// The document.
-    pub json: Vec<u8>,
+    pub json: Bytes,
     /// Changes when the document does.
     pub hash: String,
 }
 
 impl Document {
-    fn new(path: String, document: &Value) -> Self {
-        let json = document.to_string().into_bytes();
-        let hash = format!("{:016X}", fnv1a(&json));
-        Self { path, json, hash }
+    fn new(document: &Value) -> Self {
+        let json = Bytes::from(document.to_string());
+        let hash = hash(&json);
+        Self { json, hash }
     }
 }
 
-/// The documents of all group versions that the kinds belong to.
-pub fn documents(kinds: &[KindRef]) -> Vec<Document> {
-    let mut group_versions: Vec<(&str, &str)> = kinds.iter().map(|k| (k.names().group, k.names().version)).collect();
-    group_versions.sort_unstable();
-    group_versions.dedup();
-    group_versions.into_iter().map(|(group, version)| document(kinds, group, version)).collect()
+/// SHA-512, as Kubernetes' tags of documents are.
+pub fn hash(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha512::digest(bytes).iter().fold(String::with_capacity(128), |mut out, byte| {
+        let _ = write!(out, "{byte:02X}");
+        out
+    })
 }
 
-fn document(kinds: &[KindRef], group: &str, version: &str) -> Document {
-    let of_group = |k: &&KindRef| k.names().group == group && k.names().version == version;
-    let kinds: Vec<&KindRef> = kinds.iter().filter(of_group).collect();
-    let mut schemas = definitions(kinds.iter().map(|k| &***k as &dyn AnyKind));
-    schemas::finish(&mut schemas, &kinds);
-    let mut paths = Map::new();
-    for kind in &kinds {
-        paths::add(&mut paths, kind);
+/// What was made of some kinds.
+struct Made<T> {
+    kinds: Vec<KindRef>,
+    made: Arc<T>,
+}
+
+impl<T> Made<T> {
+    fn is_of(&self, kinds: &[KindRef]) -> bool {
+        self.kinds.len() == kinds.len() && self.kinds.iter().zip(kinds).all(|(a, b)| Arc::ptr_eq(a, b))
     }
-    let document = json!({
+}
+
+/// The documents of a server. Making them takes up to some tenths of a second: not a thing for an async thread.
+#[derive(Default)]
+pub struct OpenApi {
+    v3: Mutex<BTreeMap<String, Made<Document>>>,
+    v2: Mutex<Option<Made<v2::Document>>>,
+}
+
+impl std::fmt::Debug for OpenApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenApi").finish_non_exhaustive()
+    }
+}
+
+impl OpenApi {
+    /// `GET /openapi/v3`, when these kinds are served.
+    pub fn index(&self, kinds: &[KindRef]) -> Document {
+        let mut kept = self.v3.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts(kinds);
+        kept.retain(|path, _| parts.contains_key(path));
+        let mut paths = Map::new();
+        for (path, part) in &parts {
+            let hash = &document(&mut kept, path, part).hash;
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
+        }
+        Document::new(&json!({ "paths": paths }))
+    }
+
+    /// `GET /openapi/v3/PATH`, for example `api/v1` or `apis/apps/v1`; `None` when there is no such document.
+    pub fn document(&self, kinds: &[KindRef], path: &str) -> Option<Arc<Document>> {
+        let parts = parts(kinds);
+        let part = parts.get(path)?;
+        Some(document(&mut self.v3.lock().unwrap_or_else(PoisonError::into_inner), path, part))
+    }
+
+    /// `GET /openapi/v2`.
+    pub fn v2(&self, kinds: &[KindRef]) -> Arc<v2::Document> {
+        let mut kept = self.v2.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(made) if made.is_of(kinds) => made.made.clone(),
+            _ => {
+                let made = Arc::new(v2::Document::new(kinds));
+                *kept = Some(Made { kinds: kinds.to_vec(), made: made.clone() });
+                made
+            }
+        }
+    }
+}
+
+fn document(kept: &mut BTreeMap<String, Made<Document>>, path: &str, part: &Part) -> Arc<Document> {
+    if let Some(made) = kept.get(path).filter(|made| made.is_of(&part.kinds)) {
+        return made.made.clone();
+    }
+    let made = Arc::new(Document::new(&whole(part)));
+    kept.insert(path.to_owned(), Made { kinds: part.kinds.clone(), made: made.clone() });
+    made
+}
+
+fn info() -> Value {
+    json!({ "title": "Kubernetes", "version": concat!("podium-", env!("CARGO_PKG_VERSION")) })
+}
+
+fn whole(part: &Part) -> Value {
+    json!({
         "openapi": "3.0.0",
-        "info": { "title": "Kubernetes", "version": concat!("podium-", env!("CARGO_PKG_VERSION")) },
-        "paths": paths,
-        "components": { "schemas": schemas },
-    });
-    Document::new(prefix(group, version), &document)
+        "info": info(),
+        "paths": part.paths(),
+        "components": { "schemas": part.schemas() },
+    })
+}
+
+/// What one document tells of.
+struct Part {
+    of: About,
+    /// None when it tells of the API itself.
+    kinds: Vec<KindRef>,
+}
+
+enum About {
+    Core,
+    Groups,
+    Version,
+    Group(&'static str),
+    GroupVersion(&'static str, &'static str),
+}
+
+/// The parts of the API by the paths of their documents.
+fn parts(kinds: &[KindRef]) -> BTreeMap<String, Part> {
+    let about = |of| Part { of, kinds: Vec::new() };
+    let mut out = BTreeMap::from([
+        ("api".to_owned(), about(About::Core)),
+        ("apis".to_owned(), about(About::Groups)),
+        ("version".to_owned(), about(About::Version)),
+    ]);
+    for kind in kinds {
+        let (group, version) = (kind.names().group, kind.names().version);
+        if !group.is_empty() {
+            out.entry(format!("apis/{group}")).or_insert_with(|| about(About::Group(group)));
+        }
+        let part = out.entry(prefix(group, version)).or_insert_with(|| about(About::GroupVersion(group, version)));
+        part.kinds.push(kind.clone());
+    }
+    out
+}
+
+impl Part {
+    fn paths(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        let mut about = |path: String, id: &str, tag: &str, description: &str, answer: &str| {
+            out.insert(path, json!({ "get": paths::about(id, tag, description, answer) }));
+        };
+        let versions = "get available API versions";
+        match self.of {
+            About::Core => about("/api/".to_owned(), "getCoreAPIVersions", "core", versions, "APIVersions"),
+            About::Groups => about("/apis/".to_owned(), "getAPIVersions", "apis", versions, "APIGroupList"),
+            About::Version => {
+                let info = "io.k8s.apimachinery.pkg.version.Info";
+                about(
+                    "/version/".to_owned(),
+                    "getCodeVersion",
+                    "version",
+                    "get the version information for this server",
+                    info,
+                );
+            }
+            About::Group(group) => {
+                let id = format!("get{}APIGroup", paths::group_name(group));
+                let tag = paths::group_tag(group);
+                about(format!("/apis/{group}/"), &id, &tag, "get information of a group", "APIGroup");
+            }
+            About::GroupVersion(group, version) => {
+                paths::add_resource_list(&mut out, group, version);
+                self.kinds.iter().for_each(|kind| paths::add(&mut out, kind));
+            }
+        }
+        out
+    }
+
+    fn schemas(&self) -> Map<String, Value> {
+        match self.of {
+            About::GroupVersion(..) => schemas::of_kinds(&self.kinds),
+            _ => schemas::of_discovery(),
+        }
+    }
 }
 
 /// `api/v1` or `apis/apps/v1`.
@@ -68,100 +216,8 @@ fn prefix(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-/// `GET /openapi/v3`.
-pub fn index(documents: &[Document]) -> Value {
-    let entry = |d: &Document| {
-        let url = format!("/openapi/v3/{}?hash={}", d.path, d.hash);
-        (d.path.clone(), json!({ "serverRelativeURL": url }))
-    };
-    let paths: Map<String, Value> = documents.iter().map(entry).collect();
-    json!({ "paths": paths })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schema::REF_PREFIX;
-
-    fn parsed() -> Vec<(String, Value)> {
-        let documents = documents(&crate::kinds::all());
-        documents.into_iter().map(|d| (d.path, serde_json::from_slice(&d.json).unwrap())).collect()
-    }
-
-    fn references(value: &Value, out: &mut Vec<String>) {
-        match value {
-            Value::Object(fields) => {
-                if let Some(Value::String(target)) = fields.get("$ref") {
-                    assert_eq!(fields.len(), 1, "{value}: nothing may stand beside $ref");
-                    out.push(target.clone());
-                }
-                fields.values().for_each(|v| references(v, out));
-            }
-            Value::Array(items) => items.iter().for_each(|v| references(v, out)),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        for (path, document) in parsed() {
-            let mut found = Vec::new();
-            references(&document, &mut found);
-            assert!(!found.is_empty());
-            for target in found {
-                let name = target.strip_prefix(REF_PREFIX).unwrap();
-                assert!(document["components"]["schemas"].get(name).is_some(), "{path}: {target}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_kind_is_found_the_way_kubectl_looks() {
-        let documents = parsed();
-        for kind in crate::kinds::all() {
-            let names = kind.names();
-            let gvk = json!({"group": names.group, "version": names.version, "kind": names.kind});
-            let path = prefix(names.group, names.version);
-            let (_, document) = documents.iter().find(|(p, _)| *p == path).unwrap();
-            let patches = document["paths"].as_object().unwrap().values().map(|p| &p["patch"]);
-            let patch = patches.into_iter().find(|p| p["x-kubernetes-group-version-kind"] == gvk).unwrap();
-            for parameter in ["dryRun", "fieldValidation"] {
-                let parameters = patch["parameters"].as_array().unwrap();
-                assert!(parameters.iter().any(|p| p["name"] == parameter && p["in"] == "query"));
-            }
-            assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
-            let schema = &document["components"]["schemas"][kind.schema_name()];
-            assert_eq!(schema["x-kubernetes-group-version-kind"], json!([gvk]));
-            let list = format!("/{path}/{}", names.plural);
-            assert_eq!(document["paths"][&list]["get"]["x-kubernetes-group-version-kind"], gvk, "{list}");
-            assert_eq!(document["paths"][&list]["get"]["x-kubernetes-action"], "list");
-        }
-    }
-
-    #[test]
-    fn merge_keys_and_types_are_told() {
-        let documents = parsed();
-        let (_, core) = documents.iter().find(|(p, _)| p == "api/v1").unwrap();
-        let schemas = &core["components"]["schemas"];
-        let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
-        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-        assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
-        let metadata = &schemas["io.k8s.api.core.v1.Pod"]["properties"]["metadata"];
-        assert_eq!(
-            metadata["allOf"][0]["$ref"],
-            "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-        );
-        assert!(metadata["description"].as_str().is_some_and(|d| !d.is_empty()));
-        assert_eq!(schemas["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["format"], "int-or-string");
-        assert_eq!(schemas["io.k8s.api.core.v1.Pod"].get("required"), None);
-    }
-
-    #[test]
-    fn hashes_are_stable() {
-        let kinds = crate::kinds::all();
-        let (one, two) = (index(&documents(&kinds)), index(&documents(&kinds)));
-        assert_eq!(one, two);
-        let url = one["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
-        assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
-    }
+/// Whether a schema is one of Kubernetes' own, by its name.
+fn is_builtin(name: &str) -> bool {
+    let own = ["api.", "apimachinery.", "apiextensions-apiserver.", "kube-aggregator."];
+    name.strip_prefix("io.k8s.").is_some_and(|rest| own.iter().any(|part| rest.starts_with(part)))
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
-use podium_api::{ApiError, KindRef, kinds, openapi};
+use podium_api::{ApiError, KindRef, kinds};
 use podium_client::{ApiRef, Clock as _, SystemClock};
 use podium_store::Store;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
@@ -90,13 +90,12 @@ impl ApiServer {
         let addr = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
         let mut all = kinds::all();
         all.extend(kinds::answered());
-        let documents = openapi::documents(&all);
         let (registry, pump) = Registry::open(&config, all, store, Arc::new(SystemClock))
             .await
             .map_err(|e| StartError::Load(e.to_string()))?;
         let admin = Identity::new(ADMIN, &[MASTERS, "system:authenticated"]);
         let tokens = Tokens::new([(pki.admin_token.clone(), admin)]);
-        let frontend = Arc::new(frontend(&config, registry.clone(), tokens, documents, addr)?);
+        let frontend = Arc::new(frontend(&config, registry.clone(), tokens, addr)?);
         bootstrap::cluster(&registry, &config, addr).await?;
         let custom = Custom::open(registry.clone()).await;
         let custom = tokio::spawn(custom.run(frontend.stop.clone()));
@@ -175,7 +174,6 @@ fn frontend(
     config: &ServerConfig,
     registry: Arc<Registry>,
     tokens: Tokens,
-    openapi: Vec<openapi::Document>,
     addr: SocketAddr,
 ) -> Result<Frontend, StartError> {
     let limits = config.limits.clone();
@@ -187,7 +185,7 @@ fn frontend(
         authorizer: Arc::new(MastersOnly),
         metrics,
         gateway: RwLock::new(None),
-        openapi,
+        openapi: Arc::default(),
         reads: Arc::new(Semaphore::new(limits.reads_in_flight_max)),
         writes: Arc::new(Semaphore::new(limits.writes_in_flight_max)),
         streams: Arc::new(Semaphore::new(limits.streams_max)),

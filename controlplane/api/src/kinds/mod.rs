@@ -97,3 +97,8 @@ pub fn answered() -> Vec<KindRef> {
         kind_of::<authorization::v1::SubjectAccessReview>(),
     ]
 }
+
+/// Every built-in resource: [`all`] and [`answered`].
+pub fn served() -> Vec<KindRef> {
+    all().into_iter().chain(answered()).collect()
+}

@@ -1,15 +1,18 @@
 //! The paths of OpenAPI documents: for each kind the operations on collections, objects and subresources, with the
 //! extensions by which kubectl finds them.
+//!
+//! # Source
+//! Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/installer.go` and `pkg/endpoints/openapi/openapi.go`.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    prefix,
-    schemas::{gvk, reference},
+    is_builtin, parameters, prefix,
+    schemas::{META, gvk, reference},
 };
 use crate::{
     discovery::{self, ResponseKind},
-    kind::{Names, Scope, Storage},
+    kind::{Names, Scope, Storage, Verb},
     object::{KindRef, SubresourceBehaviour, SubresourceInfo},
     patch::PatchBody,
 };
@@ -18,206 +21,318 @@ use crate::{
 pub(super) fn add(paths: &mut Map<String, Value>, kind: &KindRef) {
     let names = kind.names();
     let root = format!("/{}", prefix(names.group, names.version));
-    let namespaced = kind.scope() == Scope::Namespaced;
-    let collection = if namespaced {
-        if kind.storage() == Storage::Stored {
-            paths.insert(format!("{root}/{}", names.plural), all_namespaces(kind));
-        }
-        format!("{root}/namespaces/{{namespace}}/{}", names.plural)
-    } else {
-        format!("{root}/{}", names.plural)
-    };
-    if kind.storage() == Storage::Answered {
-        let what = scoped(kind, namespaced);
-        let item = json!({ "post": operation(kind, "post", &what), "parameters": shared(namespaced, false) });
-        paths.insert(collection, item);
+    let kind = Described::new(kind);
+    let plural = names.plural;
+    let place = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
+    let collection = format!("{root}/{place}{plural}");
+    if kind.kind.storage() == Storage::Answered {
+        paths.insert(collection, kind.path(false, [("post", kind.post())]));
         return;
     }
-    paths.insert(collection.clone(), collection_item(kind, namespaced));
+    if kind.namespaced {
+        paths.insert(format!("{root}/{plural}"), all_namespaces(&kind, "list"));
+        paths.insert(format!("{root}/watch/{plural}"), all_namespaces(&kind, "watchlist"));
+    }
+    paths.insert(collection.clone(), kind.collection());
     let object = format!("{collection}/{{name}}");
-    paths.insert(object.clone(), object_item(kind, namespaced));
-    for sub in kind.subresources() {
-        paths.insert(format!("{object}/{}", sub.name), subresource_item(kind, namespaced, &sub));
+    paths.insert(object.clone(), kind.object());
+    let watch = format!("{root}/watch/{place}{plural}");
+    paths.insert(watch.clone(), kind.path(false, [("get", kind.watch("watchlist"))]));
+    paths.insert(format!("{watch}/{{name}}"), kind.path(true, [("get", kind.watch("watch"))]));
+    for sub in kind.kind.subresources() {
+        paths.insert(format!("{object}/{}", sub.name), kind.subresource(&sub));
     }
 }
 
-const LIST: &[&str] = &[
-    "allowWatchBookmarks",
-    "continue",
-    "fieldSelector",
-    "labelSelector",
-    "limit",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "timeoutSeconds",
-    "watch",
-];
-const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
-const PATCH: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
-const DELETE: &[&str] = &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
-const LOG: &[&str] =
-    &["container", "follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
+/// Adds the path that lists the resources of a group version.
+pub(super) fn add_resource_list(paths: &mut Map<String, Value>, group: &str, version: &str) {
+    let id = format!("get{}APIResources", group_version_id(group, version));
+    let operation = about(&id, &tag(group, version), "get available resources", "APIResourceList");
+    paths.insert(format!("/{}/", prefix(group, version)), json!({ "get": operation }));
+}
 
-fn parameter(name: &str) -> Value {
-    let kind = match name {
-        "allowWatchBookmarks"
-        | "sendInitialEvents"
-        | "watch"
-        | "force"
-        | "orphanDependents"
-        | "follow"
-        | "previous"
-        | "timestamps" => "boolean",
-        "limit" | "timeoutSeconds" | "gracePeriodSeconds" | "limitBytes" | "sinceSeconds" | "tailLines" => "integer",
-        _ => "string",
+/// An operation that tells of the API itself.
+pub(super) fn about(id: &str, tag: &str, description: &str, answer: &str) -> Value {
+    let name = if answer.contains('.') { answer.to_owned() } else { format!("{META}{answer}") };
+    json!({
+        "operationId": id, "tags": [tag], "description": description, "parameters": [],
+        "responses": responses(&[("200", "OK")], &reference(&name), false),
+    })
+}
+
+fn all_namespaces(kind: &Described<'_>, action: &str) -> Value {
+    let (verb, what) = match action {
+        "list" => ("list", format!("{}ForAllNamespaces", kind.names.kind)),
+        _ => ("watch", format!("{}ListForAllNamespaces", kind.names.kind)),
     };
-    json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } })
+    let operation = kind.list_operation(action, group_id(verb, &kind.names, &what));
+    let mut item = json!({ "get": operation });
+    item["parameters"] = Vec::<Value>::new().into();
+    item
 }
 
-fn path_parameter(name: &str) -> Value {
-    json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "uniqueItems": true } })
-}
-
-/// The parameters that the whole path shares.
-fn shared(namespaced: bool, named: bool) -> Value {
-    let namespace = namespaced.then(|| path_parameter("namespace"));
-    let name = named.then(|| path_parameter("name"));
-    name.into_iter().chain(namespace).collect()
+/// A kind, and what its operations have in common.
+struct Described<'a> {
+    kind: &'a KindRef,
+    names: Names,
+    namespaced: bool,
+    own: Value,
 }
 
 struct Operation<'a> {
     action: &'a str,
     id: String,
-    names: &'a Names,
-    kind: Value,
+    description: String,
     query: &'a [&'a str],
-    answer: Value,
     body: Option<Value>,
+    responses: Value,
+    speaks: Value,
 }
 
-impl Operation<'_> {
-    fn json(self) -> Value {
-        let parameters: Vec<Value> = self.query.iter().map(|name| parameter(name)).collect();
-        let tag = format!("{}_{}", self.names.group.split('.').next().unwrap_or_default(), self.names.version);
+impl<'a> Described<'a> {
+    fn new(kind: &'a KindRef) -> Self {
+        let names = kind.names();
+        let own = reference(&kind.schema_name());
+        Self { kind, names, namespaced: kind.scope() == Scope::Namespaced, own }
+    }
+
+    /// `NamespacedPod`
+    fn scoped(&self) -> String {
+        format!("{}{}", if self.namespaced { "Namespaced" } else { "" }, self.names.kind)
+    }
+
+    fn id(&self, verb: &str) -> String {
+        group_id(verb, &self.names, &self.scoped())
+    }
+
+    fn operation(&self, operation: Operation<'_>) -> Value {
         let mut out = json!({
-            "operationId": self.id,
-            "tags": [tag.trim_start_matches('_')],
-            "parameters": parameters,
-            "responses": {
-                "200": { "description": "OK", "content": { "application/json": { "schema": self.answer } } },
-                "401": { "description": "Unauthorized" },
-            },
-            "x-kubernetes-action": self.action,
-            "x-kubernetes-group-version-kind": self.kind,
+            "operationId": operation.id,
+            "tags": [tag(self.names.group, self.names.version)],
+            "description": operation.description,
+            "parameters": parameters::query(operation.query),
+            "responses": operation.responses,
+            "x-kubernetes-action": operation.action,
+            "x-kubernetes-group-version-kind": operation.speaks,
         });
-        if let Some(body) = self.body {
-            out["requestBody"] = json!({ "required": true, "content": body });
+        if let Some(body) = operation.body {
+            out["requestBody"] = body;
         }
         out
     }
-}
 
-fn json_body(schema: &Value) -> Value {
-    json!({ "application/json": { "schema": schema }, "application/yaml": { "schema": schema } })
-}
-
-fn patch_body() -> Value {
-    let types = PatchBody::MEDIA_TYPES.iter();
-    types.map(|t| ((*t).to_owned(), json!({ "schema": { "type": "object" } }))).collect::<Map<_, _>>().into()
-}
-
-/// `Core`, `Apps`, `NetworkingK8sIo`: part of the ids of operations.
-fn id(verb: &str, names: &Names, what: &str) -> String {
-    let group = if names.group.is_empty() { "core" } else { names.group };
-    let camel = |part: &str| {
-        let mut chars = part.chars();
-        chars.next().map(|c| c.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
-    };
-    let group: String = group.trim_end_matches(".k8s.io").split(['.', '-']).map(camel).collect();
-    format!("{verb}{group}{}{what}", camel(names.version))
-}
-
-fn operation(kind: &KindRef, action: &str, what: &str) -> Value {
-    let names = kind.names();
-    let own = reference(&kind.schema_name());
-    let list = reference(&format!("{}List", kind.schema_name()));
-    let status = json!({ "type": "object" });
-    let (verb, query, answer, body) = match action {
-        "list" => ("list", LIST, list, None),
-        "get" => ("read", &["resourceVersion"][..], own, None),
-        "post" => ("create", WRITE, own.clone(), Some(json_body(&own))),
-        "put" => ("replace", WRITE, own.clone(), Some(json_body(&own))),
-        "patch" => ("patch", PATCH, own, Some(patch_body())),
-        "deletecollection" => ("deleteCollection", LIST, status, None),
-        _ => ("delete", DELETE, status, None),
-    };
-    let id = id(verb, &names, what);
-    Operation { action, id, names: &names, kind: gvk(&names, names.kind), query, answer, body }.json()
-}
-
-fn all_namespaces(kind: &KindRef) -> Value {
-    let what = format!("{}ForAllNamespaces", kind.names().kind);
-    json!({ "get": operation(kind, "list", &what) })
-}
-
-fn collection_item(kind: &KindRef, namespaced: bool) -> Value {
-    let what = scoped(kind, namespaced);
-    let mut item = json!({
-        "get": operation(kind, "list", &what),
-        "post": operation(kind, "post", &what),
-        "parameters": shared(namespaced, false),
-    });
-    if discovery::verbs(kind).contains(&"deletecollection") {
-        item["delete"] = operation(kind, "deletecollection", &what);
+    fn own_operation(&self, action: &str, id: String, description: String) -> Operation<'static> {
+        let action = match action {
+            "get" => "get",
+            "put" => "put",
+            "patch" => "patch",
+            "post" => "post",
+            "delete" => "delete",
+            _ => "deletecollection",
+        };
+        let (query, codes, body) = plain(action, &self.own, is_builtin(&self.kind.schema_name()));
+        let status = reference(&format!("{META}Status"));
+        let answer = if action.starts_with("delete") { &status } else { &self.own };
+        let responses = responses(codes, answer, false);
+        Operation { action, id, description, query, body, responses, speaks: gvk(&self.names, self.names.kind) }
     }
-    item
+
+    fn post(&self) -> Value {
+        let description = format!("create{}{}", article(self.names.kind), self.names.kind);
+        self.operation(self.own_operation("post", self.id("create"), description))
+    }
+
+    fn list_operation(&self, action: &str, id: String) -> Value {
+        let kind = self.names.kind;
+        let (description, answer) = match action {
+            "list" => (
+                format!("list or watch objects of kind {kind}"),
+                reference(&format!("{}List", self.kind.schema_name())),
+            ),
+            "watch" => (
+                format!(
+                    "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list \
+                     operation instead, filtered to a single item with the 'fieldSelector' parameter."
+                ),
+                reference(&format!("{META}WatchEvent")),
+            ),
+            _ => (
+                format!(
+                    "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list \
+                     operation instead."
+                ),
+                reference(&format!("{META}WatchEvent")),
+            ),
+        };
+        let responses = responses(&[("200", "OK")], &answer, true);
+        let speaks = gvk(&self.names, kind);
+        self.operation(Operation { action, id, description, query: parameters::LIST, body: None, responses, speaks })
+    }
+
+    fn watch(&self, action: &str) -> Value {
+        let what = if action == "watch" { self.scoped() } else { format!("{}List", self.scoped()) };
+        self.list_operation(action, group_id("watch", &self.names, &what))
+    }
+
+    fn path<const N: usize>(&self, named: bool, operations: [(&str, Value); N]) -> Value {
+        let mut item: Map<String, Value> = operations.into_iter().map(|(m, o)| (m.to_owned(), o)).collect();
+        let shared = parameters::shared(self.namespaced, named.then_some(self.names.kind));
+        item.insert("parameters".to_owned(), shared.into());
+        item.into()
+    }
+
+    fn collection(&self) -> Value {
+        let list = self.list_operation("list", self.id("list"));
+        let mut item = self.path(false, [("get", list), ("post", self.post())]);
+        if discovery::verbs(self.kind).contains(&"deletecollection") {
+            let description = format!("delete collection of {}", self.names.kind);
+            let id = group_id("delete", &self.names, &format!("Collection{}", self.scoped()));
+            item["delete"] = self.operation(self.own_operation("deletecollection", id, description));
+        }
+        item
+    }
+
+    fn object(&self) -> Value {
+        let kind = self.names.kind;
+        let make = |action: &str, verb: &str, description: String| {
+            self.operation(self.own_operation(action, self.id(verb), description))
+        };
+        let operations = [
+            ("get", make("get", "read", format!("read the specified {kind}"))),
+            ("put", make("put", "replace", format!("replace the specified {kind}"))),
+            ("patch", make("patch", "patch", format!("partially update the specified {kind}"))),
+            ("delete", make("delete", "delete", format!("delete{}{kind}", article(kind)))),
+        ];
+        self.path(true, operations)
+    }
+
+    fn subresource(&self, sub: &SubresourceInfo) -> Value {
+        let speaks = ResponseKind::of_subresource(&self.names, sub);
+        let schema = match super::schemas::spoken(sub) {
+            Some(name) => reference(name),
+            None => self.own.clone(),
+        };
+        let is_text = sub.behaviour == SubresourceBehaviour::Verb(Verb::Log);
+        let mut item = self.path(true, []);
+        for verb in discovery::subresource_verbs(sub) {
+            let (method, id_verb, words) = match *verb {
+                "get" => ("get", "read", "read"),
+                "create" => ("post", "create", "create"),
+                "patch" => ("patch", "patch", "partially update"),
+                _ => ("put", "replace", "replace"),
+            };
+            let (query, codes, body) = plain(method, &schema, is_builtin(&self.kind.schema_name()));
+            let place = if method == "post" { article(self.names.kind) } else { " the specified " };
+            item[method] = self.operation(Operation {
+                action: method,
+                id: group_id(id_verb, &self.names, &format!("{}{}", self.scoped(), camel(sub.name))),
+                description: format!("{words} {} of{place}{}", sub.name, self.names.kind),
+                query: if is_text { parameters::LOG } else { query },
+                body,
+                responses: if is_text { text() } else { responses(codes, &schema, false) },
+                speaks: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
+            });
+        }
+        item
+    }
 }
 
-fn scoped(kind: &KindRef, namespaced: bool) -> String {
-    format!("{}{}", if namespaced { "Namespaced" } else { "" }, kind.names().kind)
+type Codes = &'static [(&'static str, &'static str)];
+
+/// Parameters, codes and body of the usual operations.
+fn plain(action: &str, schema: &Value, strategic: bool) -> (&'static [&'static str], Codes, Option<Value>) {
+    const OK: Codes = &[("200", "OK")];
+    const WRITTEN: Codes = &[("200", "OK"), ("201", "Created")];
+    const CREATED: Codes = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
+    const DELETED: Codes = &[("200", "OK"), ("202", "Accepted")];
+    let own = |required| Some(body(&["application/json", "application/yaml"], schema, required));
+    let options = || {
+        let schema = reference(&format!("{META}DeleteOptions"));
+        Some(body(&["application/json", "application/yaml"], &schema, false))
+    };
+    match action {
+        "get" => (parameters::GET, OK, None),
+        "put" => (parameters::WRITE, WRITTEN, own(true)),
+        "post" => (parameters::WRITE, CREATED, own(true)),
+        "patch" => (parameters::PATCH, WRITTEN, Some(patch(strategic))),
+        "delete" => (parameters::DELETE, DELETED, options()),
+        _ => (parameters::DELETE_COLLECTION, OK, options()),
+    }
 }
 
-fn object_item(kind: &KindRef, namespaced: bool) -> Value {
-    let what = scoped(kind, namespaced);
+fn body(types: &[&str], schema: &Value, required: bool) -> Value {
+    let content: Map<_, _> = types.iter().map(|t| ((*t).to_owned(), json!({ "schema": schema }))).collect();
+    let mut out = json!({ "content": content });
+    if required {
+        out["required"] = true.into();
+    }
+    out
+}
+
+/// All forms of patches; custom resources know no strategic ones.
+fn patch(strategic: bool) -> Value {
+    let known = PatchBody::MEDIA_TYPES.iter().copied();
+    let types: Vec<&str> =
+        known.chain(["application/apply-patch+yaml"]).filter(|t| strategic || !t.contains("strategic")).collect();
+    body(&types, &reference(&format!("{META}Patch")), true)
+}
+
+fn responses(codes: &[(&str, &str)], answer: &Value, stream: bool) -> Value {
+    let streams: &[&str] = if stream { &["application/json;stream=watch"] } else { &[] };
+    let types: Vec<&str> = ["application/json", "application/yaml"].iter().chain(streams).copied().collect();
+    let content: Map<_, _> = types.iter().map(|t| ((*t).to_owned(), json!({ "schema": answer }))).collect();
+    let answer = |(code, text): &(&str, &str)| ((*code).to_owned(), json!({ "description": text, "content": content }));
+    let mut out: Map<String, Value> = codes.iter().map(answer).collect();
+    out.insert("401".to_owned(), json!({ "description": "Unauthorized" }));
+    out.into()
+}
+
+fn text() -> Value {
     json!({
-        "get": operation(kind, "get", &what),
-        "put": operation(kind, "put", &what),
-        "patch": operation(kind, "patch", &what),
-        "delete": operation(kind, "delete", &what),
-        "parameters": shared(namespaced, true),
+        "200": { "description": "OK", "content": { "text/plain": { "schema": { "type": "string" } } } },
+        "401": { "description": "Unauthorized" },
     })
 }
 
-/// Subresources that speak their kind refer to its schema; the others (`Scale`, `Binding`) are plain objects here.
-fn subresource_item(kind: &KindRef, namespaced: bool, sub: &SubresourceInfo) -> Value {
-    let names = kind.names();
-    let speaks = ResponseKind::of_subresource(&names, sub);
-    let own = speaks == ResponseKind::of(&names);
-    let schema = if own { reference(&kind.schema_name()) } else { json!({ "type": "object" }) };
-    let suffix: String =
-        sub.name.chars().take(1).map(|c| c.to_ascii_uppercase()).chain(sub.name.chars().skip(1)).collect();
-    let what = format!("{}{suffix}", scoped(kind, namespaced));
-    let is_text = matches!(sub.behaviour, SubresourceBehaviour::Verb(crate::kind::Verb::Log));
-    let mut item = json!({ "parameters": shared(namespaced, true) });
-    for verb in discovery::subresource_verbs(sub) {
-        let (method, id_verb, query, body) = match *verb {
-            "get" if is_text => ("get", "read", LOG, None),
-            "get" => ("get", "read", &[][..], None),
-            "create" => ("post", "create", WRITE, Some(json_body(&schema))),
-            "patch" => ("patch", "patch", PATCH, Some(patch_body())),
-            _ => ("put", "replace", WRITE, Some(json_body(&schema))),
-        };
-        let operation = Operation {
-            action: method,
-            id: id(id_verb, &names, &what),
-            names: &names,
-            kind: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
-            query,
-            answer: if is_text { json!({ "type": "string" }) } else { schema.clone() },
-            body,
-        };
-        item[method] = operation.json();
+/// ` a `, ` an ` or nothing before a plural.
+fn article(noun: &str) -> &'static str {
+    let noun = noun.to_ascii_lowercase();
+    if noun.ends_with('s') && !noun.ends_with("ss") {
+        " "
+    } else if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        " an "
+    } else {
+        " a "
     }
-    item
+}
+
+fn camel(part: &str) -> String {
+    let mut chars = part.chars();
+    chars.next().map(|c| c.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+/// `Core`, `Apps`, `RbacAuthorization`: how operations call a group.
+pub(super) fn group_name(group: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) };
+    group.split(['.', '-']).map(camel).collect()
+}
+
+fn group_version_id(group: &str, version: &str) -> String {
+    group_name(group) + &camel(version)
+}
+
+/// `listCoreV1NamespacedPod`
+fn group_id(verb: &str, names: &Names, what: &str) -> String {
+    format!("{verb}{}{what}", group_version_id(names.group, names.version))
+}
+
+/// `rbacAuthorization`: the tag of a group.
+pub(super) fn group_tag(group: &str) -> String {
+    let name = group_name(group);
+    let mut chars = name.chars();
+    chars.next().map(|c| c.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+fn tag(group: &str, version: &str) -> String {
+    format!("{}_{version}", group_tag(group))
 }

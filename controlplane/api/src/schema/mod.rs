@@ -18,16 +18,21 @@ pub(crate) const REF_PREFIX: &str = "#/components/schemas/";
 
 /// The schemas of these kinds and of all that they refer to.
 pub(crate) fn definitions<'a>(kinds: impl IntoIterator<Item = &'a dyn AnyKind>) -> Map<String, Value> {
+    let mut generator = generator();
+    for kind in kinds {
+        kind.schema(&mut generator);
+    }
+    generator.take_definitions(false)
+}
+
+/// Makes schemas, with references as OpenAPI v3 has them.
+pub(crate) fn generator() -> SchemaGenerator {
     let settings = SchemaSettings::draft2019_09().with(|s| {
         s.definitions_path = "/components/schemas".into();
         s.meta_schema = None;
         s.transforms.clear();
     });
-    let mut generator = SchemaGenerator::new(settings);
-    for kind in kinds {
-        kind.schema(&mut generator);
-    }
-    generator.take_definitions(false)
+    SchemaGenerator::new(settings)
 }
 
 /// The name that a schema refers to.

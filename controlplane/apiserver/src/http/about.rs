@@ -1,7 +1,7 @@
 //! Everything that is no resource: health, version, metrics, discovery, OpenAPI.
 
 use http::{HeaderValue, StatusCode, header};
-use podium_api::{ApiError, KindRef, Reason, discovery, openapi};
+use podium_api::{ApiError, Reason};
 use serde_json::json;
 
 use super::{
@@ -15,6 +15,9 @@ use crate::accounts;
 /// The version of Kubernetes whose API is served.
 const MINOR: &str = "36";
 
+/// The oldest that could run beside it, as Kubernetes has it.
+const MINOR_COMPATIBLE: &str = "35";
+
 impl Frontend {
     /// What anybody may read.
     pub(super) fn public(&self, route: &Route<'_>, call: &Call<'_>) -> Option<Answer> {
@@ -27,63 +30,19 @@ impl Frontend {
         }
     }
 
-    pub(super) fn about(&self, route: &Route<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
-        let offers = |form| matches!(form, Form::Object | Form::Discovery);
-        let kinds = || -> Vec<KindRef> { self.registry.served().kinds() };
-        let (document, aggregated) = match route {
-            Route::Metrics => return Ok(self.metrics_text()),
-            Route::OpenApiV2 if call.accept().is_some_and(openapi::v2::wants_protobuf) => {
-                return Ok(respond::bytes(StatusCode::OK, openapi::v2::PROTOBUF, openapi::v2::protobuf().into()));
-            }
-            Route::OpenApiV2 => (openapi::v2::json(), None),
-            Route::OpenIdConfiguration => {
-                return respond::value(StatusCode::OK, Encoding::Json, &openid(&self.address));
-            }
+    pub(super) async fn about(&self, route: &Route<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+        match route {
+            Route::Metrics => Ok(self.metrics_text()),
+            Route::OpenIdConfiguration => respond::value(StatusCode::OK, Encoding::Json, &openid(&self.address)),
             Route::OpenIdKeys => {
                 let mut answer = respond::value(StatusCode::OK, Encoding::Json, &self.accounts.jwks())?;
                 let kind = HeaderValue::from_static("application/jwk-set+json");
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                return Ok(answer);
-            }
-            Route::OpenApi("") => (openapi::index(&self.openapi), None),
-            Route::OpenApi(path) => return self.openapi_document(path, call),
-            Route::CoreVersions => {
-                (discovery::core_versions(&self.address), Some(discovery::aggregated_core(&kinds())))
-            }
-            Route::Groups => (discovery::group_list(&kinds()), Some(discovery::aggregated_groups(&kinds()))),
-            Route::Group(group) => (discovery::group(&kinds(), group).ok_or_else(unknown)?, None),
-            Route::Resources { group, version } => {
-                (discovery::resource_list(&kinds(), group, version).ok_or_else(unknown)?, None)
-            }
-            _ => return Err(unknown()),
-        };
-        let plain = |form| form == Form::Object;
-        let shape = negotiate::negotiate(call.accept(), if aggregated.is_some() { offers } else { plain })?;
-        match aggregated.filter(|_| shape.form == Form::Discovery) {
-            Some(aggregated) => {
-                let mut answer = respond::value(StatusCode::OK, shape.encoding, &aggregated)?;
-                answer
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED_MEDIA_TYPE));
                 Ok(answer)
             }
-            None => respond::value(StatusCode::OK, shape.encoding, &document),
+            Route::OpenApi(_) | Route::OpenApiV2 => self.openapi(route, call).await,
+            _ => self.discovery(route, call),
         }
-    }
-
-    fn openapi_document(&self, path: &str, call: &Call<'_>) -> Result<Answer, ApiError> {
-        let document = self.openapi.iter().find(|d| d.path == path).ok_or_else(unknown)?;
-        let etag = format!("\"{}\"", document.hash);
-        let known = call.header(header::IF_NONE_MATCH).is_some_and(|known| known.contains(&etag));
-        let mut answer = if known {
-            respond::bytes(StatusCode::NOT_MODIFIED, "application/json", bytes::Bytes::new())
-        } else {
-            respond::bytes(StatusCode::OK, "application/json", document.json.clone().into())
-        };
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            answer.headers_mut().insert(header::ETAG, etag);
-        }
-        Ok(answer)
     }
 
     /// `/healthz`, `/livez`, `/readyz`, whole or one check.
@@ -142,11 +101,19 @@ fn openid(address: &str) -> serde_json::Value {
     })
 }
 
+/// When this was built, as the build was told (reproducible builds: <https://reproducible-builds.org/specs/source-date-epoch>).
+fn build_date() -> String {
+    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|s| s.parse().ok()).unwrap_or_default();
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
+}
+
 fn version() -> serde_json::Value {
     json!({
         "major": "1", "minor": MINOR,
+        "emulationMajor": "1", "emulationMinor": MINOR,
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": MINOR_COMPATIBLE,
         "gitVersion": format!("v1.{MINOR}.0+podium-{}", env!("CARGO_PKG_VERSION")),
-        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": build_date(),
         "goVersion": "none", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH {
             "x86_64" => "amd64",

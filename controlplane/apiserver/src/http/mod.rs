@@ -34,6 +34,7 @@ use crate::{
 
 mod about;
 pub(crate) mod body;
+mod documents;
 mod logs;
 pub(crate) mod metrics;
 mod negotiate;
@@ -55,7 +56,7 @@ pub(crate) struct Frontend {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
-    pub(crate) openapi: Vec<openapi::Document>,
+    pub(crate) openapi: Arc<openapi::OpenApi>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) writes: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
@@ -156,7 +157,7 @@ impl Frontend {
                     .await
                     .map_err(|_| ApiError::new(Reason::Timeout, "the request did not complete within its time"))?
             }
-            other => self.about(other, call),
+            other => self.about(other, call).await,
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum Form {
     Metadata,
     /// `apidiscovery.k8s.io/v2 APIGroupDiscoveryList`
     Discovery,
+    /// `apidiscovery.k8s.io/v2beta1 APIGroupDiscoveryList`
+    DiscoveryBeta,
 }
 
 /// Form and encoding of an answer.
@@ -74,7 +76,8 @@ fn parameter<'a>(range: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-fn quality(range: &str) -> f32 {
+/// The quality that a range of an `Accept` header has.
+pub(super) fn quality(range: &str) -> f32 {
     parameter(range, "q").map_or(1.0, |q| q.parse().unwrap_or(0.0))
 }
 
@@ -93,6 +96,7 @@ fn shape(range: &str, offers: Offers) -> Option<Shape> {
             Form::Metadata
         }
         (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Form::Discovery,
+        (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => Form::DiscoveryBeta,
         _ => return None,
     };
     offers(form).then_some(Shape { form, encoding })
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
 
     fn objects(form: Form) -> bool {
-        form != Form::Discovery
+        !matches!(form, Form::Discovery | Form::DiscoveryBeta)
     }
 
     #[test]

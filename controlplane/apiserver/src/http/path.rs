@@ -35,6 +35,8 @@ pub(crate) enum Route<'a> {
     OpenIdConfiguration,
     /// `/openid/v1/jwks`
     OpenIdKeys,
+    /// `/`
+    Root,
     /// Anything else.
     Unknown,
 }
@@ -63,6 +65,7 @@ impl<'a> Route<'a> {
     pub(crate) fn parse(path: &'a str) -> Self {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts.as_slice() {
+            [""] => Self::Root,
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,
             ["api", version] => Self::Resources { group: "", version },
@@ -230,7 +233,7 @@ mod tests {
             ("/openapi/v3", Route::OpenApi("")),
             ("/openapi/v3/apis/apps/v1", Route::OpenApi("apis/apps/v1")),
             ("/readyz/etcd", Route::Health("readyz/etcd")),
-            ("/", Route::Unknown),
+            ("/", Route::Root),
             ("/openapi/v2", Route::OpenApiV2),
             ("/openapi/v2/x", Route::Unknown),
             ("/api/v1/namespaces//pods", Route::Unknown),

@@ -41,7 +41,7 @@ use crate::registry::{
 const APPLY_YAML: &str = "application/apply-patch+yaml";
 
 fn objects(form: Form) -> bool {
-    form != Form::Discovery
+    !matches!(form, Form::Discovery | Form::DiscoveryBeta)
 }
 
 fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
