@@ -1,4 +1,4 @@
-//! Everything that is no resource: health, version, metrics, discovery, OpenAPI.
+//! Everything that is no resource: health, version, metrics. For discovery and OpenAPI see `documents`.
 
 use http::{HeaderValue, StatusCode, header};
 use podium_api::{ApiError, Reason};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Call, Frontend,
-    negotiate::{self, Encoding, Form},
+    negotiate::Encoding,
     path::Route,
     respond::{self, Answer},
 };

@@ -66,7 +66,8 @@ impl Frontend {
                 return Ok(answer);
             }
         };
-        let make = if matches!(route, Route::Groups) { discovery::aggregated_groups } else { discovery::aggregated_core };
+        let make =
+            if matches!(route, Route::Groups) { discovery::aggregated_groups } else { discovery::aggregated_core };
         aggregated(&make(&kinds, beta), beta, shape.encoding, call)
     }
 
