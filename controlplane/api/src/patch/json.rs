@@ -24,10 +24,25 @@ pub(super) fn apply(mut document: Value, operations: &Value) -> Result<Value, Ap
     let mut copied_bytes = 0;
     for (index, operation) in patch.0.iter().enumerate() {
         check_bounds(&document, operation, index, &mut copied_bytes)?;
+        if tests_absence(&document, operation) {
+            continue;
+        }
         json_patch::patch_unsafe(&mut document, std::slice::from_ref(operation))
             .map_err(|e| unprocessable(&failure(operation, &e.kind.to_string(), &document)))?;
     }
     Ok(document)
+}
+
+fn holder(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(holder, _)| holder)
+}
+
+/// Whether an operation tests that a field is not there, by comparing it with `null`, and it is not.
+fn tests_absence(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let holds = || document.pointer(holder(path)).is_some_and(Value::is_object);
+    test.value.is_null() && document.pointer(path).is_none() && holds()
 }
 
 /// Why an operation cannot be carried out, in the words of the library that Kubernetes uses.
@@ -36,9 +51,12 @@ pub(super) fn apply(mut document: Value, operations: &Value) -> Result<Value, Ap
 /// `gopkg.in/evanphx/json-patch.v4`.
 fn failure(operation: &PatchOperation, why: &str, document: &Value) -> String {
     let path = operation.path().as_str();
-    let (holder, key) = path.rsplit_once('/').unwrap_or(("", path));
+    let (holder, key) = (holder(path), path.rsplit_once('/').map_or(path, |(_, key)| key));
     let has_holder = |path: &str| document.pointer(path).is_some();
     match operation {
+        PatchOperation::Test(_) if !has_holder(holder) => {
+            format!("test operation does not apply: is missing path: {path}: missing value")
+        }
         PatchOperation::Test(_) => format!("testing value {path} failed: test failed"),
         PatchOperation::Add(_) if !has_holder(holder) => {
             format!("add operation does not apply: doc is missing path: \"{path}\": missing value")

@@ -184,6 +184,51 @@ fn refused_patches_say_why() {
 }
 
 #[test]
+fn failing_json_patches_say_what_kubernetes_says() {
+    let kind = kind_of::<ConfigMap>();
+    let current = || json!({"data": {"a": "1"}, "list": [1]});
+    for (operation, why) in [
+        (json!({"op": "test", "path": "/data/a", "value": "2"}), "testing value /data/a failed: test failed"),
+        (
+            json!({"op": "test", "path": "/x/y", "value": null}),
+            "test operation does not apply: is missing path: /x/y: missing value",
+        ),
+        (
+            json!({"op": "add", "path": "/x/y", "value": 1}),
+            "add operation does not apply: doc is missing path: \"/x/y\": missing value",
+        ),
+        (
+            json!({"op": "replace", "path": "/data/b", "value": 1}),
+            "replace operation does not apply: doc is missing key: /data/b: missing value",
+        ),
+        (
+            json!({"op": "replace", "path": "/x/y", "value": 1}),
+            "replace operation does not apply: doc is missing path: /x/y: missing value",
+        ),
+        (
+            json!({"op": "remove", "path": "/x/y"}),
+            "remove operation does not apply: doc is missing path: \"/x/y\": missing value",
+        ),
+        (
+            json!({"op": "move", "from": "/x/y", "path": "/z"}),
+            "move operation does not apply: doc is missing from path: /x/y: missing value",
+        ),
+        (
+            json!({"op": "copy", "from": "/x/y", "path": "/z"}),
+            "copy operation does not apply: doc is missing from path: /x/y: missing value",
+        ),
+    ] {
+        let error = apply(&*kind, current(), &PatchBody::Json(json!([operation]))).unwrap_err();
+        let expected = format!("the server rejected our request due to an error in our request: {why}");
+        assert_eq!((error.reason.code(), error.message), (422, expected));
+    }
+    let absent =
+        json!([{"op": "test", "path": "/data/b", "value": null}, {"op": "add", "path": "/data/b", "value": "2"}]);
+    let done = apply(&*kind, current(), &PatchBody::Json(absent)).unwrap();
+    assert_eq!(done, json!({"data": {"a": "1", "b": "2"}, "list": [1]}));
+}
+
+#[test]
 fn json_patches_are_bounded() {
     let kind = kind_of::<ConfigMap>();
     let many = vec![json!({"op": "test", "path": "", "value": {}}); JSON_PATCH_OPERATIONS_MAX + 1];
