@@ -19,6 +19,7 @@ mod local;
 mod pki;
 mod registry;
 mod server;
+mod webhook;
 
 pub use auth::{Authorizer, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};

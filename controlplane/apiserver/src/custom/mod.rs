@@ -189,7 +189,7 @@ impl Custom {
             .map_err(|errs| ApiError::invalid(&CustomResourceDefinition::NAMES, name, errs))?;
         let Some(stored) = kinds.first().cloned() else { return Ok(()) };
         let served = kinds.iter().filter(|k| k.is_served()).map(|k| k.clone() as KindRef).collect();
-        let conversion: Arc<dyn Conversion> = convert::of(definition);
+        let conversion: Arc<dyn Conversion> = convert::of(definition, &self.registry);
         self.registry
             .install(stored, served, Some(conversion))
             .await
