@@ -43,6 +43,11 @@ impl Frontend {
         let context = context(call)?;
         let mut object = decode(resource, call, body, &context)?;
         let kind = &resource.kind;
+        // The namespace of the path is that of a question that names none.
+        let namespace = &mut object.meta_mut().namespace;
+        if !target.namespace.is_empty() && namespace.as_deref().unwrap_or_default().is_empty() {
+            *namespace = Some(target.namespace.to_owned());
+        }
         kind.fill_defaults(&mut *object);
         kind.prepare_create(&mut *object);
         let mut errs = FieldErrors::new();
