@@ -80,7 +80,21 @@ async fn discovery_and_documents() {
     assert!(groups.headers["content-type"].to_str().unwrap().contains("apidiscovery.k8s.io"));
     let index = cluster.get("/openapi/v3").await.ok(200);
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
-    assert_eq!(cluster.get(url).await.ok(200)["openapi"], "3.0.0");
+    let document = cluster.get(url).await;
+    assert_eq!(document.ok(200)["openapi"], "3.0.0");
+    assert_eq!(document.headers["cache-control"], "public, immutable");
+    let tag = document.headers["etag"].to_str().unwrap().trim_matches('"');
+    assert!(url.ends_with(&format!("?hash={tag}")), "{url}");
+    let moved = cluster.get("/openapi/v3/apis/apps/v1?hash=old").await;
+    assert_eq!((moved.status.as_u16(), moved.headers["location"].to_str().unwrap()), (301, url));
+    let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+    assert_eq!(cluster.get_as("/api", beta).await.ok(200)["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+    assert!(cluster.get("/").await.ok(200)["paths"].as_array().unwrap().contains(&"/apis/apps/v1".into()));
+    assert_eq!(cluster.get("/openapi/v2").await.ok(200)["swagger"], "2.0");
+    let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let v2 = cluster.get_as("/openapi/v2", old).await;
+    assert_eq!(v2.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    cluster.get_as("/openapi/v3/apis/apps/v1", old).await.refused(406);
     for path in ["/nope", "/apis/none", "/apis/none/v1", "/openapi/v3/none", "/api/v1/namespaces/default/pods/p/exec"] {
         cluster.get(path).await.refused(404);
     }
