@@ -59,6 +59,13 @@ async fn a_session() {
         ("label cm settings x=y", "", true, "configmap/settings labeled\n"),
         ("annotate cm settings x=y", "", true, "configmap/settings annotated\n"),
         ("explain deploy.spec.replicas", "", true, "GROUP:      apps\nKIND:       Deployment\n"),
+        (
+            "explain deploy.spec.replicas --output=plaintext-openapiv2",
+            "",
+            true,
+            "KIND:     Deployment\nVERSION:  apps/v1\n",
+        ),
+        ("explain pod --recursive", "", true, "KIND:       Pod\nVERSION:    v1\n"),
         ("get cm settings -o jsonpath={.data}", "", true, "{\"a\":\"b\"}"),
         ("get cm -A --chunk-size=1", "", true, "NAMESPACE"),
         ("describe deploy web", "", true, "Name:                   web\n"),
