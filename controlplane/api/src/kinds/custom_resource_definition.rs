@@ -48,7 +48,10 @@ impl Kind for CustomResourceDefinition {
         if let Some(service) = client.and_then(|c| c.service.as_mut()) {
             service.port.get_or_insert(443);
         }
-        store_version(self);
+        // Who migrates what is stored says by a shorter list that it is done.
+        if self.status.as_ref().and_then(|s| s.stored_versions.as_ref()).is_none_or(Vec::is_empty) {
+            store_version(self);
+        }
     }
 
     fn prepare_create(&mut self) {

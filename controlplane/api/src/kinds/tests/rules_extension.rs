@@ -75,6 +75,13 @@ fn definitions() {
     kind.prepare_update(new.as_mut(), old.as_ref());
     assert_eq!(new.to_value().unwrap()["status"]["storedVersions"], json!(["v1", "v2"]));
     assert_eq!(kind.generation_differs(new.as_ref(), old.as_ref()), Some(true));
+    // A migration is told through the status, of which nothing is filled in again.
+    let mut migrated = new.to_value().unwrap();
+    migrated["status"]["storedVersions"] = json!(["v2"]);
+    let (_, mut migrated) = read(&migrated);
+    kind.fill_defaults(migrated.as_mut());
+    kind.prepare_status_update(migrated.as_mut(), new.as_ref());
+    assert_eq!(migrated.to_value().unwrap()["status"]["storedVersions"], json!(["v2"]));
 }
 
 fn request(spec: &str) -> Value {
