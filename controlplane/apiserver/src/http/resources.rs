@@ -67,7 +67,7 @@ impl Frontend {
         call: &Call<'_>,
         permit: Permit,
     ) -> Result<Answer, ApiError> {
-        let resource = &*self.find(target)?;
+        let resource = &self.find(target)?;
         if target.subresource == "log" {
             if resource.subresource("log") != Some(SubresourceBehaviour::Verb(Verb::Log)) {
                 return Err(about::unknown());

@@ -78,6 +78,7 @@ impl WatchRequest {
 }
 
 struct Stream {
+    resource: Arc<Resource>,
     kind: KindRef,
     registry: Arc<Registry>,
     clock: ClockRef,
@@ -87,6 +88,8 @@ struct Stream {
     feed: Feed,
     /// Every change up to here has been written.
     sent: Revision,
+    /// Events that are not in the version of this watch yet.
+    unseen: Vec<(What, Arc<Entry>, Option<Arc<Change>>)>,
     ready: VecDeque<Bytes>,
     bookmarks: bool,
     deadline: Instant,
@@ -101,7 +104,7 @@ struct Stream {
 /// 504 for a revision that has not come; 410 comes as an event, as from Kubernetes.
 pub(crate) async fn open(
     registry: &Arc<Registry>,
-    resource: &Resource,
+    resource: &Arc<Resource>,
     request: WatchRequest,
     stop: CancellationToken,
     permit: Permit,
@@ -123,6 +126,7 @@ pub(crate) async fn open(
         }
     };
     let mut stream = Stream {
+        resource: resource.clone(),
         kind: resource.kind.clone(),
         registry: registry.clone(),
         clock: registry.clock().clone(),
@@ -131,6 +135,7 @@ pub(crate) async fn open(
         with_columns: true,
         sent: request.after.unwrap_or(feed.revision),
         feed,
+        unseen: Vec::new(),
         ready: VecDeque::new(),
         bookmarks: request.bookmarks,
         deadline: Instant::now() + request.timeout,
@@ -138,7 +143,7 @@ pub(crate) async fn open(
         ended: false,
         _permit: permit,
     };
-    stream.begin(request.announce_initial);
+    stream.begin(request.announce_initial).await;
     let frames = futures::stream::unfold(stream, |mut stream| async move {
         let next = stream.next().await?;
         Some((Ok::<_, io::Error>(next), stream))
@@ -154,11 +159,11 @@ fn error_frame(error: &ApiError) -> Bytes {
 }
 
 impl Stream {
-    fn begin(&mut self, announce: bool) {
+    async fn begin(&mut self, announce: bool) {
         for entry in std::mem::take(&mut self.feed.initial) {
-            let frame = self.frame_of(What::Added, &entry, None);
-            self.ready.push_back(frame);
+            self.push(What::Added, entry, None);
         }
+        self.convert().await;
         if announce {
             let frame = self.bookmark(self.feed.revision, true);
             self.ready.push_back(frame);
@@ -166,14 +171,47 @@ impl Stream {
         for change in std::mem::take(&mut self.feed.backlog) {
             self.take(&change);
         }
+        self.convert().await;
+    }
+
+    /// An event on its way to the client, by way of [`Stream::convert`] where objects may be of another version.
+    fn push(&mut self, what: What, entry: Arc<Entry>, change: Option<Arc<Change>>) {
+        if self.resource.converts() {
+            self.unseen.push((what, entry, change));
+            return;
+        }
+        let frame = self.frame_of(what, &entry, change.as_deref());
+        self.ready.push_back(frame);
+    }
+
+    /// Brings all events to the version of this watch, in one go.
+    async fn convert(&mut self) {
+        if self.unseen.is_empty() {
+            return;
+        }
+        let unseen = std::mem::take(&mut self.unseen);
+        let viewed = self.resource.view_all(unseen.iter().map(|(_, entry, _)| entry.clone()).collect()).await;
+        match viewed {
+            Ok(viewed) => {
+                for ((what, entry, change), viewed) in unseen.into_iter().zip(viewed) {
+                    // The frame that all watchers share is that of the stored version.
+                    let shared = change.filter(|_| Arc::ptr_eq(&entry, &viewed));
+                    let frame = self.frame_of(what, &viewed, shared.as_deref());
+                    self.ready.push_back(frame);
+                }
+            }
+            Err(error) => {
+                self.ready.push_back(error_frame(&error));
+                self.ended = true;
+            }
+        }
     }
 
     fn take(&mut self, change: &Arc<Change>) {
         self.sent = self.sent.max(change.revision);
         let Some(what) = change.seen_by(&*self.kind, &self.feed.filter) else { return };
         let Some(entry) = change.entry(what).cloned() else { return };
-        let frame = self.frame_of(what, &entry, Some(change));
-        self.ready.push_back(frame);
+        self.push(what, entry, Some(change.clone()));
     }
 
     fn frame_of(&mut self, what: What, entry: &Entry, change: Option<&Change>) -> Bytes {
@@ -244,6 +282,7 @@ impl Stream {
         while let Ok(change) = self.feed.live.try_recv() {
             self.take(&change);
         }
+        self.convert().await;
     }
 
     fn push_bookmark(&mut self) {
@@ -257,7 +296,9 @@ impl Stream {
 
     fn cut_off(&mut self) {
         self.ended = true;
-        if !self.stop.is_cancelled() {
+        let names = self.kind.names();
+        let served = self.registry.find(names.group, names.version, names.plural).is_some();
+        if served && !self.stop.is_cancelled() {
             let error = ApiError::expired("too old resource version: this watch fell behind");
             self.ready.push_back(error_frame(&error));
         }

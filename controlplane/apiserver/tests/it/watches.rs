@@ -8,13 +8,13 @@ use crate::harness::Cluster;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-struct Watch {
+pub(crate) struct Watch {
     body: kube::client::Body,
     text: String,
 }
 
 impl Watch {
-    async fn open(cluster: &Cluster, path: &str) -> Self {
+    pub(crate) async fn open(cluster: &Cluster, path: &str) -> Self {
         Self::open_as(cluster, path, "application/json").await
     }
 
@@ -26,7 +26,7 @@ impl Watch {
     }
 
     /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some((line, rest)) = self.text.split_once('\n') {
                 let event = serde_json::from_str(line).unwrap();
@@ -38,7 +38,7 @@ impl Watch {
         }
     }
 
-    async fn expect(&mut self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn expect(&mut self, kind: &str, name: &str) -> Value {
         let event = self.next().await.expect("the watch has ended");
         let got = (event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or_default());
         assert_eq!(got, (kind, name), "{event}");
