@@ -115,6 +115,26 @@ pub fn table_of<'a>(
     Ok(table(kind, rows, metadata, true))
 }
 
+/// The same Table, metadata or list of metadata as `meta.k8s.io/v1beta1`, which differs in its name only.
+pub fn as_beta(mut value: Value) -> Value {
+    rename(&mut value);
+    for (list, inner) in [("rows", Some("object")), ("items", None)] {
+        for item in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            match inner {
+                Some(key) => item.get_mut(key).into_iter().for_each(rename),
+                None => rename(item),
+            }
+        }
+    }
+    value
+}
+
+fn rename(value: &mut Value) {
+    if value.get("apiVersion").is_some_and(|v| v == "meta.k8s.io/v1") {
+        value["apiVersion"] = "meta.k8s.io/v1beta1".into();
+    }
+}
+
 /// An object's metadata alone, as `meta.k8s.io/v1 PartialObjectMetadata`.
 pub fn partial_metadata(object: &dyn Object) -> Value {
     json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.meta() })
@@ -160,6 +180,11 @@ mod tests {
             assert_eq!((&column(1)["type"], &column(1)["priority"]), (&json!("integer"), &json!(0)));
         }
         assert_eq!(partial_metadata_list([&map as &dyn Object], &list)["items"][0]["metadata"]["name"], json!("m"));
+        let beta = as_beta(table_of(&*kind, [&map as &dyn Object], &list, now, IncludeObject::Metadata).unwrap());
+        assert_eq!(beta["apiVersion"], "meta.k8s.io/v1beta1");
+        assert_eq!(beta["rows"][0]["object"]["apiVersion"], "meta.k8s.io/v1beta1");
+        let beta = as_beta(partial_metadata_list([&map as &dyn Object], &list));
+        assert_eq!(beta["items"][0]["apiVersion"], "meta.k8s.io/v1beta1");
         assert!("Some".parse::<IncludeObject>().is_err());
     }
 

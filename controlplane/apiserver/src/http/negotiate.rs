@@ -46,6 +46,8 @@ pub(crate) enum Form {
 pub(crate) struct Shape {
     pub(crate) form: Form,
     pub(crate) encoding: Encoding,
+    /// Whether Table or metadata were asked for as `v1beta1`, which is the same but for its name.
+    pub(crate) beta: bool,
 }
 
 /// Whether an endpoint can write a form.
@@ -91,15 +93,16 @@ fn shape(range: &str, offers: Offers) -> Option<Shape> {
     let (group, version) = (parameter(range, "g"), parameter(range, "v"));
     let form = match (parameter(range, "as"), group, version) {
         (None, ..) => Form::Object,
-        (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Form::Table,
-        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
+        (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => Form::Table,
+        (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => {
             Form::Metadata
         }
         (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Form::Discovery,
         (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => Form::DiscoveryBeta,
         _ => return None,
     };
-    offers(form).then_some(Shape { form, encoding })
+    let beta = matches!(form, Form::Table | Form::Metadata) && version == Some("v1beta1");
+    offers(form).then_some(Shape { form, encoding, beta })
 }
 
 #[cfg(test)]
@@ -112,8 +115,8 @@ mod tests {
 
     #[test]
     fn accept_headers() {
-        let json = |form| Some(Shape { form, encoding: Encoding::Json });
-        let yaml = Some(Shape { form: Form::Object, encoding: Encoding::Yaml });
+        let json = |form| Some(Shape { form, encoding: Encoding::Json, beta: false });
+        let yaml = Some(Shape { form: Form::Object, encoding: Encoding::Yaml, beta: false });
         for (accept, shape) in [
             (None, json(Form::Object)),
             (Some(""), json(Form::Object)),
@@ -132,7 +135,7 @@ mod tests {
             (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), json(Form::Metadata)),
             (
                 Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1, application/json"),
-                json(Form::Object),
+                Some(Shape { form: Form::Metadata, encoding: Encoding::Json, beta: true }),
             ),
             (
                 Some("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"),

@@ -94,12 +94,17 @@ pub(crate) fn entry(
                 ListMeta { resource_version: entry.object.meta().resource_version.clone(), ..ListMeta::default() };
             let include = query.get("includeObject").parse()?;
             let table = table::table_of(&*resource.kind, [&*entry.object], &meta, now, include)?;
-            value(status, encoding, &table)
+            value(status, encoding, &named(table, shape))
         }
-        (Form::Metadata, encoding) => value(status, encoding, &table::partial_metadata(&*entry.object)),
+        (Form::Metadata, encoding) => value(status, encoding, &named(table::partial_metadata(&*entry.object), shape)),
         (_, Encoding::Json) => Ok(bytes(status, "application/json", entry.json.clone())),
         (_, Encoding::Yaml) => yaml(status, &entry.json),
     }
+}
+
+/// A Table or metadata in the version that was asked for.
+fn named(value: Value, shape: Shape) -> Value {
+    if shape.beta { table::as_beta(value) } else { value }
 }
 
 fn yaml(status: StatusCode, json: &[u8]) -> Result<Answer, ApiError> {
@@ -122,9 +127,12 @@ pub(crate) fn page(
     match (shape.form, shape.encoding) {
         (Form::Table, encoding) => {
             let include = query.get("includeObject").parse()?;
-            value(status, encoding, &table::table_of(&*resource.kind, objects(), &meta, now, include)?)
+            let table = table::table_of(&*resource.kind, objects(), &meta, now, include)?;
+            value(status, encoding, &named(table, shape))
         }
-        (Form::Metadata, encoding) => value(status, encoding, &table::partial_metadata_list(objects(), &meta)),
+        (Form::Metadata, encoding) => {
+            value(status, encoding, &named(table::partial_metadata_list(objects(), &meta), shape))
+        }
         (_, Encoding::Json) => {
             let (head, tail) = list_ends(resource, &meta);
             let items = page.entries.iter().map(|e| e.json.clone());

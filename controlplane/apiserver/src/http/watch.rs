@@ -220,6 +220,7 @@ impl Stream {
             Form::Metadata => table::partial_metadata(&*entry.object),
             _ => return change.map_or_else(|| cache::frame(what, &entry.json), |c| c.frame(what)),
         };
+        let object = if self.shape.beta { table::as_beta(object) } else { object };
         cache::frame(what, object.to_string().as_bytes())
     }
 
@@ -245,6 +246,7 @@ impl Stream {
             }
             _ => json!({"kind": names.kind, "apiVersion": names.api_version(), "metadata": meta}),
         };
+        let object = if self.shape.beta { table::as_beta(object) } else { object };
         let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
         line.push('\n');
         line.into()
