@@ -415,7 +415,8 @@ fn convert(review: &Value) -> Value {
     };
     let objects = request["objects"].as_array().unwrap();
     let broken = objects.iter().any(|o| o["metadata"]["name"] == "broken");
-    let result = if broken { json!({"status": "Failed", "message": "it is broken"}) } else { json!({"status": "Success"}) };
+    let result =
+        if broken { json!({"status": "Failed", "message": "it is broken"}) } else { json!({"status": "Success"}) };
     json!({
         "apiVersion": review["apiVersion"], "kind": review["kind"],
         "response": {"uid": request["uid"], "result": result, "convertedObjects": objects.iter().map(one).collect::<Vec<_>>()},
@@ -463,9 +464,7 @@ async fn versions_are_converted_by_a_webhook() {
     let cluster = Cluster::start().await;
     let (port, certificate, calls) = converter().await;
     let mut new = definition();
-    let of_spec = |name: &str| {
-        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {(name): {"type": "string"}}}}})
-    };
+    let of_spec = |name: &str| json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {(name): {"type": "string"}}}}});
     new["spec"]["versions"] = json!([
         {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": of_spec("color")}},
         {"name": "v2", "served": true, "storage": false, "schema": {"openAPIV3Schema": of_spec("paint")}},
@@ -486,15 +485,15 @@ async fn versions_are_converted_by_a_webhook() {
 
     calls.lock().unwrap().clear();
     let listed = cluster.get(second).await.ok(200);
-    assert_eq!((&listed["items"][0]["spec"], &listed["items"][1]["spec"]), (&json!({"paint": "red"}), &json!({"paint": "blue"})));
+    assert_eq!(
+        (&listed["items"][0]["spec"], &listed["items"][1]["spec"]),
+        (&json!({"paint": "red"}), &json!({"paint": "blue"}))
+    );
     assert_eq!(*calls.lock().unwrap(), [2]);
 
     cluster.post(WIDGETS, widget("broken", json!({"color": "red"}))).await.ok(201);
     let message = cluster.get(&format!("{second}/broken")).await.refused(500);
-    assert!(
-        message.ends_with("conversion webhook for example.com/v1, Kind=Widget failed: it is broken"),
-        "{message}"
-    );
+    assert!(message.ends_with("conversion webhook for example.com/v1, Kind=Widget failed: it is broken"), "{message}");
     cluster.delete(&format!("{WIDGETS}/broken")).await.ok(200);
 
     // From now on another version is stored; what is there is still understood.

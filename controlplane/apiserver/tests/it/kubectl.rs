@@ -93,3 +93,113 @@ async fn a_session() {
     }
     cluster.stop().await;
 }
+
+const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: crontabs.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources:
+      status: {}
+      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}
+    additionalPrinterColumns:
+    - {name: Spec, type: string, description: The cron spec, jsonPath: .spec.cronSpec}
+    - {name: Replicas, type: integer, jsonPath: .spec.replicas}
+    schema:
+      openAPIV3Schema:
+        description: A table of what is done when.
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              cronSpec: {type: string, description: When., pattern: '^(\\d+|\\*)(/\\d+)?(\\s+(\\d+|\\*)(/\\d+)?){4}$'}
+              image: {type: string}
+              replicas: {type: integer, minimum: 1, maximum: 10, default: 1}
+";
+
+const CRON_TAB: &str = "
+apiVersion: stable.example.com/v1
+kind: CronTab
+metadata: {name: my-cron}
+spec: {cronSpec: '* * * * */5', image: my-image}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_resources() {
+    if version().is_none_or(|minor| minor < 27) {
+        eprintln!("NOT RUN: there is no kubectl 1.27 or newer");
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let wrong = CRON_TAB.replace("*/5", "every 5");
+    let unknown = CRON_TAB.replace("image: my-image", "picture: my-image");
+    for (args, input, good, wanted) in [
+        (
+            "apply -f -",
+            DEFINITION,
+            true,
+            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com created\n",
+        ),
+        (
+            "wait --for=condition=Established crd/crontabs.stable.example.com --timeout=10s",
+            "",
+            true,
+            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com condition met\n",
+        ),
+        ("apply -f -", CRON_TAB, true, "crontab.stable.example.com/my-cron created\n"),
+        ("apply -f -", CRON_TAB, true, "crontab.stable.example.com/my-cron unchanged\n"),
+        ("get ct", "", true, "NAME      SPEC          REPLICAS\nmy-cron   * * * * */5   1\n"),
+        ("get crontab.stable.example.com my-cron -o jsonpath={.spec.replicas}", "", true, "1"),
+        ("scale ct my-cron --replicas=3", "", true, "crontab.stable.example.com/my-cron scaled\n"),
+        ("scale ct my-cron --replicas=30", "", false, "spec.replicas in body should be less than or equal to 10"),
+        (
+            "patch ct my-cron --type=merge -p {\"spec\":{\"replicas\":2}}",
+            "",
+            true,
+            "crontab.stable.example.com/my-cron patched\n",
+        ),
+        (
+            "apply --server-side --field-manager=x -f -",
+            CRON_TAB,
+            true,
+            "crontab.stable.example.com/my-cron serverside-applied\n",
+        ),
+        (
+            "apply -f -",
+            &wrong,
+            false,
+            "The CronTab \"my-cron\" is invalid: spec.cronSpec: Invalid value: \"* * * * every 5\"",
+        ),
+        ("apply -f -", &unknown, false, "strict decoding error: unknown field \"spec.picture\""),
+        ("explain crontab", "", true, "DESCRIPTION:\n    A table of what is done when."),
+        ("explain ct.spec.cronSpec", "", true, "FIELD: cronSpec <string>"),
+        (
+            "api-resources --api-group=stable.example.com",
+            "",
+            true,
+            "crontabs   ct           stable.example.com/v1   true         CronTab",
+        ),
+        ("describe ct my-cron", "", true, "Cron Spec:  * * * * */5"),
+        ("delete ct my-cron", "", true, "crontab.stable.example.com \"my-cron\" deleted"),
+        (
+            "delete crd crontabs.stable.example.com",
+            "",
+            true,
+            "customresourcedefinition.apiextensions.k8s.io \"crontabs.stable.example.com\" deleted",
+        ),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let (succeeded, text) = run(&cluster, &args, input).await;
+        assert_eq!(succeeded, good, "{args:?}: {text}");
+        assert!(text.contains(wanted), "{args:?}: {text}");
+    }
+    cluster.stop().await;
+}
