@@ -6,16 +6,28 @@
 use podium_api::{
     ApiError, Kind as _, Object, Reason, Scope,
     k8s_openapi::{
-        api::core::v1::{Namespace, Node, Service},
+        api::{
+            certificates::v1::CertificateSigningRequest,
+            core::v1::{Namespace, Node, Service},
+        },
         apimachinery::pkg::apis::meta::v1::StatusCause,
     },
 };
 
 use super::{Registry, Resource, alloc::Claim, cache::Filter, services};
-use crate::config::ServerConfig;
+use crate::{auth::Identity, config::ServerConfig};
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// A certificate is asked for by who asks, whatever the request says.
+fn sign(request: &mut CertificateSigningRequest, who: &Identity) {
+    let spec = &mut request.spec;
+    spec.username = Some(who.user.clone());
+    spec.uid = Some(who.uid.clone()).filter(|uid| !uid.is_empty());
+    spec.groups = Some(who.groups.clone()).filter(|groups| !groups.is_empty());
+    spec.extra = Some(who.extra.clone()).filter(|extra| !extra.is_empty());
+}
 
 /// What is given out to objects.
 pub(crate) struct Allocators {
@@ -83,7 +95,10 @@ impl Registry {
     }
 
     /// Fills in what only the API server sets at creation.
-    pub(super) fn complete_create(&self, object: &mut dyn Object) {
+    pub(super) fn complete_create(&self, object: &mut dyn Object, who: &Identity) {
+        if let Some(request) = object.downcast_mut::<CertificateSigningRequest>() {
+            return sign(request, who);
+        }
         let Some(namespace) = object.downcast_mut::<Namespace>() else { return };
         let name = namespace.metadata.name.clone().unwrap_or_default();
         let labels = namespace.metadata.labels.get_or_insert_default();

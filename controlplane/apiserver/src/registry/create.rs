@@ -113,7 +113,7 @@ impl Registry {
         let kind = &resource.kind;
         self.fresh_meta(resource, object);
         kind.prepare_create(object);
-        self.complete_create(object);
+        self.complete_create(object, context.who);
         let mut errs = FieldErrors::new();
         validate_meta(object.meta(), &resource.names, resource.scope, &mut errs);
         if !context.unchecked {

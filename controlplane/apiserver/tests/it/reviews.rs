@@ -81,3 +81,23 @@ async fn tokens_of_service_accounts() {
     assert_eq!(keys["keys"][0]["alg"], "ES256");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_asked_for_under_ones_own_name_and_approved_apart() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let pem = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUFBQQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+    let request = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "Me:1"},
+        "spec": {"request": pem, "usages": ["client auth"], "signerName": "a.b/c", "username": "somebody-else"},
+    });
+    let mut created = cluster.post(path, request).await.ok(201);
+    assert_eq!(created["spec"]["username"], "kubernetes-admin");
+    let own = format!("{path}/Me:1");
+    created["status"] = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+    let refused = cluster.put(&format!("{own}/status"), created.clone()).await.refused(422);
+    assert!(refused.contains("updates may not add a condition of type \"Approved\""), "{refused}");
+    let approved = cluster.put(&format!("{own}/approval"), created).await.ok(200);
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert_eq!(approved["spec"]["username"], "kubernetes-admin");
+}
