@@ -7,6 +7,7 @@ mod api_service;
 mod authentication;
 mod authorization;
 mod certificate_signing_request;
+mod component_status;
 mod condition;
 mod config_map;
 mod custom_resource_definition;
@@ -21,16 +22,21 @@ mod ingress_class;
 mod ip_address;
 mod label_selector;
 mod lease;
+mod limit_range;
 mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod priority_class;
 mod rbac;
 mod replica_set;
+mod resource_quota;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
 mod service_cidr;
+mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -39,12 +45,25 @@ pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
         api::{
             admissionregistration, apps, certificates, coordination, core, discovery, events, flowcontrol, networking,
-            rbac,
+            node, rbac, scheduling, storage,
         },
         apiextensions_apiserver::pkg::apis::apiextensions,
         kube_aggregator::pkg::apis::apiregistration as aggregator,
     };
     vec![
+        kind_of::<core::v1::ComponentStatus>(),
+        kind_of::<core::v1::LimitRange>(),
+        kind_of::<core::v1::PersistentVolume>(),
+        kind_of::<core::v1::PersistentVolumeClaim>(),
+        kind_of::<core::v1::ResourceQuota>(),
+        kind_of::<node::v1::RuntimeClass>(),
+        kind_of::<scheduling::v1::PriorityClass>(),
+        kind_of::<storage::v1::CSIDriver>(),
+        kind_of::<storage::v1::CSINode>(),
+        kind_of::<storage::v1::CSIStorageCapacity>(),
+        kind_of::<storage::v1::StorageClass>(),
+        kind_of::<storage::v1::VolumeAttachment>(),
+        kind_of::<storage::v1::VolumeAttributesClass>(),
         kind_of::<core::v1::ConfigMap>(),
         kind_of::<core::v1::Endpoints>(),
         kind_of::<core::v1::Event>(),

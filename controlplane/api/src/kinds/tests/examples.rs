@@ -2,11 +2,15 @@
 
 use serde_json::Value;
 
-use super::{examples_access, examples_extension};
+use super::{examples_access, examples_extension, examples_storage};
 
 /// All examples.
 pub(crate) fn all() -> Vec<Value> {
-    let stored = EXAMPLES.iter().chain(examples_access::EXAMPLES).chain(examples_extension::EXAMPLES);
+    let stored = EXAMPLES
+        .iter()
+        .chain(examples_access::EXAMPLES)
+        .chain(examples_extension::EXAMPLES)
+        .chain(examples_storage::EXAMPLES);
     stored.chain(examples_extension::ANSWERED).map(|text| yaml(text)).collect()
 }
 

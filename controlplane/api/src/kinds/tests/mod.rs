@@ -16,10 +16,12 @@ use crate::{
 pub(crate) mod examples;
 mod examples_access;
 mod examples_extension;
+mod examples_storage;
 mod rules;
 mod rules_access;
 mod rules_admission;
 mod rules_extension;
+mod rules_storage;
 
 /// When all tests take place.
 fn now() -> Timestamp {

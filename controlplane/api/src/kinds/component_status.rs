@@ -1,0 +1,26 @@
+//! ComponentStatus: the health of the parts of the control plane. Deprecated in Kubernetes, still asked for.
+
+use k8s_openapi::api::core::v1::{ComponentCondition, ComponentStatus};
+
+use crate::kind::{Cell, Column, Kind, Names, Scope};
+
+impl Kind for ComponentStatus {
+    const NAMES: Names = Names::new("", "v1", "ComponentStatus", "componentstatuses", "componentstatus").short(&["cs"]);
+    const SCOPE: Scope = Scope::Cluster;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("Status", |c, _| {
+            Cell::from(match healthy(c).map(|c| c.status.as_str()) {
+                Some("True") => "Healthy",
+                Some("False") => "Unhealthy",
+                _ => "Unknown",
+            })
+        }),
+        Column::text("Message", |c, _| Cell::from(healthy(c).and_then(|c| c.message.clone()).unwrap_or_default())),
+        Column::text("Error", |c, _| Cell::from(healthy(c).and_then(|c| c.error.clone()).unwrap_or_default())),
+    ];
+}
+
+fn healthy(status: &ComponentStatus) -> Option<&ComponentCondition> {
+    status.conditions.as_ref()?.iter().find(|c| c.type_ == "Healthy")
+}

@@ -1,0 +1,176 @@
+//! What drivers of the Container Storage Interface say of themselves. Stored for those who bring such drivers.
+//!
+//! # Source
+//! Kubernetes `pkg/apis/storage/validation/validation.go`, `pkg/apis/storage/v1/defaults.go`,
+//! `pkg/printers/internalversion/printers.go` (`printCSIDriver`, `printCSINode`, `printCSIStorageCapacity`).
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity};
+
+use crate::{
+    field::{FieldErrors, FieldPath},
+    kind::{Cell, Column, Kind, Names, Scope},
+    kinds::{label_selector, pod::validate_quantity},
+    names,
+};
+
+const GROUP: &str = "storage.k8s.io";
+const DRIVER_NAME_MAX: usize = 63;
+const NODE_ID_MAX: usize = 256;
+const FS_GROUP_POLICIES: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
+const LIFECYCLE_MODES: [&str; 2] = ["Ephemeral", "Persistent"];
+
+impl Kind for CSIDriver {
+    const NAMES: Names = Names::new(GROUP, "v1", "CSIDriver", "csidrivers", "csidriver");
+    const SCOPE: Scope = Scope::Cluster;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("AttachRequired", |d, _| Cell::from(d.spec.attach_required.unwrap_or(true).to_string())),
+        Column::text("PodInfoOnMount", |d, _| Cell::from(d.spec.pod_info_on_mount.unwrap_or(false).to_string())),
+        Column::text("StorageCapacity", |d, _| Cell::from(d.spec.storage_capacity.unwrap_or(false).to_string())),
+        Column::text("TokenRequests", |d, _| {
+            let audiences = d.spec.token_requests.iter().flatten().map(|r| r.audience.as_str()).collect::<Vec<_>>();
+            Cell::from(if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") })
+        }),
+        Column::text("RequiresRepublish", |d, _| Cell::from(d.spec.requires_republish.unwrap_or(false).to_string())),
+        Column::text("Modes", |d, _| {
+            Cell::from(d.spec.volume_lifecycle_modes.as_ref().map(|m| m.join(",")).unwrap_or_default())
+        }),
+        Column::AGE,
+    ];
+
+    fn fill_defaults(&mut self) {
+        let spec = &mut self.spec;
+        spec.attach_required.get_or_insert(true);
+        spec.pod_info_on_mount.get_or_insert(false);
+        spec.storage_capacity.get_or_insert(false);
+        spec.fs_group_policy.get_or_insert_with(|| "ReadWriteOnceWithFSType".to_owned());
+        spec.requires_republish.get_or_insert(false);
+        spec.se_linux_mount.get_or_insert(false);
+        let modes = spec.volume_lifecycle_modes.get_or_insert_default();
+        if modes.is_empty() {
+            modes.push("Persistent".to_owned());
+        }
+    }
+
+    fn generation_differs(&self, old: &Self) -> Option<bool> {
+        Some(self.spec != old.spec)
+    }
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec");
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        validate_driver_name(name, &FieldPath::new("metadata").child("name"), errs);
+        if let Some(policy) = self.spec.fs_group_policy.as_deref().filter(|p| !FS_GROUP_POLICIES.contains(p)) {
+            errs.not_supported(&path.child("fsGroupPolicy"), policy, &FS_GROUP_POLICIES);
+        }
+        for mode in self.spec.volume_lifecycle_modes.iter().flatten().filter(|m| !LIFECYCLE_MODES.contains(&m.as_str()))
+        {
+            errs.not_supported(&path.child("volumeLifecycleModes"), mode, &LIFECYCLE_MODES);
+        }
+        let mut audiences = BTreeSet::new();
+        for (i, request) in self.spec.token_requests.iter().flatten().enumerate() {
+            let at = path.child("tokenRequests").index(i);
+            if !audiences.insert(request.audience.as_str()) {
+                errs.duplicate(&at.child("audience"), request.audience.as_str());
+            }
+            if request.expiration_seconds.is_some_and(|s| s < 600) {
+                errs.invalid(
+                    &at.child("expirationSeconds"),
+                    request.expiration_seconds,
+                    "may not specify a duration less than 10 minutes",
+                );
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec");
+        errs.immutable(&path.child("attachedRequired"), &self.spec.attach_required, &old.spec.attach_required);
+        let modes = |driver: &Self| driver.spec.volume_lifecycle_modes.clone();
+        errs.immutable(&path.child("volumeLifecycleModes"), &modes(self), &modes(old));
+    }
+}
+
+impl Kind for CSINode {
+    const NAMES: Names = Names::new(GROUP, "v1", "CSINode", "csinodes", "csinode");
+    const SCOPE: Scope = Scope::Cluster;
+    const COLUMNS: &'static [Column<Self>] =
+        &[Column::NAME, Column::int("Drivers", |n, _| Cell::from(n.spec.drivers.len())), Column::AGE];
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec").child("drivers");
+        let mut known = BTreeSet::new();
+        for (i, driver) in self.spec.drivers.iter().enumerate() {
+            let at = path.index(i);
+            validate_driver_name(&driver.name, &at.child("name"), errs);
+            if !known.insert(driver.name.as_str()) {
+                errs.duplicate(&at.child("name"), driver.name.as_str());
+            }
+            match driver.node_id.len() {
+                0 => errs.required(&at.child("nodeID"), ""),
+                n if n > NODE_ID_MAX => errs.too_long(&at.child("nodeID"), NODE_ID_MAX),
+                _ => {}
+            }
+            for key in driver.topology_keys.iter().flatten() {
+                errs.invalid_each(&at.child("topologyKeys"), key, names::is_qualified_name(key));
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("spec").child("drivers");
+        for known in &old.spec.drivers {
+            let same_name = self.spec.drivers.iter().position(|d| d.name == known.name);
+            if let Some(i) = same_name.filter(|i| self.spec.drivers[*i] != *known) {
+                errs.invalid(&path.index(i), known.name.as_str(), "field is immutable");
+            }
+        }
+    }
+}
+
+impl Kind for CSIStorageCapacity {
+    const NAMES: Names = Names::new(GROUP, "v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity");
+    const SCOPE: Scope = Scope::Namespaced;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("StorageClassName", |c, _| Cell::from(c.storage_class_name.as_str())),
+        Column::text("Capacity", |c, _| {
+            Cell::from(c.capacity.as_ref().map_or_else(|| "<unset>".to_owned(), |q| q.0.clone()))
+        }),
+    ];
+
+    fn validate(&self, errs: &mut FieldErrors) {
+        let path = FieldPath::new("storageClassName");
+        if self.storage_class_name.is_empty() {
+            errs.required(&path, "");
+        } else {
+            errs.invalid_each(&path, &self.storage_class_name, names::is_dns1123_subdomain(&self.storage_class_name));
+        }
+        if let Some(topology) = &self.node_topology {
+            label_selector::validate(topology, &FieldPath::new("nodeTopology"), errs);
+        }
+        for (field, amount) in [("capacity", &self.capacity), ("maximumVolumeSize", &self.maximum_volume_size)] {
+            if let Some(amount) = amount {
+                validate_quantity(amount, &FieldPath::new(field), errs);
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        errs.immutable(&FieldPath::new("nodeTopology"), &self.node_topology, &old.node_topology);
+        errs.immutable(&FieldPath::new("storageClassName"), &self.storage_class_name, &old.storage_class_name);
+    }
+}
+
+/// Drivers are named like domains.
+pub(super) fn validate_driver_name(name: &str, path: &FieldPath, errs: &mut FieldErrors) {
+    if name.is_empty() {
+        return errs.required(path, "");
+    }
+    if name.len() > DRIVER_NAME_MAX {
+        errs.too_long(path, DRIVER_NAME_MAX);
+    }
+    errs.invalid_each(path, name, names::is_dns1123_subdomain(&name.to_lowercase()));
+}

@@ -1,0 +1,156 @@
+//! Tables of cases for bounds, quotas, volumes and classes.
+
+use serde_json::{Value, json};
+
+use super::{errors, examples::yaml, rules::check, rules::with_defaults, update_errors};
+
+fn object(version: &str, kind: &str, rest: &str) -> Value {
+    let mut object = yaml(rest);
+    object["apiVersion"] = version.into();
+    object["kind"] = kind.into();
+    if object["metadata"].is_null() {
+        object["metadata"] = json!({"name": "a", "namespace": "n"});
+    }
+    object
+}
+
+#[test]
+fn limit_ranges() {
+    let range = |item: &str| object("v1", "LimitRange", &format!("{{spec: {{limits: [{item}]}}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("{type: Container, max: {cpu: 2}, min: {cpu: 1}}", &[]),
+        (
+            "{type: Container, max: {cpu: 1}, min: {cpu: 2}}",
+            &[
+                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
+                // Its defaults are the maximum.
+                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than default request value 1",
+                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1",
+            ],
+        ),
+        (
+            "{type: Pod, default: {cpu: 1}}",
+            &["spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"],
+        ),
+        (
+            "{type: PersistentVolumeClaim}",
+            &[
+                "spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided",
+            ],
+        ),
+        (
+            "{type: Container, maxLimitRequestRatio: {cpu: 500m}}",
+            &["spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"500m\": ratio 500m is less than 1"],
+        ),
+    ];
+    for (item, wanted) in cases {
+        check(item, &errors(&range(item)), wanted);
+    }
+    let filled = with_defaults(&range("{type: Container, max: {cpu: 2}, min: {memory: 1Mi}}"));
+    let item = &filled["spec"]["limits"][0];
+    assert_eq!(item["default"], json!({"cpu": "2"}));
+    assert_eq!(item["defaultRequest"], json!({"cpu": "2", "memory": "1Mi"}));
+}
+
+#[test]
+fn resource_quotas() {
+    let quota = |spec: &str| object("v1", "ResourceQuota", &format!("{{spec: {spec}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("{hard: {pods: 5, requests.cpu: 500m, count/jobs.batch: 2}, scopes: [Terminating]}", &[]),
+        ("{hard: {pods: 500m}}", &["spec.hard[pods]: Invalid value: \"500m\": must be an integer"]),
+        ("{hard: {pods: -1}}", &["spec.hard[pods]: Invalid value: \"-1\": must be greater than or equal to 0"]),
+        (
+            "{hard: {things: 1}}",
+            &["spec.hard[things]: Invalid value: \"things\": must be a standard resource type or fully qualified"],
+        ),
+        (
+            "{scopes: [Terminating, NotTerminating]}",
+            &["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"],
+        ),
+        (
+            "{scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: In}]}}",
+            &[
+                "spec.scopeSelector.matchExpressions[0].values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, &errors(&quota(spec)), wanted);
+    }
+    let changed = update_errors(&quota("{scopes: [BestEffort]}"), &quota("{scopes: [Terminating]}"));
+    assert!(changed.iter().any(|e| e.contains("field is immutable")), "{changed:?}");
+}
+
+#[test]
+fn volumes_and_claims() {
+    let claim = |spec: &str| object("v1", "PersistentVolumeClaim", &format!("{{spec: {spec}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}", &[]),
+        (
+            "{}",
+            &[
+                "spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.resources[storage]: Required value",
+            ],
+        ),
+        (
+            "{accessModes: [Sometimes], volumeMode: Tape, resources: {requests: {storage: 0}}}",
+            &[
+                "spec.accessModes: Unsupported value: \"Sometimes\"",
+                "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
+                "spec.volumeMode: Unsupported value: \"Tape\"",
+            ],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, &errors(&claim(spec)), wanted);
+    }
+    let base = "accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}";
+    let changed = update_errors(&claim(&format!("{{{base}}}")), &claim(&format!("{{{base}, volumeMode: Block}}")));
+    assert!(changed.iter().any(|e| e.starts_with("spec: Forbidden: spec is immutable after creation")), "{changed:?}");
+    let volume = |spec: &str| object("v1", "PersistentVolume", &format!("{{metadata: {{name: a}}, spec: {spec}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /a}}", &[]),
+        (
+            "{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}}",
+            &["spec: Required value: must specify a volume type"],
+        ),
+        (
+            "{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /a}, nfs: {path: /a, server: b}}",
+            &["spec: Forbidden: may not specify more than 1 volume type"],
+        ),
+        (
+            "{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, local: {path: /a}}",
+            &["spec.nodeAffinity: Required value: Local volume requires node affinity"],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, &errors(&volume(spec)), wanted);
+    }
+}
+
+#[test]
+fn classes() {
+    let class = |rest: &str| object("storage.k8s.io/v1", "StorageClass", &format!("{{metadata: {{name: a}}, {rest}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("provisioner: a.b/c", &[]),
+        ("reclaimPolicy: Recycle, provisioner: a", &["reclaimPolicy: Unsupported value: \"Recycle\""]),
+        ("provisioner: ''", &["provisioner: Required value"]),
+    ];
+    for (rest, wanted) in cases {
+        check(rest, &errors(&class(rest)), wanted);
+    }
+    let filled = with_defaults(&class("provisioner: a"));
+    assert_eq!((&filled["reclaimPolicy"], &filled["volumeBindingMode"]), (&json!("Delete"), &json!("Immediate")));
+    let priority = |name: &str, value: i64| {
+        object("scheduling.k8s.io/v1", "PriorityClass", &format!("{{metadata: {{name: {name}}}, value: {value}}}"))
+    };
+    assert!(errors(&priority("high", 1_000_000)).is_empty());
+    assert!(errors(&priority("system-node-critical", 2_000_001_000)).is_empty());
+    assert!(errors(&priority("high", 1_000_000_001))[0].starts_with("value: Forbidden: maximum allowed value"));
+    assert!(errors(&priority("system-x", 1))[0].starts_with("metadata.name: Forbidden: priority class names with"));
+    let changed = update_errors(&priority("high", 1), &priority("high", 2));
+    assert_eq!(changed, ["value: Forbidden: may not be changed in an update."]);
+    let runtime = object("node.k8s.io/v1", "RuntimeClass", "{metadata: {name: a}, handler: a_b}");
+    assert!(errors(&runtime)[0].starts_with("handler: Invalid value: \"a_b\""), "{:?}", errors(&runtime));
+}
