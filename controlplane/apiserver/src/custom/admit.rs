@@ -44,11 +44,9 @@ fn check(definition: &CustomResourceDefinition, request: &Request<'_>) -> Result
     let mut errs = FieldErrors::new();
     match (request.operation, request.subresource) {
         (Operation::Create, _) => validate_definition(definition, None, &mut errs),
-        (Operation::Update, "") => {
-            // A definition that is on its way out only has to lose its finalizers.
-            if old.is_none_or(|o| o.spec != definition.spec) {
-                validate_definition(definition, old, &mut errs);
-            }
+        // A definition that is on its way out only has to lose its finalizers.
+        (Operation::Update, "") if old.is_none_or(|o| o.spec != definition.spec) => {
+            validate_definition(definition, old, &mut errs);
         }
         (Operation::Update, "status") => check_stored_versions(definition, &mut errs),
         _ => {}

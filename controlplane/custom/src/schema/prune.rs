@@ -12,6 +12,25 @@ const PATHS_MAX: usize = 1000;
 
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// The fields of the metadata of embedded objects.
+const META_FIELDS: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 impl Schema {
     /// Takes out unknown fields. `root`: `apiVersion`, `kind` and `metadata` stay. Answers with their paths, sorted.
     pub fn prune(&self, value: &mut Value, root: bool) -> Vec<String> {
@@ -52,6 +71,15 @@ impl Pruning {
         }
     }
 
+    /// Metadata of an embedded object. (That of the object itself has been read already.)
+    fn metadata(&mut self, meta: &mut serde_json::Map<String, Value>) {
+        let unknown: Vec<String> = meta.keys().filter(|k| !META_FIELDS.contains(&k.as_str())).cloned().collect();
+        for name in unknown {
+            self.record(&name);
+            meta.remove(&name);
+        }
+    }
+
     fn prune(&mut self, value: &mut Value, schema: Option<&Schema>, embedded: bool) {
         let keeps = schema.is_some_and(|s| s.preserve);
         match value {
@@ -59,6 +87,11 @@ impl Pruning {
                 let names: Vec<String> = fields.keys().cloned().collect();
                 for name in names {
                     if embedded && META.contains(&name.as_str()) {
+                        if let (false, "metadata", Some(Value::Object(meta))) =
+                            (self.path.is_empty(), name.as_str(), fields.get_mut(&name))
+                        {
+                            self.below(&name, |p| p.metadata(meta));
+                        }
                         continue;
                     }
                     let property = schema.and_then(|s| s.properties.get(&name));

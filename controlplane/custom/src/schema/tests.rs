@@ -60,9 +60,9 @@ fn unknown_fields_are_pruned_and_named() {
         (
             "{type: object, properties: {e: {type: object, x-kubernetes-embedded-resource: true,
               properties: {spec: {type: object}}}}}",
-            "{e: {apiVersion: v1, kind: K, metadata: {name: n}, spec: {x: 1}, y: 2}}",
+            "{e: {apiVersion: v1, kind: K, metadata: {name: n, what: 1}, spec: {x: 1}, y: 2}}",
             "{e: {apiVersion: v1, kind: K, metadata: {name: n}, spec: {}}}",
-            vec!["e.spec.x", "e.y"],
+            vec!["e.metadata.what", "e.spec.x", "e.y"],
         ),
     ] {
         let mut given = value(given);
