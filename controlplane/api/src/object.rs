@@ -217,6 +217,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn storage(&self) -> Storage {
         Storage::Stored
     }
+    /// What clients that use it are told each time: that it is deprecated.
+    fn warning(&self) -> Option<&str> {
+        None
+    }
     /// Its subresources.
     fn subresources(&self) -> Vec<SubresourceInfo>;
     /// Its Table columns.

@@ -88,7 +88,9 @@ impl Frontend {
             });
         }
         let request = watch::WatchRequest::read(call.query, filter, shape(call)?)?;
-        watch::open(&self.registry, resource, request, self.stop.clone(), permit).await
+        let mut answer = watch::open(&self.registry, resource, request, self.stop.clone(), permit).await?;
+        respond::deprecated(&mut answer, resource);
+        Ok(answer)
     }
 
     /// Everything else on resources.
@@ -102,6 +104,18 @@ impl Frontend {
             return self.bind(target, call, body).await;
         }
         let resource = &*self.find(target)?;
+        let mut answer = self.object(resource, target, call, body).await?;
+        respond::deprecated(&mut answer, resource);
+        Ok(answer)
+    }
+
+    async fn object(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
         if !target.subresource.is_empty() {
             return self.subresource(resource, target, call, body).await;
         }

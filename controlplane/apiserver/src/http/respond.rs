@@ -79,6 +79,13 @@ pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
     }
 }
 
+/// Tells clients of a version that it is deprecated.
+pub(crate) fn deprecated(answer: &mut Answer, resource: &Resource) {
+    if let Some(warning) = resource.kind.warning() {
+        warn(answer, &[warning.to_owned()]);
+    }
+}
+
 /// One object.
 pub(crate) fn entry(
     status: StatusCode,

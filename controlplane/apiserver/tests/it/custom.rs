@@ -189,7 +189,9 @@ async fn status_and_scale_are_parts_of_their_own() {
 #[tokio::test]
 async fn versions_selectors_and_tables() {
     let cluster = Cluster::start().await;
-    define(&cluster, definition()).await;
+    let mut old = definition();
+    old["spec"]["versions"][0]["deprecated"] = json!(true);
+    define(&cluster, old).await;
     cluster.post(WIDGETS, widget("a", json!({"color": "red"}))).await.ok(201);
     cluster.post(WIDGETS, widget("b", json!({"color": "blue", "replicas": 2}))).await.ok(201);
 
@@ -198,7 +200,9 @@ async fn versions_selectors_and_tables() {
     let mut changed = other.clone();
     changed["spec"]["replicas"] = json!(4);
     cluster.put("/apis/example.com/v2/namespaces/default/widgets/a", changed).await.ok(200);
-    let back = cluster.get(&format!("{WIDGETS}/a")).await.ok(200);
+    let read = cluster.get(&format!("{WIDGETS}/a")).await;
+    assert_eq!(read.headers["warning"], "299 - \"example.com/v1 Widget is deprecated\"");
+    let back = read.ok(200);
     assert_eq!((&back["apiVersion"], &back["spec"]["replicas"]), (&json!("example.com/v1"), &json!(4)));
 
     let blue = cluster.get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dblue")).await.ok(200);

@@ -198,11 +198,6 @@ impl CustomKind {
         family.iter().filter_map(std::sync::Weak::upgrade).find(|k| k.names.version == version)
     }
 
-    /// What clients of this version are told: that it is deprecated.
-    pub fn warning(&self) -> Option<&str> {
-        self.warning.as_deref()
-    }
-
     fn strong(&self) -> Result<Arc<Self>, ApiError> {
         self.me.upgrade().ok_or_else(|| ApiError::internal("invariant: a kind that is used exists"))
     }
@@ -278,6 +273,10 @@ impl AnyKind for CustomKind {
 
     fn scope(&self) -> Scope {
         self.scope
+    }
+
+    fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     fn subresources(&self) -> Vec<SubresourceInfo> {
