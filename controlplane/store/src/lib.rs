@@ -244,6 +244,9 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets history below `revision`; the newest record of each key stays.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 
+    /// The oldest revision that can be read: what was before is compacted.
+    fn oldest(&self) -> Revision;
+
     /// The newest durable revision.
     fn revision(&self) -> Revision;
 

@@ -159,6 +159,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn oldest(&self) -> Revision {
+        Revision(self.0.lock().compacted)
+    }
+
     fn revision(&self) -> Revision {
         Revision(self.0.lock().revision)
     }

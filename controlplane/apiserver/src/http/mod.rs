@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
@@ -35,6 +35,7 @@ use crate::{
 mod about;
 pub(crate) mod body;
 mod documents;
+mod list_options;
 mod logs;
 pub(crate) mod metrics;
 mod negotiate;
@@ -43,6 +44,10 @@ mod resources;
 mod respond;
 pub(crate) mod reviews;
 mod watch;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// A longer one is not taken over.
+const AUDIT_ID_BYTES_MAX: usize = 64;
 
 /// Counts a stream for as long as it lives.
 pub(crate) type Permit = OwnedSemaphorePermit;
@@ -117,6 +122,8 @@ impl Frontend {
         let known = matches!(route, Route::Resource(_)) && answer.status() != http::StatusCode::NOT_FOUND;
         let resource = if known { what.resource } else { "" };
         self.metrics.answered(what.verb, what.group, resource, answer.status().as_u16(), started.elapsed());
+        let mut answer = answer;
+        answer.headers_mut().insert(AUDIT_ID, audit_id(call.headers));
         answer
     }
 
@@ -221,6 +228,13 @@ impl Frontend {
     pub(crate) fn drained_after(&self) -> Duration {
         self.limits.drain_timeout
     }
+}
+
+/// What a request is known by in logs: as its client says, or made up.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID).filter(|id| (1..=AUDIT_ID_BYTES_MAX).contains(&id.len()));
+    let made = || HeaderValue::from_str(&uuid::Uuid::new_v4().to_string());
+    given.cloned().or_else(|| made().ok()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attributes<'a> {

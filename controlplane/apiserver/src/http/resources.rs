@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Call, Frontend, Permit, about, logs,
+    Call, Frontend, Permit, about, list_options, logs,
     negotiate::{self, Form, Shape},
     path::{Query, Target},
     respond::{self, Answer},
@@ -34,7 +34,7 @@ use crate::registry::{
     Applied, Deleted, Part, Resource, WriteContext,
     cache::{Entry, Filter},
     context::{MANAGER_MAX, manager_of},
-    list::{ListRequest, Token},
+    list::ListRequest,
 };
 
 /// Server-side apply: YAML, of which JSON is a part.
@@ -187,6 +187,9 @@ impl Frontend {
     }
 
     async fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+        if let Some(wanted) = list_options::revision(call.query.get("resourceVersion"))? {
+            self.registry.wait_for(wanted).await?;
+        }
         let entry = self.entry(resource, target).await?;
         self.reply(resource, StatusCode::OK, &entry, call)
     }
@@ -194,7 +197,13 @@ impl Frontend {
     async fn list(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
         let shape = shape(call)?;
         let request = list_request(resource, target, call.query)?;
-        let mut page = self.registry.list(resource, request).await?;
+        let rest = request.token.as_ref().map(|token| token.inconsistent());
+        let mut page = match (self.registry.list(resource, request).await, rest) {
+            (Err(error), Some(rest)) if error.reason == Reason::Expired => {
+                return Ok(respond::error_and_rest(&error, &rest));
+            }
+            (listed, _) => listed?,
+        };
         page.entries = resource.view_all(page.entries).await?;
         respond::page(resource, &page, shape, call.query, self.registry.clock().now())
     }
@@ -539,37 +548,7 @@ fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Fil
 
 fn list_request(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<ListRequest, ApiError> {
     let filter = filter(resource, target, query)?;
-    let limit = query.number("limit")?.unwrap_or(0);
-    let limit =
-        usize::try_from(limit).map_err(|_| ApiError::bad_request("limit: must be greater than or equal to 0"))?;
-    let token = query.find("continue").filter(|t| !t.is_empty()).map(Token::decode).transpose()?;
-    let version = query.get("resourceVersion");
-    let revision = match version {
-        "" | "0" => None,
-        text => Some(Revision(text.parse().map_err(|_| {
-            ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: it must be a number"))
-        })?)),
-    };
-    let invalid = |detail: &str| {
-        Err(ApiError::new(
-            Reason::Invalid,
-            format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {detail}"),
-        ))
-    };
-    let (exact, not_older_than) = match (query.get("resourceVersionMatch"), revision) {
-        _ if token.is_some() && !matches!(version, "" | "0") => {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        ("Exact", None) => {
-            return invalid("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
-        }
-        ("Exact", revision) => (revision, None),
-        ("", Some(revision)) if limit > 0 => (Some(revision), None),
-        ("" | "NotOlderThan", revision) => (None, revision),
-        (other, _) => {
-            return invalid(&format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""));
-        }
-    };
+    let list_options::ListOptions { limit, token, exact, not_older_than } = list_options::list(query)?;
     Ok(ListRequest { filter, limit, token, exact, not_older_than })
 }
 

@@ -15,7 +15,11 @@ use super::{
     negotiate::{Encoding, Form, Shape},
     path::Query,
 };
-use crate::registry::{Resource, cache::Entry, list::Page};
+use crate::registry::{
+    Resource,
+    cache::Entry,
+    list::{Page, Token},
+};
 
 /// An answer.
 pub(crate) type Answer = Response<Body>;
@@ -55,9 +59,18 @@ pub(crate) fn value<T: Serialize + ?Sized>(
 
 /// An error as a `Status`.
 pub(crate) fn error(error: &ApiError) -> Answer {
+    status(error, Value::Object(serde_json::Map::new()))
+}
+
+/// An expired list, with the token that gets the rest of it as it is now.
+pub(crate) fn error_and_rest(error: &ApiError, rest: &Token) -> Answer {
+    status(error, serde_json::json!({"continue": rest.encode()}))
+}
+
+fn status(error: &ApiError, metadata: Value) -> Answer {
     let status = StatusCode::from_u16(error.reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut object = serde_json::to_value(error.status()).unwrap_or_default();
-    object["metadata"] = Value::Object(serde_json::Map::new());
+    object["metadata"] = metadata;
     let mut answer = bytes(status, "application/json", object.to_string().into());
     let retry = error.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(retry) = retry.and_then(|s| HeaderValue::from_str(&s.to_string()).ok()) {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Permit,
     body::Body,
+    list_options,
     negotiate::{Encoding, Form, Shape},
     path::Query,
     respond::{self, Answer},
@@ -51,19 +52,9 @@ impl WatchRequest {
     /// # Errors
     /// 400 and 422 for parameters that make no sense.
     pub(crate) fn read(query: &Query, filter: Filter, shape: Shape) -> Result<Self, ApiError> {
-        let version = query.get("resourceVersion");
-        let revision = match version {
-            "" | "0" => None,
-            text => Some(Revision(text.parse().map_err(|_| {
-                ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: it must be a number"))
-            })?)),
-        };
+        list_options::check_watch(query)?;
+        let revision = list_options::revision(query.get("resourceVersion"))?;
         let send_initial = query.find("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-        if send_initial.is_some() && query.get("resourceVersionMatch") != "NotOlderThan" {
-            let message = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents \
-                requires setting resourceVersionMatch to NotOlderThan";
-            return Err(ApiError::new(Reason::Invalid, message));
-        }
         let bookmarks = query.flag("allowWatchBookmarks");
         let seconds = query.number("timeoutSeconds")?.filter(|s| *s > 0);
         let timeout = match seconds.and_then(|s| u64::try_from(s).ok()) {
@@ -116,7 +107,7 @@ pub(crate) async fn open(
         Encoding::Json => "application/json",
         Encoding::Yaml => return Err(ApiError::new(Reason::NotAcceptable, "watches are only written as JSON")),
     };
-    let feed = match resource.cache.watch(request.filter, request.after) {
+    let feed = match registry.watch(resource, request.filter, request.after).await {
         Ok(feed) => feed,
         Err(oldest) => {
             let asked = request.after.unwrap_or_default();

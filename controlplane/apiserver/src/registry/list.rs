@@ -37,20 +37,40 @@ pub(crate) struct Page {
 }
 
 /// Where a list goes on: `continue`.
+///
+/// # Source
+/// Kubernetes `apiserver/pkg/storage/continue.go`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Token {
     v: String,
-    /// The revision of the whole list.
-    rv: u64,
-    /// The last key that was listed, behind the prefix of the kind.
+    /// The revision of the whole list; [`NEWEST`] when the rest is to be that of now.
+    rv: i64,
+    /// The first key that may be listed, behind the prefix of the kind: the last one listed and a zero byte.
     start: String,
 }
 
-const TOKEN_VERSION: &str = "podium.dev/v1";
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+const NEWEST: i64 = -1;
 
 impl Token {
-    fn new(revision: Revision, start: &str) -> Self {
-        Self { v: TOKEN_VERSION.to_owned(), rv: revision.0, start: start.to_owned() }
+    fn new(revision: Revision, last: &str) -> Self {
+        let rv = i64::try_from(revision.0).unwrap_or(i64::MAX);
+        Self { v: TOKEN_VERSION.to_owned(), rv, start: format!("{last}\0") }
+    }
+
+    /// Goes on from the same key at the newest revision: the whole is no longer of one moment.
+    pub(crate) fn inconsistent(&self) -> Self {
+        Self { rv: NEWEST, ..self.clone() }
+    }
+
+    /// The revision to go on at; `None` for the newest.
+    fn revision(&self) -> Option<Revision> {
+        u64::try_from(self.rv).ok().map(Revision)
+    }
+
+    /// Only keys behind this one.
+    fn after(&self) -> &str {
+        self.start.strip_suffix('\0').unwrap_or(&self.start)
     }
 
     /// Its form in a list's metadata.
@@ -63,16 +83,37 @@ impl Token {
     /// # Errors
     /// 400.
     pub(crate) fn decode(text: &str) -> Result<Self, ApiError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let token = bytes.and_then(|b| serde_json::from_slice::<Self>(&b).ok());
-        token.filter(|t| t.v == TOKEN_VERSION).ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+        let bad =
+            |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| bad(format!(": {e}")))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|e| bad(format!(": {e}")))?;
+        if token.v != TOKEN_VERSION {
+            return Err(bad(format!(": server does not recognize this encoded version {}", token.v)));
+        }
+        if token.rv == 0 {
+            let why = ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+            return Err(bad(why.to_owned()));
+        }
+        if token.start.is_empty() {
+            return Err(bad(": encoded start key empty (version meta.k8s.io/v1)".to_owned()));
+        }
+        let path = token.start.strip_prefix('/').unwrap_or(&token.start);
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(bad(format!(": {}", token.start)));
+        }
+        Ok(token)
     }
 }
 
-fn token_expired() -> ApiError {
-    let message = "The provided continue parameter is too old to display a consistent list result. You can start a new \
-        list without the continue parameter.";
-    ApiError::expired(message)
+fn expired(continued: bool) -> ApiError {
+    ApiError::expired(if continued {
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    } else {
+        "The resourceVersion for the provided list is too old."
+    })
 }
 
 impl Registry {
@@ -85,16 +126,17 @@ impl Registry {
             self.wait_for(wanted).await?;
         }
         let (at, after) = match (&request.token, request.exact) {
-            (Some(token), _) => (Some(Revision(token.rv)), Some(token.start.clone())),
+            (Some(token), _) => (token.revision(), Some(token.after().to_owned())),
             (None, exact) => (exact, None),
         };
+        let continued = request.token.is_some();
         match at {
-            Some(at) if !resource.cache.unchanged_since(at) => {
-                let expired = request.token.is_some();
-                self.list_past(resource, &request, at, after)
-                    .await
-                    .map_err(|e| if expired && e.reason == Reason::Expired { token_expired() } else { e })
-            }
+            // Even when nothing has changed since: a revision is readable or not for all kinds alike.
+            Some(at) if at < self.store().oldest() => Err(expired(continued)),
+            Some(at) if !resource.cache.unchanged_since(at) => self
+                .list_past(resource, &request, at, after)
+                .await
+                .map_err(|e| if e.reason == Reason::Expired { expired(continued) } else { e }),
             at => Ok(list_now(resource, &request, at, after.as_deref())),
         }
     }
@@ -180,8 +222,31 @@ mod tests {
     fn tokens() {
         let token = Token::new(Revision(42), "default/web");
         assert_eq!(Token::decode(&token.encode()).unwrap(), token);
-        for bad in ["", "x", "e30", "eyJ2IjoibWV0YSJ9"] {
-            assert_eq!(Token::decode(bad).unwrap_err().message, "continue key is not valid", "{bad}");
+        assert_eq!((token.revision(), token.after()), (Some(Revision(42)), "default/web"));
+        let rest = Token::decode(&token.inconsistent().encode()).unwrap();
+        assert_eq!((rest.revision(), rest.after()), (None, "default/web"));
+        let encoded = |rv, start: &str| Token { v: TOKEN_VERSION.to_owned(), rv, start: start.to_owned() }.encode();
+        let climbing = [encoded(1, "../a"), encoded(1, "a//b"), encoded(1, "a/./b"), encoded(0, "a"), encoded(1, "")];
+        for bad in ["", "x", "e30", "eyJ2IjoibWV0YSJ9"].into_iter().chain(climbing.iter().map(String::as_str)) {
+            let error = Token::decode(bad).unwrap_err();
+            assert!(error.message.starts_with("invalid continue token: continue key is not valid: "), "{bad}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*", bytes: Vec<u8>) {
+            let _ = Token::decode(&text);
+            if let Ok(token) = Token::decode(&URL_SAFE_NO_PAD.encode(bytes)) {
+                proptest::prop_assert_eq!(Token::decode(&token.encode()), Ok(token));
+            }
+        }
+
+        #[test]
+        fn tokens_come_back(revision in 1..i64::MAX, last in "[a-z0-9.-]*[a-z0-9](/[a-z0-9.-]*[a-z0-9])?") {
+            let token = Token::new(Revision(revision.unsigned_abs()), &last);
+            proptest::prop_assert_eq!(Token::decode(&token.encode()), Ok(token.clone()));
+            proptest::prop_assert_eq!(token.after(), last);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) mod context;
 mod create;
 mod delete;
 pub(crate) mod entry;
+mod history;
 pub(crate) mod list;
 pub(crate) mod managed;
 mod pump;

@@ -359,6 +359,10 @@ impl Store for SledStore {
         self.command(|answer| Command::Compact { upto: revision.0, answer }).await
     }
 
+    fn oldest(&self) -> Revision {
+        Revision(self.shared.compacted.load(Ordering::Acquire))
+    }
+
     fn revision(&self) -> Revision {
         Revision(self.shared.revision())
     }
