@@ -11,7 +11,7 @@ use podium_api::{ApiError, FieldErrors, FieldPath, Names, Revision};
 use super::path::Query;
 use crate::registry::list::Token;
 
-const LIST_OPTIONS: Names = Names::new("meta.k8s.io", "v1", "ListOptions", "listoptions");
+const LIST_OPTIONS: Names = Names::new("meta.k8s.io", "v1", "ListOptions", "listoptions", "listoptions");
 const MATCH: &str = "resourceVersionMatch";
 
 /// Which state a list shows, and how much of it.

@@ -14,8 +14,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails, Time},
 };
 use podium_api::{
-    ApiError, FieldErrors, FieldPath, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Revision, Selector,
-    Storage, Verb,
+    ApiError, FieldErrors, FieldPath, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Selector, Storage,
+    Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     read::{self, FieldValidation, Media},

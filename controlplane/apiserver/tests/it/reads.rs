@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use podium_store::MemoryStore;
+use podium_store::{MemoryStore, Store as _};
 use serde_json::{Value, json};
 
 use crate::harness::Cluster;
@@ -46,6 +46,56 @@ async fn pages_show_one_moment() {
     assert_eq!(names(&cluster.get(&format!("{MAPS}?fieldSelector=metadata.name%3Dm2")).await.ok(200)), ["m2"]);
     let message = cluster.get(&format!("{MAPS}?fieldSelector=data%3Dm2")).await.refused(400);
     assert_eq!(message, "field label not supported: data");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_goes_on_from_its_last_key_past_compaction() {
+    let store = Arc::new(MemoryStore::new());
+    let cluster = Cluster::on(store.clone(), tempfile::tempdir().unwrap()).await;
+    fill(&cluster, 4).await;
+    let url = format!("{MAPS}?limit=2&labelSelector=n");
+    let first = cluster.get(&url).await.ok(200);
+    let then = first["metadata"]["resourceVersion"].as_str().unwrap();
+    // Of another kind: a revision expires for all kinds alike.
+    cluster.post("/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await.ok(201);
+    store.compact(store.revision()).await.unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let expired = cluster.get(&format!("{url}&continue={token}")).await.ok(410);
+    assert_eq!((&expired["kind"], &expired["reason"]), (&"Status".into(), &"Expired".into()));
+    let message = expired["message"].as_str().unwrap();
+    assert!(message.starts_with("The provided continue parameter is too old to display a consistent"), "{message}");
+    let token = expired["metadata"]["continue"].as_str().unwrap();
+    cluster.post(MAPS, json!({"metadata": {"name": "m9", "labels": {"n": "1"}}})).await.ok(201);
+    let second = cluster.get(&format!("{url}&continue={token}")).await.ok(200);
+    assert_eq!(names(&second), ["m2", "m3"]);
+    assert_ne!(second["metadata"]["resourceVersion"], then);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let third = cluster.get(&format!("{url}&continue={token}")).await.ok(200);
+    assert_eq!(names(&third), ["m9"]);
+    assert_eq!(third["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
+    let exact = format!("{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact");
+    assert_eq!(cluster.get(&exact).await.refused(410), "The resourceVersion for the provided list is too old.");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revisions_of_gets_and_names_of_requests() {
+    let cluster = Cluster::start().await;
+    fill(&cluster, 1).await;
+    let url = format!("{MAPS}/m0");
+    let now = cluster.get(&url).await.ok(200)["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    for (version, code) in [("", 200), ("0", 200), ("1", 200), (now.as_str(), 200), ("999999999", 504), ("x", 400)] {
+        let answer = cluster.get(&format!("{url}?resourceVersion={version}")).await;
+        assert_eq!(answer.status.as_u16(), code, "{version}: {}", answer.text);
+    }
+    let audit = async |given: &str| {
+        let answer = cluster.send(http::Method::GET, &url, &[("audit-id", given)], Vec::new()).await;
+        answer.headers["audit-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(audit("mine").await, "mine");
+    assert_eq!(audit(&"x".repeat(65)).await.len(), 36);
+    assert_eq!(cluster.get("/nope").await.headers["audit-id"].len(), 36);
     cluster.stop().await;
 }
 

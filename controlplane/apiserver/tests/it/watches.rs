@@ -2,6 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt as _;
+use podium_store::Store as _;
 use serde_json::{Value, json};
 
 use crate::harness::Cluster;
@@ -100,11 +101,34 @@ async fn initial_state_bookmarks_and_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_resumes_from_before_the_server_started() {
+    let store = std::sync::Arc::new(podium_store::MemoryStore::new());
+    let cluster = Cluster::on(store.clone(), tempfile::tempdir().unwrap()).await;
+    let first = cluster.post(MAPS, map("a", "x")).await.ok(201);
+    cluster.post(MAPS, map("b", "x")).await.ok(201);
+    cluster.patch(&format!("{MAPS}/b"), "merge-patch", json!({"metadata": {"labels": {"l": "y"}}})).await.ok(200);
+    cluster.delete(&format!("{MAPS}/a")).await.ok(200);
+    let dir = cluster.stop().await;
+    let cluster = Cluster::on(store, dir).await;
+    cluster.post(MAPS, map("c", "x")).await.ok(201);
+    let from = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = Watch::open(&cluster, &format!("{MAPS}?watch=1&resourceVersion={from}&labelSelector=l%3Dx")).await;
+    watch.expect("ADDED", "b").await;
+    watch.expect("DELETED", "b").await;
+    watch.expect("DELETED", "a").await;
+    watch.expect("ADDED", "c").await;
+    cluster.post(MAPS, map("d", "x")).await.ok(201);
+    watch.expect("ADDED", "d").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_old_a_revision_is_told() {
     let store = std::sync::Arc::new(podium_store::MemoryStore::new());
     let cluster = Cluster::on(store.clone(), tempfile::tempdir().unwrap()).await;
     cluster.post(MAPS, map("a", "x")).await.ok(201);
     let dir = cluster.stop().await;
+    store.compact(store.revision()).await.unwrap();
     let cluster = Cluster::on(store, dir).await;
     let mut watch = Watch::open(&cluster, &format!("{MAPS}?watch=1&resourceVersion=1")).await;
     let event = watch.next().await.unwrap();
