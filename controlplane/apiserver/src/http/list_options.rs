@@ -6,6 +6,8 @@
 //! Kubernetes `apimachinery/pkg/apis/meta/internalversion/validation/validation.go` and
 //! `apiserver/pkg/storage/interfaces.go` (`ValidateListOptions`).
 
+use std::time::Duration;
+
 use podium_api::{ApiError, FieldErrors, FieldPath, Names, Revision};
 
 use super::path::Query;
@@ -92,6 +94,57 @@ pub(crate) fn revision(text: &str) -> Result<Option<Revision>, ApiError> {
     })
 }
 
+/// Reads `timeout`, a duration as Go writes one; nothing, zero and more than `max` are `max`.
+///
+/// # Errors
+/// 400.
+///
+/// # Source
+/// Kubernetes `apiserver/pkg/endpoints/filters/request_deadline.go`.
+pub(crate) fn timeout(text: &str, max: Duration) -> Result<Duration, ApiError> {
+    let seconds = match text {
+        "" => return Ok(max),
+        text => go_seconds(text).ok_or_else(|| {
+            let message = "invalid timeout specified in the request URL - time: invalid duration";
+            ApiError::bad_request(format!("{message} {text:?}"))
+        })?,
+    };
+    let given = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Ok(if given.is_zero() || given > max { max } else { given })
+}
+
+/// Seconds of a duration like `1m30s`, `-5s` or `0.5h`.
+fn go_seconds(text: &str) -> Option<f64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0.0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, next) =
+            behind.split_at(behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len()));
+        let scale = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * scale;
+        rest = next;
+    }
+    Some(sign * seconds)
+}
+
 fn check_list(version: &str, matching: &str, continued: &str, initial: bool) -> Result<(), ApiError> {
     let path = FieldPath::new(MATCH);
     let mut errs = FieldErrors::new();
@@ -174,6 +227,30 @@ mod tests {
         for bad in ["x", "-1", "+1", "1.5", "99999999999999999999"] {
             let message = refusal(list(&Query::parse(Some(&format!("resourceVersion={}", bad.replace('+', "%2B"))))));
             assert!(message.starts_with("400 invalid resource version: resourceVersion: Invalid value: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn timeouts() {
+        let max = Duration::from_secs(60);
+        for (text, seconds) in [
+            ("", 60.0),
+            ("0", 60.0),
+            ("0s", 60.0),
+            ("-5s", 60.0),
+            ("5s", 5.0),
+            ("+5s", 5.0),
+            ("1500ms", 1.5),
+            ("0.5m", 30.0),
+            ("0m7s", 7.0),
+            ("1h", 60.0),
+            ("99999999999999999999h", 60.0),
+        ] {
+            assert_eq!(timeout(text, max), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for bad in ["5", "s", "-", "5x", "1.2.3s", ".s", "5s5", "é"] {
+            let message = format!("400 invalid timeout specified in the request URL - time: invalid duration {bad:?}");
+            assert_eq!(refusal(timeout(bad, max)), message);
         }
     }
 

@@ -158,9 +158,10 @@ impl Frontend {
         match route {
             Route::Resource(target) if stream => self.stream(target, call, permit).await,
             Route::Resource(target) => {
+                let timeout = list_options::timeout(call.query.get("timeout"), self.limits.request_timeout)?;
                 let body = self.body(call, incoming).await?;
                 let work = self.resource(target, call, &body);
-                tokio::time::timeout(self.limits.request_timeout, work)
+                tokio::time::timeout(timeout, work)
                     .await
                     .map_err(|_| ApiError::new(Reason::Timeout, "the request did not complete within its time"))?
             }

@@ -33,6 +33,8 @@ use crate::registry::{
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How much is put into one frame when many events wait.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How many changes from before the watch are made ready at once.
+const BACKLOG_AT_ONCE: usize = 64;
 
 /// What a watch asks for.
 pub(crate) struct WatchRequest {
@@ -81,6 +83,10 @@ struct Stream {
     sent: Revision,
     /// Events that are not in the version of this watch yet.
     unseen: Vec<(What, Arc<Entry>, Option<Arc<Change>>)>,
+    /// What is to be sent of the initial state.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// The initial state ends with an annotated bookmark, which is still to be sent.
+    announce: bool,
     ready: VecDeque<Bytes>,
     bookmarks: bool,
     deadline: Instant,
@@ -116,7 +122,8 @@ pub(crate) async fn open(
             return Ok(respond::with_body(StatusCode::OK, content_type, Body::Full(frame)));
         }
     };
-    let mut stream = Stream {
+    let mut feed = feed;
+    let stream = Stream {
         resource: resource.clone(),
         kind: resource.kind.clone(),
         registry: registry.clone(),
@@ -125,6 +132,8 @@ pub(crate) async fn open(
         include: request.include,
         with_columns: true,
         sent: request.after.unwrap_or(feed.revision),
+        initial: std::mem::take(&mut feed.initial).into_iter(),
+        announce: request.announce_initial,
         feed,
         unseen: Vec::new(),
         ready: VecDeque::new(),
@@ -134,7 +143,6 @@ pub(crate) async fn open(
         ended: false,
         _permit: permit,
     };
-    stream.begin(request.announce_initial).await;
     let frames = futures::stream::unfold(stream, |mut stream| async move {
         let next = stream.next().await?;
         Some((Ok::<_, io::Error>(next), stream))
@@ -150,19 +158,30 @@ fn error_frame(error: &ApiError) -> Bytes {
 }
 
 impl Stream {
-    async fn begin(&mut self, announce: bool) {
-        for entry in std::mem::take(&mut self.feed.initial) {
+    /// Makes ready some of what was there before the watch; `false` when all of it has been sent. Frames are only made
+    /// when the client has taken those before: a large initial state is never in memory a second time.
+    async fn refill(&mut self) -> bool {
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES
+            && let Some(entry) = self.initial.next()
+        {
+            bytes += entry.json.len();
             self.push(What::Added, entry, None);
         }
         self.convert().await;
-        if announce {
+        if self.initial.len() > 0 {
+            return true;
+        }
+        if std::mem::take(&mut self.announce) {
             let frame = self.bookmark(self.feed.revision, true);
             self.ready.push_back(frame);
         }
-        for change in std::mem::take(&mut self.feed.backlog) {
+        for _ in 0..BACKLOG_AT_ONCE {
+            let Some(change) = self.feed.backlog.pop_front() else { break };
             self.take(&change);
         }
         self.convert().await;
+        !self.ready.is_empty() || !self.feed.backlog.is_empty()
     }
 
     /// An event on its way to the client, by way of [`Stream::convert`] where objects may be of another version.
@@ -251,6 +270,9 @@ impl Stream {
             }
             if self.ended {
                 return None;
+            }
+            if self.refill().await {
+                continue;
             }
             self.wait().await;
         }
