@@ -169,7 +169,7 @@ impl Stream {
             self.push(What::Added, entry, None);
         }
         self.convert().await;
-        if self.initial.len() > 0 {
+        if self.ended || self.initial.len() > 0 {
             return true;
         }
         if std::mem::take(&mut self.announce) {
@@ -268,7 +268,7 @@ impl Stream {
             if let Some(chunk) = self.chunk() {
                 return Some(chunk);
             }
-            if self.ended {
+            if self.ended || self.stop.is_cancelled() {
                 return None;
             }
             if self.refill().await {

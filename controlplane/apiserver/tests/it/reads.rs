@@ -85,7 +85,7 @@ async fn revisions_of_gets_and_names_of_requests() {
     fill(&cluster, 1).await;
     let url = format!("{MAPS}/m0");
     let now = cluster.get(&url).await.ok(200)["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    for (version, code) in [("", 200), ("0", 200), ("1", 200), (now.as_str(), 200), ("999999999", 504), ("x", 400)] {
+    for (version, code) in [("", 200), ("0", 200), ("1", 200), (now.as_str(), 200), ("x", 400)] {
         let answer = cluster.get(&format!("{url}?resourceVersion={version}")).await;
         assert_eq!(answer.status.as_u16(), code, "{version}: {}", answer.text);
     }
