@@ -58,8 +58,10 @@ impl ResponseKind {
 /// The verbs of a kind. A kind with a finalizing subresource (Namespace) cannot be deleted as a collection: each of
 /// its deletions is a process of its own.
 pub fn verbs(kind: &KindRef) -> Vec<&'static str> {
-    if kind.storage() == Storage::Answered {
-        return vec!["create"];
+    match kind.storage() {
+        Storage::Answered => return vec!["create"],
+        Storage::Computed => return vec!["get", "list"],
+        Storage::Stored => {}
     }
     let finalizes = kind.subresources().iter().any(|s| s.behaviour == SubresourceBehaviour::Verb(Verb::Finalize));
     let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

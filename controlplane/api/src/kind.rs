@@ -119,6 +119,8 @@ pub enum Storage {
     /// It is stored: all verbs.
     #[default]
     Stored,
+    /// It is made by the server itself and can only be read.
+    Computed,
     /// It is a question: the API server fills its status and answers with it at once. Only `create`; it needs no name.
     Answered,
 }

@@ -9,6 +9,7 @@ mod admission;
 mod aggregate;
 mod auth;
 mod bootstrap;
+mod components;
 mod config;
 mod connection;
 mod custom;

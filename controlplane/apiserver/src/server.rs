@@ -14,7 +14,7 @@ use crate::{
     accounts::Accounts,
     aggregate,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
-    bootstrap, connection,
+    bootstrap, components, connection,
     custom::Custom,
     expiry,
     http::{Frontend, metrics::Metrics},
@@ -102,10 +102,18 @@ impl ApiServer {
         let stop = frontend.stop.clone();
         let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
         let services = tokio::spawn(aggregate::register::run(registry.clone(), frontend.stop.clone()));
+        let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
-        Ok(Self { addr, registry, frontend, pki, tasks: vec![pump, namespaces, events, services, custom], listener })
+        Ok(Self {
+            addr,
+            registry,
+            frontend,
+            pki,
+            tasks: vec![pump, namespaces, events, services, custom, health],
+            listener,
+        })
     }
 
     /// The API in this process, as `identity` sees it.

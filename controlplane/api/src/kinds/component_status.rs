@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::{ComponentCondition, ComponentStatus};
 
-use crate::kind::{Cell, Column, Kind, Names, Scope};
+use crate::kind::{Cell, Column, Kind, Names, Scope, Storage};
 
 impl Kind for ComponentStatus {
     const NAMES: Names = Names::new("", "v1", "ComponentStatus", "componentstatuses", "componentstatus").short(&["cs"]);
     const SCOPE: Scope = Scope::Cluster;
+    const STORAGE: Storage = Storage::Computed;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::text("Status", |c, _| {

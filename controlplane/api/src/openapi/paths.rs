@@ -29,6 +29,12 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &KindRef) {
         paths.insert(collection, kind.path(false, [("post", kind.post())]));
         return;
     }
+    if kind.kind.storage() == Storage::Computed {
+        let list = kind.list_operation("list", kind.id("list"));
+        paths.insert(collection.clone(), kind.path(false, [("get", list)]));
+        paths.insert(format!("{collection}/{{name}}"), kind.path(true, [("get", kind.read())]));
+        return;
+    }
     if kind.namespaced {
         paths.insert(format!("{root}/{plural}"), all_namespaces(&kind, "list"));
         paths.insert(format!("{root}/watch/{plural}"), all_namespaces(&kind, "watchlist"));
@@ -192,13 +198,18 @@ impl<'a> Described<'a> {
         item
     }
 
+    fn read(&self) -> Value {
+        let description = format!("read the specified {}", self.names.kind);
+        self.operation(self.own_operation("get", self.id("read"), description))
+    }
+
     fn object(&self) -> Value {
         let kind = self.names.kind;
         let make = |action: &str, verb: &str, description: String| {
             self.operation(self.own_operation(action, self.id(verb), description))
         };
         let operations = [
-            ("get", make("get", "read", format!("read the specified {kind}"))),
+            ("get", self.read()),
             ("put", make("put", "replace", format!("replace the specified {kind}"))),
             ("patch", make("patch", "patch", format!("partially update the specified {kind}"))),
             ("delete", make("delete", "delete", format!("delete{}{kind}", article(kind)))),

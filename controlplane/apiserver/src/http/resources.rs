@@ -123,6 +123,9 @@ impl Frontend {
             let asked = call.method == Method::POST && target.name.is_empty();
             return if asked { self.review(resource, target, call, body).await } else { Err(not_allowed()) };
         }
+        if resource.kind.storage() == Storage::Computed && !matches!(*call.method, Method::GET | Method::HEAD) {
+            return Err(not_allowed());
+        }
         match (call.method, target.name.is_empty()) {
             (&Method::GET | &Method::HEAD, true) => self.list(resource, target, call).await,
             (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call).await,

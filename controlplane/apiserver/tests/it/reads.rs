@@ -171,3 +171,14 @@ async fn a_restart_keeps_objects_addresses_and_keys() {
     assert!(message.contains("provided IP is already allocated"), "{message}");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn component_statuses_are_only_read() {
+    let cluster = Cluster::start().await;
+    let list = cluster.get("/api/v1/componentstatuses").await.ok(200);
+    assert_eq!(list["items"][0]["conditions"][0]["status"], "True");
+    let status = serde_json::json!({"apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": "x"}});
+    assert_eq!(cluster.post("/api/v1/componentstatuses", status).await.status, 405);
+    assert_eq!(cluster.delete("/api/v1/componentstatuses/etcd-0").await.status, 405);
+    cluster.stop().await;
+}
