@@ -180,7 +180,7 @@ fn json(value: &IntOrString) -> Cell {
 }
 
 /// A number that is not negative, or a percentage; the number of either when it is well formed.
-fn validate_amount(amount: &IntOrString, path: &FieldPath, errs: &mut FieldErrors) -> Option<i64> {
+pub(super) fn validate_amount(amount: &IntOrString, path: &FieldPath, errs: &mut FieldErrors) -> Option<i64> {
     match amount {
         IntOrString::Int(number) => {
             errs.non_negative(path, i64::from(*number));

@@ -10,6 +10,7 @@ mod certificate_signing_request;
 mod component_status;
 mod condition;
 mod config_map;
+mod controller_revision;
 mod custom_resource_definition;
 mod deployment;
 mod endpoint_slice;
@@ -27,6 +28,8 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_disruption_budget;
+mod pod_template;
 mod priority_class;
 mod rbac;
 mod replica_set;
@@ -45,7 +48,7 @@ pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
         api::{
             admissionregistration, apps, certificates, coordination, core, discovery, events, flowcontrol, networking,
-            node, rbac, scheduling, storage,
+            node, policy, rbac, scheduling, storage,
         },
         apiextensions_apiserver::pkg::apis::apiextensions,
         kube_aggregator::pkg::apis::apiregistration as aggregator,
@@ -70,9 +73,11 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<core::v1::Namespace>(),
         kind_of::<core::v1::Node>(),
         kind_of::<core::v1::Pod>(),
+        kind_of::<core::v1::PodTemplate>(),
         kind_of::<core::v1::Secret>(),
         kind_of::<core::v1::Service>(),
         kind_of::<core::v1::ServiceAccount>(),
+        kind_of::<apps::v1::ControllerRevision>(),
         kind_of::<apps::v1::Deployment>(),
         kind_of::<apps::v1::ReplicaSet>(),
         kind_of::<coordination::v1::Lease>(),
@@ -98,6 +103,7 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<certificates::v1::CertificateSigningRequest>(),
         kind_of::<flowcontrol::v1::FlowSchema>(),
         kind_of::<flowcontrol::v1::PriorityLevelConfiguration>(),
+        kind_of::<policy::v1::PodDisruptionBudget>(),
     ]
 }
 

@@ -34,7 +34,9 @@ pub(super) use handler::validate_port_number_or_name;
 pub(super) use resources::validate_quantity;
 pub(super) use scheduling::EFFECTS;
 pub(super) use spec::one_of;
-pub(super) use template::{fill_template_defaults, template_containers, template_images, validate_template};
+pub(super) use template::{
+    fill_template_defaults, template_containers, template_images, validate_any_template, validate_template,
+};
 
 impl Kind for Pod {
     const NAMES: Names = Names::new("", "v1", "Pod", "pods", "pod").short(&["po"]).categories(&["all"]);

@@ -21,6 +21,20 @@ pub(in crate::kinds) fn fill_template_defaults(template: &mut PodTemplateSpec) {
     defaults::pod_spec(template.spec.get_or_insert_default());
 }
 
+/// Checks a template by itself, whatever its pods are for.
+pub(in crate::kinds) fn validate_any_template(template: &PodTemplateSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    let of = template.metadata.as_ref();
+    meta::validate_labels(of.and_then(|m| m.labels.as_ref()), &path.child("labels"), errs);
+    meta::validate_annotations(of.and_then(|m| m.annotations.as_ref()), &path.child("annotations"), errs);
+    let default = Default::default();
+    let pod = template.spec.as_ref().unwrap_or(&default);
+    spec::validate(pod, &path.child("spec"), errs);
+    if pod.ephemeral_containers.as_ref().is_some_and(|c| !c.is_empty()) {
+        let at = path.child("spec").child("ephemeralContainers");
+        errs.forbidden(&at, "ephemeral containers not allowed in pod template");
+    }
+}
+
 /// Checks a template whose pods are to run for ever and to be found by `selector`.
 pub(in crate::kinds) fn validate_template(
     template: &PodTemplateSpec,

@@ -17,11 +17,13 @@ pub(crate) mod examples;
 mod examples_access;
 mod examples_extension;
 mod examples_storage;
+mod examples_workload;
 mod rules;
 mod rules_access;
 mod rules_admission;
 mod rules_extension;
 mod rules_storage;
+mod rules_workload;
 
 /// When all tests take place.
 fn now() -> Timestamp {
