@@ -35,7 +35,7 @@ use crate::{
 
 /// How often a deletion that waits for objects, or a failure, is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Definitions that one change may make worth another look, before all of them are.
+/// The field manager of what is written here.
 const MANAGER: &str = "apiextensions-apiserver";
 
 /// Serves custom resources.
@@ -44,6 +44,8 @@ pub(crate) struct Custom {
     installed: HashMap<String, Installed>,
     /// Definitions to look at again.
     waiting: BTreeSet<String>,
+    /// What went wrong with them last, so that it is logged once.
+    failed: HashMap<String, String>,
 }
 
 /// What is served of a definition.
@@ -59,7 +61,7 @@ struct Installed {
 impl Custom {
     /// Serves what is defined already.
     pub(crate) async fn open(registry: Arc<Registry>) -> Self {
-        let mut custom = Self { registry, installed: HashMap::new(), waiting: BTreeSet::new() };
+        let mut custom = Self { registry, installed: HashMap::new(), waiting: BTreeSet::new(), failed: HashMap::new() };
         custom.waiting = custom.names();
         custom.settle().await;
         custom
@@ -113,12 +115,15 @@ impl Custom {
         let (left, gone): (Vec<String>, Vec<String>) = waiting.into_iter().partition(|name| defined.contains(name));
         for name in gone.into_iter().chain(left) {
             match self.look_at(&name).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.waiting.insert(name);
+                Ok(done) => {
+                    self.failed.remove(&name);
+                    self.waiting.extend((!done).then_some(name));
                 }
                 Err(error) => {
-                    tracing::warn!(definition = name, %error, "a CustomResourceDefinition cannot be served");
+                    let why = error.to_string();
+                    if self.failed.insert(name.clone(), why.clone()) != Some(why) {
+                        tracing::warn!(definition = name, %error, "a CustomResourceDefinition cannot be served");
+                    }
                     self.waiting.insert(name);
                 }
             }

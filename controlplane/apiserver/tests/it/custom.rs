@@ -522,6 +522,41 @@ async fn versions_are_converted_by_a_webhook() {
 }
 
 #[tokio::test]
+async fn schemas_may_be_deep_and_rules_long() {
+    let cluster = Cluster::start().await;
+    let nested = |levels: usize| {
+        let mut schema = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self != 'x'"}]});
+        for _ in 0..levels {
+            schema = json!({"type": "object", "properties": {"a": schema}});
+        }
+        schema
+    };
+    let mut deep = definition();
+    deep["spec"]["versions"] =
+        json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": nested(50)}}]);
+    define(&cluster, deep.clone()).await;
+    let mut value = json!("x");
+    (0..49).for_each(|_| value = json!({"a": value}));
+    let mut object = widget("a", json!({}));
+    object["a"] = value;
+    let message = cluster.post(WIDGETS, object).await.refused(422);
+    assert!(message.contains("failed rule: self != 'x'"), "{message}");
+    let mut wrong = deep.clone();
+    wrong["metadata"]["name"] = json!("gadgets.example.com");
+    wrong["spec"]["names"] = json!({"plural": "gadgets", "kind": "Gadget"});
+    for rule in ["(".repeat(90_000), format!("{}true", "!".repeat(50_001)), "a.".repeat(40_000) + "b"] {
+        wrong["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+            json!({"type": "object", "x-kubernetes-validations": [{"rule": rule, "message": "m"}]});
+        let refused = cluster.post(&format!("{DEFINITIONS}?dryRun=All"), wrong.clone()).await;
+        assert!(matches!(refused.status.as_u16(), 201 | 422), "{}", refused.text);
+    }
+    // Deeper than any JSON that is read.
+    wrong["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = nested(200);
+    assert_eq!(cluster.post(DEFINITIONS, wrong).await.status, 400);
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_defined_survives_a_restart() {
     let store = std::sync::Arc::new(podium_store::MemoryStore::new());
     let cluster = Cluster::on(store.clone(), tempfile::tempdir().unwrap()).await;

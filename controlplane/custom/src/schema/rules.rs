@@ -175,6 +175,11 @@ fn has_rules(schema: &Schema) -> bool {
 }
 
 impl Schema {
+    /// The type that expressions know its values by; `dyn` when they cannot see them.
+    pub fn expression_type(&self) -> Type {
+        declare(self).map_or(Type::Dyn, |declared| declared.of)
+    }
+
     /// Whether there are rules here or below.
     pub fn has_rules(&self) -> bool {
         has_rules(self)

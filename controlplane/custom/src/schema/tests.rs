@@ -58,6 +58,12 @@ fn unknown_fields_are_pruned_and_named() {
             vec!["p.a.c"],
         ),
         (
+            "{type: object, x-kubernetes-preserve-unknown-fields: true, properties: {a: {type: object}}}",
+            "{a: {x: 1}, b: 1}",
+            "{a: {}, b: 1}",
+            vec!["a.x"],
+        ),
+        (
             "{type: object, properties: {e: {type: object, x-kubernetes-embedded-resource: true,
               properties: {spec: {type: object}}}}}",
             "{e: {apiVersion: v1, kind: K, metadata: {name: n, what: 1}, spec: {x: 1}, y: 2}}",

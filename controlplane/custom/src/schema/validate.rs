@@ -68,8 +68,7 @@ impl Check {
     }
 
     fn invalid(&mut self, path: &FieldPath, value: &Value, detail: &str) {
-        let place = if path.to_string().is_empty() { String::new() } else { format!("{path} in body ") };
-        self.push(path, FieldReason::Invalid, format!("Invalid value: {value}: {place}{detail}"));
+        self.push(path, FieldReason::Invalid, format!("Invalid value: {value}: {path} in body {detail}"));
     }
 
     fn wrong_type(&mut self, path: &FieldPath, wanted: &str, got: &str) {
