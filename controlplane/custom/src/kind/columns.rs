@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use podium_api::{Cell, ColumnType, intern, kind::human_duration, object::ColumnInfo};
 use serde_json::Value;
 
-use super::path::Path;
+use super::{CustomObject, path::Path};
 
 /// A column.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ impl Column {
         Self { info, path: Path::parse(".metadata.creationTimestamp") }
     }
 
-    pub(super) fn cell(&self, object: &Value, now: Timestamp) -> Cell {
-        let Some(value) = self.path.as_ref().and_then(|p| p.first(object)) else { return Cell::Null };
-        match (self.info.kind, value) {
+    pub(super) fn cell(&self, object: &CustomObject, now: Timestamp) -> Cell {
+        let Some(value) = self.path.as_ref().and_then(|p| object.at(p)) else { return Cell::Null };
+        match (self.info.kind, &*value) {
             (_, Value::Null) => Cell::Null,
             (ColumnType::String, Value::String(text)) => text.as_str().into(),
             (ColumnType::String, other) => other.to_string().into(),

@@ -292,9 +292,8 @@ impl AnyKind for CustomKind {
 
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Cell> {
         let Some(object) = self.of(object) else { return Vec::new() };
-        let whole = object.whole();
         let name = Cell::from(object.meta.name.clone().unwrap_or_default());
-        std::iter::once(name).chain(self.columns.iter().map(|c| c.cell(&whole, now))).collect()
+        std::iter::once(name).chain(self.columns.iter().map(|c| c.cell(object, now))).collect()
     }
 
     fn selectable_fields(&self) -> Vec<&'static str> {
@@ -303,8 +302,7 @@ impl AnyKind for CustomKind {
 
     fn selectable(&self, object: &dyn Object, path: &str) -> Option<String> {
         let (_, path) = self.selectable.iter().find(|(name, _)| *name == path)?;
-        let whole = Value::Object(self.of(object)?.fields.clone());
-        Some(match path.first(&whole) {
+        Some(match self.of(object)?.at(path).as_deref() {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
@@ -392,15 +390,16 @@ impl AnyKind for CustomKind {
 
     fn scale(&self, object: &dyn Object) -> Option<ScaleView> {
         let scale = self.scale.as_ref()?;
-        let whole = Value::Object(self.of(object)?.fields.clone());
+        let object = self.of(object)?;
         let number = |path: &Path| {
-            path.first(&whole).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or_default()
+            let found = object.at(path).and_then(|v| v.as_i64());
+            found.and_then(|n| i32::try_from(n).ok()).unwrap_or_default()
         };
-        let selector = scale.selector.as_ref().and_then(|p| p.first(&whole)).and_then(Value::as_str);
+        let selector = scale.selector.as_ref().and_then(|p| object.at(p));
         Some(ScaleView {
             spec_replicas: number(&scale.spec),
             status_replicas: number(&scale.status),
-            selector: selector.unwrap_or_default().to_owned(),
+            selector: selector.and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default(),
         })
     }
 

@@ -1,13 +1,13 @@
 //! [`CustomObject`]: an object of a kind that a definition made.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use podium_api::{KindRef, Names, Object};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::CustomKind;
+use super::{CustomKind, Path};
 
 /// Metadata with a type, the rest as JSON.
 #[derive(Debug, Clone)]
@@ -22,6 +22,18 @@ impl CustomObject {
     /// All but `apiVersion`, `kind` and `metadata`.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
+    }
+
+    /// What a path leads to, without a copy of the whole.
+    pub(crate) fn at(&self, path: &Path) -> Option<Cow<'_, Value>> {
+        let names = self.names();
+        let made = match path.root()? {
+            "metadata" => serde_json::to_value(&self.meta).ok()?,
+            "apiVersion" => names.api_version().into(),
+            "kind" => names.kind.into(),
+            field => return path.first_below(self.fields.get(field)?).map(Cow::Borrowed),
+        };
+        path.first_below(&made).cloned().map(Cow::Owned)
     }
 
     /// The object as one tree.

@@ -49,6 +49,16 @@ impl Path {
         self.find(value).into_iter().next()
     }
 
+    /// The field that it begins with.
+    pub(crate) fn root(&self) -> Option<&str> {
+        if let Some(Step::Field(name)) = self.0.first() { Some(name) } else { None }
+    }
+
+    /// The first thing that it leads to from the value of [`Path::root`].
+    pub(crate) fn first_below<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        follow(self.0.get(1..)?, value).into_iter().next()
+    }
+
     /// Puts a value where it leads, when it has only fields.
     pub fn set(&self, value: &mut Value, new: Value) -> bool {
         let Some(fields) = self.fields() else { return false };
