@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// May use any other crate, and be used by none.
-const TOPS: &[&str] = &["podium", "podium-e2e", "podium-sim", "podium-bench", "podium-tidy"];
+const TOPS: &[&str] = &["podium", "podium-e2e", "podium-sim", "podium-bench", "podium-fuzz", "podium-tidy"];
 
 /// These decide and do nothing else: no runtime, no server, no sandbox, no randomness.
 const PURE: &[&str] = &["podium-api", "podium-custom", "podium-controllers", "podium-scheduler"];
