@@ -22,6 +22,7 @@ mod library;
 mod macros;
 mod overloads;
 mod parse;
+mod pattern;
 mod strings;
 mod temporal;
 pub(crate) use temporal::formats as temporal_formats;

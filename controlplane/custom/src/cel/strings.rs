@@ -27,7 +27,7 @@ pub(crate) fn pattern(text: &str) -> std::result::Result<Regex, String> {
     if let Some(known) = PATTERNS.with_borrow(|known| known.get(text).cloned()) {
         return Ok(known);
     }
-    let compiled = RegexBuilder::new(text)
+    let compiled = RegexBuilder::new(&super::pattern::from_go(text))
         .size_limit(PATTERN_BYTES_MAX)
         .dfa_size_limit(PATTERN_BYTES_MAX)
         .nest_limit(100)
