@@ -9,6 +9,7 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{Authorizer, Expression, Field, Size, Struct, Type, value::Value};
+use crate::schema::{Additional, Kind, Schema};
 
 /// What expressions may name, and its types.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +139,35 @@ static NAMESPACE: LazyLock<Arc<Struct>> = LazyLock::new(|| {
     )
 });
 
+/// The same fields, for values.
+static NAMESPACE_SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let of = |kind| Schema { kind, ..Schema::default() };
+    let text = || of(Kind::String);
+    let mut time = text();
+    time.limits.format = Some("date-time".to_owned());
+    let object = |fields: Vec<(&str, Schema)>| {
+        let properties = fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+        Schema { properties, ..of(Kind::Object) }
+    };
+    let texts = || Schema { additional: Additional::Schema(Box::new(text())), ..of(Kind::Object) };
+    let list = || Schema { items: Some(Box::new(text())), ..of(Kind::Array) };
+    let meta = object(vec![
+        ("name", text()),
+        ("generateName", text()),
+        ("namespace", text()),
+        ("uid", text()),
+        ("resourceVersion", text()),
+        ("generation", of(Kind::Integer)),
+        ("creationTimestamp", time.clone()),
+        ("deletionTimestamp", time),
+        ("deletionGracePeriodSeconds", of(Kind::Integer)),
+        ("labels", texts()),
+        ("annotations", texts()),
+    ]);
+    let spec = object(vec![("finalizers", list())]);
+    object(vec![("metadata", meta), ("spec", spec), ("status", object(vec![("phase", text())]))])
+});
+
 /// What the names of an [`Env`] are in one evaluation.
 #[derive(Default)]
 pub struct Vars<'a> {
@@ -163,6 +193,14 @@ impl<'a> Vars<'a> {
     pub fn typed(mut self, name: &'a str, value: &'a Json, schema: &'a crate::schema::Schema) -> Self {
         self.values.insert(name, Value::json(value, Some(schema)));
         self
+    }
+
+    /// `namespaceObject`, whose times are timestamps; `None` for what is in no namespace.
+    pub fn namespace(self, namespace: Option<&'a Json>) -> Self {
+        match namespace {
+            Some(namespace) => self.typed("namespaceObject", namespace, &NAMESPACE_SCHEMA),
+            None => self.null("namespaceObject"),
+        }
     }
 
     /// Any value.

@@ -40,8 +40,11 @@ fn run(text: &str) -> String {
     let double = Expression::compile("object.spec.replicas * 2", &env()).unwrap();
     let bad = Expression::compile("object.spec.missing", &env()).unwrap();
     let (object, request) = (object(), json!({"operation": "CREATE", "namespace": "default"}));
+    let namespace =
+        json!({"metadata": {"name": "default", "creationTimestamp": "2020-01-01T00:00:00Z", "labels": {"a-b": "c"}}});
     let vars = Vars::new()
         .json("object", &object)
+        .namespace(Some(&namespace))
         .null("oldObject")
         .null("params")
         .json("request", &request)
@@ -121,6 +124,9 @@ fn fields_and_items() {
         ("{?'a': optional.none(), 'b': 1}", "{\"b\":1}"),
         ("request.what", "compile: compilation failed: ERROR: <input>:1:8: undefined field 'what'"),
         ("oldObject == null && params == null", "true"),
+        ("namespaceObject.metadata.creationTimestamp.getFullYear()", "2020"),
+        ("namespaceObject.metadata.labels['a-b'] + namespaceObject.metadata.name", "\"cdefault\""),
+        ("has(namespaceObject.spec)", "false"),
         ("variables.double + variables.double", "12"),
         ("variables.bad", "error: composited variable \"bad\" fails to evaluate: no such key: missing"),
         ("variables.unknown", "compile: compilation failed: ERROR: <input>:1:10: undefined field 'unknown'"),
