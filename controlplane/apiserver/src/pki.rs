@@ -25,7 +25,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::{auth::MASTERS, config::ServerConfig, server::StartError};
+use crate::{aggregate::Credentials, auth::MASTERS, config::ServerConfig, server::StartError};
 
 const CA_DAYS: i64 = 3650;
 const CERTIFICATE_DAYS: i64 = 365;
@@ -34,11 +34,15 @@ const RENEW_DAYS: i64 = 60;
 /// Who the administrator is, in certificates and for the token.
 pub(crate) const ADMIN: &str = "kubernetes-admin";
 
+/// Who this server is to other API servers.
+pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
+
 /// The cluster's keys and certificates, as PEM.
 pub(crate) struct Pki {
     pub(crate) ca_pem: String,
     server: Pair,
     admin: Pair,
+    front_proxy: Pair,
     /// The administrator's bearer token.
     pub(crate) admin_token: String,
 }
@@ -67,8 +71,9 @@ impl Pki {
         };
         let server = leaf("apiserver", server_params(config, now)?)?;
         let admin = leaf("admin", admin_params(now))?;
+        let front_proxy = leaf(FRONT_PROXY, front_proxy_params(now))?;
         let admin_token = admin_token(&dir)?;
-        Ok(Self { ca_pem: ca.certificate_pem, server, admin, admin_token })
+        Ok(Self { ca_pem: ca.certificate_pem, server, admin, front_proxy, admin_token })
     }
 
     /// TLS as the server speaks it: client certificates are asked for, verified, and may be missing.
@@ -90,6 +95,12 @@ impl Pki {
             .map_err(pki("use the server's certificate"))?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(tls))
+    }
+
+    /// What other API servers know this one by.
+    pub(crate) fn front_proxy(&self) -> Credentials {
+        let Pair { certificate_pem, key_pem } = self.front_proxy.clone();
+        Credentials { certificate_pem, key_pem }
     }
 
     /// A kubeconfig for the administrator, everything embedded.
@@ -239,6 +250,13 @@ fn admin_params(now: Timestamp) -> CertificateParams {
     params.distinguished_name = named(ADMIN, Some(MASTERS));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+fn front_proxy_params(now: Timestamp) -> CertificateParams {
+    let mut params = admin_params(now);
+    // In no group: with this certificate nobody may do anything here.
+    params.distinguished_name = named(FRONT_PROXY, None);
     params
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     LocalApi, NodeGateway, ServerConfig,
     accounts::Accounts,
-    aggregate,
+    aggregate::{self, Aggregator},
     auth::{Identity, MASTERS, MastersOnly, Tokens},
     bootstrap, components, connection,
     custom::Custom,
@@ -95,13 +95,15 @@ impl ApiServer {
             .map_err(|e| StartError::Load(e.to_string()))?;
         let admin = Identity::new(ADMIN, &[MASTERS, "system:authenticated"]);
         let tokens = Tokens::new([(pki.admin_token.clone(), admin)]);
-        let frontend = Arc::new(frontend(&config, registry.clone(), tokens, addr)?);
+        let aggregator = Arc::new(Aggregator::new(registry.clone(), pki.front_proxy()));
+        let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
         let custom = Custom::open(registry.clone()).await;
         let custom = tokio::spawn(custom.run(frontend.stop.clone()));
         let stop = frontend.stop.clone();
         let namespaces = tokio::spawn(bootstrap::namespaces(registry.clone(), pki.ca_pem.clone(), stop));
         let services = tokio::spawn(aggregate::register::run(registry.clone(), frontend.stop.clone()));
+        let others = tokio::spawn(aggregator.run(frontend.stop.clone()));
         let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
@@ -111,7 +113,7 @@ impl ApiServer {
             registry,
             frontend,
             pki,
-            tasks: vec![pump, namespaces, events, services, custom, health],
+            tasks: vec![pump, namespaces, events, services, custom, health, others],
             listener,
         })
     }
@@ -182,7 +184,7 @@ fn frontend(
     config: &ServerConfig,
     registry: Arc<Registry>,
     tokens: Tokens,
-    addr: SocketAddr,
+    (addr, aggregator): (SocketAddr, Arc<Aggregator>),
 ) -> Result<Frontend, StartError> {
     let limits = config.limits.clone();
     let metrics = Metrics::new(config.metrics.clone()).map_err(|e| StartError::Metrics(e.to_string()))?;
@@ -194,6 +196,7 @@ fn frontend(
         metrics,
         gateway: RwLock::new(None),
         openapi: Arc::default(),
+        aggregator,
         reads: Arc::new(Semaphore::new(limits.reads_in_flight_max)),
         writes: Arc::new(Semaphore::new(limits.writes_in_flight_max)),
         streams: Arc::new(Semaphore::new(limits.streams_max)),

@@ -7,7 +7,7 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -104,8 +104,8 @@ async fn exchange(
     let stream = match target {
         Target::Url(_) => dial(&format!("{host}:{port}"), (host.as_str(), port)).await?,
         Target::Service { namespace, name, port, .. } => {
-            let address = endpoint(registry, namespace, name, *port)?;
-            dial(&address.to_string(), address).await?
+            let (host, port) = endpoint(registry, namespace, name, *port)?;
+            dial(&format!("{host}:{port}"), (host.as_str(), port)).await?
         }
     };
     let tls = TlsConnector::from(Arc::new(client(ca_bundle)?));
@@ -152,12 +152,19 @@ fn client(ca_bundle: &[u8]) -> Result<ClientConfig, String> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A ready endpoint of a service.
-fn endpoint(registry: &Registry, namespace: &str, name: &str, port: i32) -> Result<SocketAddr, String> {
+/// Where a service is reached: the address of a ready endpoint and its port, or the name outside that it stands for.
+///
+/// # Errors
+/// Why it cannot be reached, in Kubernetes' words.
+pub(crate) fn endpoint(registry: &Registry, namespace: &str, name: &str, port: i32) -> Result<(String, u16), String> {
     let services = registry.of(&Service::NAMES).map_err(|error| error.to_string())?;
     let found = services.cache.get(namespace, name);
     let service = found.as_ref().and_then(|e| e.object.downcast_ref::<Service>());
     let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+    if let Some(spec) = service.spec.as_ref().filter(|s| s.type_.as_deref() == Some("ExternalName")) {
+        let number = u16::try_from(port).map_err(|_| format!("no service port {port} found for service {name:?}"))?;
+        return Ok((spec.external_name.clone().unwrap_or_default(), number));
+    }
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
     let wanted = ports.into_iter().find(|p| p.port == port);
     let wanted = wanted.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
@@ -176,9 +183,9 @@ fn endpoint(registry: &Registry, namespace: &str, name: &str, port: i32) -> Resu
         let ready = |e: &&k8s_openapi::api::discovery::v1::Endpoint| {
             e.conditions.as_ref().is_none_or(|c| c.ready != Some(false))
         };
-        let address = slice.endpoints.iter().flatten().filter(ready).find_map(|e| e.addresses.first()?.parse().ok());
+        let address = slice.endpoints.iter().flatten().filter(ready).find_map(|e| e.addresses.first().cloned());
         if let (Some(address), Some(number)) = (address, number.and_then(|n| u16::try_from(n).ok())) {
-            return Ok(SocketAddr::new(address, number));
+            return Ok((address, number));
         }
     }
     Err(format!("no endpoints available for service {name:?}"))

@@ -3,4 +3,11 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/kube-aggregator/pkg/{controllers/autoregister,apiserver}`.
 
+mod available;
+pub(crate) mod discovery;
+pub(crate) mod proxy;
 pub(crate) mod register;
+mod tls;
+
+pub(crate) use proxy::Aggregator;
+pub(crate) use tls::Credentials;

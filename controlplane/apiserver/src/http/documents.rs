@@ -21,6 +21,7 @@ use super::{
     path::Route,
     respond::{self, Answer},
 };
+use crate::aggregate::discovery as remote;
 
 /// Paths beside those of the API, as `GET /` lists them.
 const OTHERS: &[&str] = &[
@@ -44,16 +45,20 @@ impl Frontend {
         let aggregates = matches!(route, Route::CoreVersions | Route::Groups);
         let both = |form| matches!(form, Form::Object | Form::Discovery | Form::DiscoveryBeta);
         let plain = |form| form == Form::Object;
-        let document = match route {
+        let remotes = self.aggregator.reachable();
+        let mut document = match route {
             Route::Root => discovery::paths(&kinds, OTHERS),
             Route::CoreVersions => discovery::core_versions(&self.address),
             Route::Groups => discovery::group_list(&kinds),
-            Route::Group(group) => discovery::group(&kinds, group).ok_or_else(unknown)?,
+            Route::Group(group) => {
+                discovery::group(&kinds, group).or_else(|| remote::group(group, &remotes)).ok_or_else(unknown)?
+            }
             Route::Resources { group, version } => {
                 discovery::resource_list(&kinds, group, version).ok_or_else(unknown)?
             }
             _ => return Err(unknown()),
         };
+        remote::add_groups(&mut document, &remotes);
         let shape = negotiate::negotiate(call.accept(), if aggregates { both } else { plain })?;
         let beta = match shape.form {
             Form::Discovery => Beta(false),
@@ -68,7 +73,11 @@ impl Frontend {
         };
         let make =
             if matches!(route, Route::Groups) { discovery::aggregated_groups } else { discovery::aggregated_core };
-        aggregated(&make(&kinds, beta), beta, shape.encoding, call)
+        let mut document = make(&kinds, beta);
+        if matches!(route, Route::Groups) {
+            remote::add_aggregated(&mut document, &remotes);
+        }
+        aggregated(&document, beta, shape.encoding, call)
     }
 
     /// `/openapi/v3`, its documents, and `/openapi/v2`.

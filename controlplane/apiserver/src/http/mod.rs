@@ -10,9 +10,10 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIServiceSpec;
 use parking_lot::RwLock;
 use podium_api::{ApiError, Reason, openapi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +27,7 @@ use self::{
 };
 use crate::{
     accounts::Accounts,
+    aggregate::Aggregator,
     auth::{self, Attributes, Authorizer, Identity, Tokens},
     config::Limits,
     gateway::NodeGateway,
@@ -62,6 +64,7 @@ pub(crate) struct Frontend {
     pub(crate) metrics: Metrics,
     pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
     pub(crate) openapi: Arc<openapi::OpenApi>,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) writes: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
@@ -77,6 +80,7 @@ pub(crate) struct Call<'a> {
     method: &'a Method,
     headers: &'a HeaderMap,
     query: &'a Query,
+    uri: &'a Uri,
     /// Who asks; nobody until that is known.
     who: &'a Identity,
 }
@@ -100,7 +104,8 @@ impl Frontend {
         let query = Query::parse(parts.uri.query());
         let route = Route::parse(&path);
         let nobody = Identity::default();
-        let call = Call { method: &parts.method, headers: &parts.headers, query: &query, who: &nobody };
+        let call =
+            Call { method: &parts.method, headers: &parts.headers, query: &query, uri: &parts.uri, who: &nobody };
         let what = attributes(&route, &call, &path);
         let span = tracing::debug_span!(
             "request",
@@ -155,6 +160,9 @@ impl Frontend {
             let message = "too many requests, please try again later";
             ApiError::new(Reason::TooManyRequests, message).retry_after(1)
         })?;
+        if let Some(remote) = self.remote(route) {
+            return self.aggregator.forward(&remote, (call.method, call.uri, call.headers), incoming, who).await;
+        }
         match route {
             Route::Resource(target) if stream => self.stream(target, call, permit).await,
             Route::Resource(target) => {
@@ -167,6 +175,17 @@ impl Frontend {
             }
             other => self.about(other, call).await,
         }
+    }
+
+    /// The APIService of another server that a path belongs to. What is served here is served here.
+    fn remote(&self, route: &Route<'_>) -> Option<APIServiceSpec> {
+        let (group, version) = match route {
+            Route::Resource(target) => (target.group, target.version),
+            Route::Resources { group, version } => (*group, *version),
+            _ => return None,
+        };
+        let local = self.registry.served().all().iter().any(|r| r.names.group == group && r.names.version == version);
+        if local { None } else { self.aggregator.remote(group, version) }
     }
 
     /// Who asks: a bearer token counts before a certificate.
