@@ -13,6 +13,10 @@ use serde_json::Value;
 
 use crate::registry::{Registry, Resource, WriteContext};
 
+mod hooks;
+mod matching;
+mod webhooks;
+
 /// What a write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
@@ -88,7 +92,11 @@ pub(crate) struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// Those that every API server has.
     pub(crate) fn standard() -> Self {
-        Self(vec![Box::new(crate::custom::DefinitionRules)])
+        Self(vec![
+            Box::new(crate::custom::DefinitionRules),
+            Box::new(webhooks::MutatingWebhooks::new()),
+            Box::new(webhooks::ValidatingWebhooks::new()),
+        ])
     }
 
     /// Lets every plug-in change the object. It is defaulted again by whoever changes it.

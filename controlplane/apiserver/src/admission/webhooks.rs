@@ -1,0 +1,112 @@
+//! `MutatingAdmissionWebhook` and `ValidatingAdmissionWebhook`.
+//!
+//! # Source
+//! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go`.
+
+use async_trait::async_trait;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use podium_api::{
+    ApiError, Kind as _,
+    patch::{self, PatchBody},
+};
+use serde_json::Value;
+
+use super::{
+    Plugin, Request,
+    hooks::{self, Configured, Wanted},
+};
+use crate::registry::Registry;
+
+/// Lets webhooks change objects, one after the other.
+pub(super) struct MutatingWebhooks(Configured);
+
+impl MutatingWebhooks {
+    pub(super) fn new() -> Self {
+        Self(Configured::new(MutatingWebhookConfiguration::NAMES))
+    }
+}
+
+#[async_trait]
+impl Plugin for MutatingWebhooks {
+    fn name(&self) -> &'static str {
+        "MutatingAdmissionWebhook"
+    }
+
+    async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
+        let wanted = self.0.about(registry, request)?;
+        // How many had been asked when the object was changed for the last time.
+        let mut changed_at = 0;
+        let mut asked = vec![false; wanted.len()];
+        for (i, one) in wanted.iter().enumerate() {
+            let Some(changed) = ask(registry, request, one).await? else { continue };
+            asked[i] = true;
+            if changed {
+                changed_at = i;
+            }
+        }
+        let again = wanted.iter().zip(asked).take(changed_at).filter(|(one, asked)| *asked && one.hook.reinvoked);
+        for (one, _) in again {
+            ask(registry, request, one).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks one and does as it says; whether the object is another then, `None` when it was not asked.
+async fn ask(registry: &Registry, request: &mut Request<'_>, one: &Wanted) -> Result<Option<bool>, ApiError> {
+    let Some(verdict) = one.ask(registry, request, true).await? else { return Ok(None) };
+    match verdict.patch {
+        Some(patch) if patch.as_array().is_none_or(|p| !p.is_empty()) => apply(request, one, patch).await.map(Some),
+        _ => Ok(Some(false)),
+    }
+}
+
+/// Patches the object, in the version that the webhook saw.
+async fn apply(request: &mut Request<'_>, one: &Wanted, patch: Value) -> Result<bool, ApiError> {
+    let object = request.object.take().filter(|_| hooks::changes(request.operation));
+    let Some(object) = object else {
+        let name = &one.hook.name;
+        return Err(ApiError::internal(format!(
+            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
+        )));
+    };
+    let resource = request.resource;
+    let shown = one.version.as_deref().unwrap_or(resource);
+    let before = object.boxed_clone();
+    let object = if one.version.is_some() { hooks::convert(resource, shown, object).await? } else { object };
+    let tree = object.to_value().map_err(|error| ApiError::internal(format!("encoding an object: {error}")))?;
+    let patched = patch::apply(&*shown.kind, tree, &PatchBody::Json(patch));
+    let patched = patched.map_err(|error| ApiError::internal(error.message))?;
+    let mut patched = shown.kind.decode_value(patched).map_err(|error| ApiError::internal(error.message))?.object;
+    shown.kind.fill_defaults(&mut *patched);
+    let patched = if one.version.is_some() { hooks::convert(shown, resource, patched).await? } else { patched };
+    let changed = !patched.same_as(&*before);
+    request.object = Some(patched);
+    Ok(changed)
+}
+
+/// Lets webhooks judge objects, all at once.
+pub(super) struct ValidatingWebhooks(Configured);
+
+impl ValidatingWebhooks {
+    pub(super) fn new() -> Self {
+        Self(Configured::new(ValidatingWebhookConfiguration::NAMES))
+    }
+}
+
+#[async_trait]
+impl Plugin for ValidatingWebhooks {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
+        let wanted = self.0.about(registry, request)?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let asked = wanted.iter().map(|one| one.ask(registry, request, false));
+        let refused = futures::future::join_all(asked).await.into_iter().find_map(Result::err);
+        refused.map_or(Ok(()), Err)
+    }
+}
