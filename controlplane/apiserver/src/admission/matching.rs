@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::{MatchCondition, RuleWithOperations},
+        admissionregistration::v1::{MatchCondition, MatchResources, NamedRuleWithOperations, RuleWithOperations},
         core::v1::Namespace,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
@@ -144,6 +144,60 @@ impl Selectors {
         let found = registry.of(names)?.cache.get("", request.namespace);
         let found = found.ok_or_else(|| ApiError::not_found(names, request.namespace))?;
         Ok(self.namespace.matches_option(found.object.meta().labels.as_ref()))
+    }
+}
+
+/// What a policy or a binding is about.
+pub(super) struct Matcher {
+    rules: Vec<(RuleWithOperations, Vec<String>)>,
+    excluded: Vec<(RuleWithOperations, Vec<String>)>,
+    /// A binding without rules is about all that its policy is about.
+    unruled: bool,
+    equivalent: bool,
+    selectors: Selectors,
+}
+
+impl Matcher {
+    pub(super) fn new(resources: &MatchResources) -> Self {
+        let read = |rules: Option<&Vec<NamedRuleWithOperations>>| {
+            rules.into_iter().flatten().map(|r| (plain(r), r.resource_names.clone().unwrap_or_default())).collect()
+        };
+        Self {
+            rules: read(resources.resource_rules.as_ref()),
+            excluded: read(resources.exclude_resource_rules.as_ref()),
+            unruled: resources.resource_rules.as_ref().is_none_or(Vec::is_empty),
+            equivalent: resources.match_policy.as_deref() != Some("Exact"),
+            selectors: Selectors::new(resources.namespace_selector.as_ref(), resources.object_selector.as_ref()),
+        }
+    }
+
+    /// Whether it is about a request: `Some(Some(_))` when in another version than that of the request.
+    pub(super) fn matches(
+        &self,
+        registry: &Registry,
+        request: &Request<'_>,
+    ) -> Result<Option<Option<Arc<Resource>>>, ApiError> {
+        let named = |names: &[String]| names.is_empty() || names.iter().any(|n| n == request.name);
+        let any = |rules: &[(RuleWithOperations, Vec<String>)], asked: &Asked<'_>| {
+            rules.iter().any(|(rule, names)| named(names) && rule_matches(rule, asked))
+        };
+        let excluded = |asked: &Asked<'_>| any(&self.excluded, asked);
+        if matching_version(registry, request, self.equivalent, excluded).is_some() {
+            return Ok(None);
+        }
+        let wanted = |asked: &Asked<'_>| self.unruled || any(&self.rules, asked);
+        let Some(version) = matching_version(registry, request, self.equivalent, wanted) else { return Ok(None) };
+        Ok(self.selectors.match_request(registry, request)?.then_some(version))
+    }
+}
+
+fn plain(rule: &NamedRuleWithOperations) -> RuleWithOperations {
+    RuleWithOperations {
+        operations: rule.operations.clone(),
+        api_groups: rule.api_groups.clone(),
+        api_versions: rule.api_versions.clone(),
+        resources: rule.resources.clone(),
+        scope: rule.scope.clone(),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::registry::{Registry, Resource, WriteContext};
 
 mod hooks;
 mod matching;
+mod policies;
+mod policy;
+mod policy_params;
 mod webhooks;
 
 /// What a write does.
@@ -95,6 +98,7 @@ impl Chain {
         Self(vec![
             Box::new(crate::custom::DefinitionRules),
             Box::new(webhooks::MutatingWebhooks::new()),
+            Box::new(policies::ValidatingPolicies::new()),
             Box::new(webhooks::ValidatingWebhooks::new()),
         ])
     }

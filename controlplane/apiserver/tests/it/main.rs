@@ -1,6 +1,7 @@
 //! The API server over real sockets, over the memory store, with the clients that users have.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod admission;
 mod aggregate;
 mod custom;
 mod harness;

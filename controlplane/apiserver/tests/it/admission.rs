@@ -1,0 +1,334 @@
+//! Admission webhooks, called over real TLS.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use base64::Engine as _;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const CONFIGS: &str = "/apis/admissionregistration.k8s.io/v1";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// What a webhook does with a request of a review: the body of its answer, `None` to never answer.
+type Judge = fn(&Value) -> Option<String>;
+
+/// A webhook that runs.
+struct Webhook {
+    port: u16,
+    bundle: String,
+    /// The requests that it was sent.
+    seen: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Webhook {
+    async fn start(judge: Judge) -> Self {
+        let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_no_client_auth().with_single_cert(vec![key.cert.der().clone()], private).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let noted = noted.clone();
+                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    let noted = noted.clone();
+                    async move {
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let review: Value = serde_json::from_slice(&body).unwrap();
+                        noted.lock().unwrap().push(review["request"].clone());
+                        let Some(answer) = judge(&review["request"]) else { return std::future::pending().await };
+                        let answer = http_body_util::Full::new(bytes::Bytes::from(answer));
+                        Ok::<_, std::convert::Infallible>(http::Response::new(answer))
+                    }
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+            }
+        });
+        let bundle = base64::engine::general_purpose::STANDARD.encode(key.cert.pem());
+        Self { port, bundle, seen }
+    }
+
+    /// A webhook of a configuration that is about ConfigMaps, with more fields.
+    fn hook(&self, name: &str, more: Value) -> Value {
+        let mut hook = json!({
+            "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": format!("https://localhost:{}/judge", self.port), "caBundle": self.bundle},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "DELETE"]}],
+            // The server furnishes other namespaces at the same time.
+            "objectSelector": {"matchLabels": {"judged": "yes"}},
+        });
+        hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        hook
+    }
+
+    fn calls(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+async fn configure(cluster: &Cluster, kind: &str, hooks: Value) {
+    let config = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{kind}WebhookConfiguration"),
+        "metadata": {"name": "test"}, "webhooks": hooks,
+    });
+    let path = format!("{CONFIGS}/{}webhookconfigurations", kind.to_lowercase());
+    cluster.post(&path, config).await.ok(201);
+}
+
+fn map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"judged": "yes"}}})
+}
+
+fn answer(request: &Value, more: Value) -> String {
+    let mut response = json!({"uid": request["uid"], "allowed": true});
+    response.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
+}
+
+fn patched(request: &Value, operations: Value) -> String {
+    let patch = base64::engine::general_purpose::STANDARD.encode(operations.to_string());
+    answer(request, json!({"patch": patch, "patchType": "JSONPatch"}))
+}
+
+/// Refuses what is called `bad`, warns of all else.
+fn refusing(request: &Value) -> Option<String> {
+    Some(match request["name"].as_str() {
+        Some("bad") => answer(
+            request,
+            json!({"allowed": false, "status": {"message": "it is bad", "code": 403, "reason": "Forbidden"}}),
+        ),
+        Some("mute") => answer(request, json!({"allowed": false})),
+        _ => answer(request, json!({"warnings": ["mind the gap"]})),
+    })
+}
+
+#[tokio::test]
+async fn a_validating_webhook_refuses_and_warns() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(refusing).await;
+    configure(&cluster, "Validating", json!([webhook.hook("judge.example.com", json!({}))])).await;
+
+    let answer = cluster.post(MAPS, map("good")).await;
+    answer.ok(201);
+    assert_eq!(answer.headers["warning"], "299 - \"mind the gap\"");
+    let said = cluster.post(MAPS, map("bad")).await.refused(403);
+    assert_eq!(said, "admission webhook \"judge.example.com\" denied the request: it is bad");
+    let said = cluster.post(MAPS, map("mute")).await.refused(400);
+    assert_eq!(said, "admission webhook \"judge.example.com\" denied the request without explanation");
+    cluster.get(&format!("{MAPS}/bad")).await.refused(404);
+
+    let first = webhook.seen.lock().unwrap()[0].clone();
+    assert_eq!(first["kind"], json!({"group": "", "version": "v1", "kind": "ConfigMap"}));
+    assert_eq!(first["requestResource"], json!({"group": "", "version": "v1", "resource": "configmaps"}));
+    assert_eq!((&first["operation"], &first["namespace"]), (&json!("CREATE"), &json!("default")));
+    assert_eq!(first["userInfo"]["groups"][0], "system:masters");
+    assert_eq!((&first["object"]["metadata"]["name"], &first["oldObject"]), (&json!("good"), &Value::Null));
+    assert_eq!(first["options"]["kind"], "CreateOptions");
+
+    cluster.delete(&format!("{MAPS}/good")).await.ok(200);
+    let last = webhook.seen.lock().unwrap().last().unwrap().clone();
+    assert_eq!((&last["operation"], &last["oldObject"]["metadata"]["name"]), (&json!("DELETE"), &json!("good")));
+    cluster.stop().await;
+}
+
+/// Says in `data.seen` what `data` had.
+fn appending(request: &Value) -> Option<String> {
+    let seen = request["object"]["data"].as_object().map_or(0, serde_json::Map::len);
+    let data = json!({"seen": seen.to_string(), "more": "x"});
+    Some(patched(request, json!([{"op": "add", "path": "/data", "value": data}])))
+}
+
+#[tokio::test]
+async fn mutating_webhooks_change_and_are_asked_again() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(appending).await;
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    let hooks = json!([webhook.hook("a.example.com", again), webhook.hook("b.example.com", json!({}))]);
+    configure(&cluster, "Mutating", hooks).await;
+    let made = cluster.post(MAPS, map("a")).await.ok(201);
+    // The first saw nothing, the second what the first had put there, which changed it: so the first is asked again.
+    assert_eq!(made["data"], json!({"seen": "2", "more": "x"}));
+    assert_eq!(webhook.calls(), 3);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn webhooks_are_asked_only_about_what_they_select() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(refusing).await;
+    let no = "request.name != 'skipped' && object.metadata.name != 'other'";
+    let hooks = json!([webhook.hook(
+        "a.example.com",
+        json!({
+            "matchConditions": [{"name": "not-skipped", "expression": no}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+        })
+    )]);
+    configure(&cluster, "Validating", hooks).await;
+    for name in ["skipped", "other"] {
+        cluster.post(MAPS, map(name)).await.ok(201);
+    }
+    cluster.post("/api/v1/namespaces/kube-public/configmaps", map("bad")).await.ok(201);
+    let mut unlabelled = map("bad");
+    unlabelled["metadata"]["labels"] = json!({});
+    cluster.post(MAPS, unlabelled).await.ok(201);
+    assert_eq!(webhook.calls(), 0);
+    cluster.post(MAPS, map("mute")).await.refused(400);
+    assert_eq!(webhook.calls(), 1);
+    cluster.stop().await;
+}
+
+/// By name: hangs, lies about the uid, answers garbage, answers 10 MB, patches though it only validates.
+fn broken(request: &Value) -> Option<String> {
+    match request["name"].as_str().unwrap_or_default() {
+        "hangs" => None,
+        "lies" => Some(answer(request, json!({"uid": "another"}))),
+        "garbage" => Some("<html>".to_owned()),
+        "large" => Some(answer(request, json!({"warnings": ["x".repeat(10 * 1024 * 1024)]}))),
+        _ => Some(patched(request, json!([]))),
+    }
+}
+
+#[tokio::test]
+async fn a_broken_webhook_fails_requests_or_is_ignored() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(broken).await;
+    configure(&cluster, "Validating", json!([webhook.hook("x.example.com", json!({"timeoutSeconds": 1}))])).await;
+    for (name, why) in [
+        ("hangs", "context deadline exceeded"),
+        ("lies", "received invalid webhook response: expected response.uid="),
+        ("garbage", "failed to call webhook: Post \"https://localhost:"),
+        ("large", "length limit exceeded"),
+        ("patches", "received invalid webhook response: expected no response.patch"),
+    ] {
+        let before = Instant::now();
+        let said = cluster.post(MAPS, map(name)).await.refused(500);
+        assert!(said.starts_with("Internal error occurred: failed calling webhook \"x.example.com\": "), "{said}");
+        assert!(said.contains(why), "{name}: {said}");
+        assert!(before.elapsed() < Duration::from_secs(5));
+    }
+    let ignore = json!([{"op": "add", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]);
+    cluster.patch(&format!("{CONFIGS}/validatingwebhookconfigurations/test"), "json-patch", ignore).await.ok(200);
+    cluster.post(MAPS, map("garbage")).await.ok(201);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn webhooks_judge_trials_too() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(refusing).await;
+    configure(&cluster, "Validating", json!([webhook.hook("x.example.com", json!({}))])).await;
+    cluster.post(&format!("{MAPS}?dryRun=All"), map("a")).await.ok(201);
+    assert_eq!(webhook.seen.lock().unwrap()[0]["dryRun"], true);
+    cluster.get(&format!("{MAPS}/a")).await.refused(404);
+    cluster.stop().await;
+}
+
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+
+fn policy(more: Value) -> Value {
+    let mut spec = json!({
+        "matchConstraints": {"resourceRules": [{
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"],
+        }], "objectSelector": {"matchLabels": {"judged": "yes"}}},
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": spec})
+}
+
+fn binding(more: Value) -> Value {
+    let mut spec = json!({"policyName": "p", "validationActions": ["Deny"]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_policy_denies_with_variables_and_messages() {
+    let cluster = Cluster::start().await;
+    let spec = json!({
+        "variables": [{"name": "length", "expression": "object.metadata.name.size()"}],
+        "matchConditions": [{"name": "not-exempt", "expression": "object.metadata.name != 'exempt'"}],
+        "validations": [
+            {"expression": "variables.length < 4", "messageExpression": "'too long: ' + string(variables.length)"},
+            {"expression": "object.metadata.name != 'no'", "message": "not this", "reason": "Forbidden"},
+            {"expression": "namespaceObject.metadata.name == 'default'"},
+        ],
+    });
+    cluster.post(POLICIES, policy(spec)).await.ok(201);
+    cluster.post(MAPS, map("unbound")).await.ok(201);
+    cluster.post(BINDINGS, binding(json!({}))).await.ok(201);
+
+    cluster.post(MAPS, map("yes")).await.ok(201);
+    cluster.post(MAPS, map("exempt")).await.ok(201);
+    let by = "is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request";
+    let said = cluster.post(MAPS, map("toolong")).await.refused(422);
+    assert_eq!(said, format!("configmaps \"toolong\" {by}: too long: 7"));
+    let said = cluster.post(MAPS, map("no")).await.refused(403);
+    assert_eq!(said, format!("configmaps \"no\" {by}: not this"));
+    let said = cluster.post("/api/v1/namespaces/kube-public/configmaps", map("yes")).await.refused(422);
+    assert_eq!(said, format!("configmaps \"yes\" {by}: failed expression: namespaceObject.metadata.name == 'default'"));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_takes_parameters_and_may_only_warn() {
+    let cluster = Cluster::start().await;
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "validations": [{"expression": "object.metadata.name == params.data.name", "message": "another name"}],
+    });
+    cluster.post(POLICIES, policy(spec)).await.ok(201);
+    let by = json!({"name": "params", "namespace": "default", "parameterNotFoundAction": "Deny"});
+    cluster.post(BINDINGS, binding(json!({"paramRef": by}))).await.ok(201);
+    let said = cluster.post(MAPS, map("a")).await.refused(422);
+    assert!(said.ends_with("no params found for policy binding with `Deny` parameterNotFoundAction"), "{said}");
+
+    let params =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "params"}, "data": {"name": "a"}});
+    cluster.post(MAPS, params).await.ok(201);
+    cluster.post(MAPS, map("a")).await.ok(201);
+    assert!(cluster.post(MAPS, map("b")).await.refused(422).ends_with("denied request: another name"));
+
+    let warn = json!({"spec": {"validationActions": ["Warn", "Audit"]}});
+    cluster.patch(&format!("{BINDINGS}/b"), "merge-patch", warn).await.ok(200);
+    let answer = cluster.post(MAPS, map("b")).await;
+    answer.ok(201);
+    let warning = answer.headers["warning"].to_str().unwrap();
+    assert!(warning.contains("Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': another name"));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_compiled_is_refused() {
+    let cluster = Cluster::start().await;
+    let spec = json!({"validations": [{"expression": "object.metadata.name =="}, {"expression": "'text'"}]});
+    let said = cluster.post(POLICIES, policy(spec)).await.refused(422);
+    for part in
+        ["spec.validations[0].expression: Invalid value", "spec.validations[1].expression", "must evaluate to bool"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    // One that fails as it runs refuses, unless it is to be ignored.
+    let spec = json!({"validations": [{"expression": "object.nothing.here == 1"}]});
+    cluster.post(POLICIES, policy(spec)).await.ok(201);
+    cluster.post(BINDINGS, binding(json!({}))).await.ok(201);
+    let said = cluster.post(MAPS, map("a")).await.refused(422);
+    assert!(said.contains("expression 'object.nothing.here == 1' resulted in error: no such key: nothing"), "{said}");
+    let ignore = json!({"spec": {"failurePolicy": "Ignore"}});
+    cluster.patch(&format!("{POLICIES}/p"), "merge-patch", ignore).await.ok(200);
+    cluster.post(MAPS, map("a")).await.ok(201);
+    cluster.stop().await;
+}
