@@ -363,7 +363,7 @@ fn verified(mut answer: Value, uid: &str, mutating: bool) -> Result<Response, St
     }
     let patch = text(&response["patch"]);
     let patch_type = text(&response["patchType"]);
-    if !mutating && !(patch.is_empty() && patch_type.is_empty()) {
+    if !(mutating || patch.is_empty() && patch_type.is_empty()) {
         return Err("expected no response.patch and no response.patchType from a validating webhook".to_owned());
     }
     let strings = |v: &Value| v.as_array().into_iter().flatten().map(text).collect();

@@ -18,6 +18,7 @@ mod matching;
 mod policies;
 mod policy;
 mod policy_params;
+mod priority;
 mod webhooks;
 
 /// What a write does.
@@ -96,6 +97,7 @@ impl Chain {
     /// Those that every API server has.
     pub(crate) fn standard() -> Self {
         Self(vec![
+            Box::new(priority::Priority),
             Box::new(crate::custom::DefinitionRules),
             Box::new(webhooks::MutatingWebhooks::new()),
             Box::new(policies::ValidatingPolicies::new()),

@@ -332,3 +332,43 @@ async fn a_policy_that_cannot_be_compiled_is_refused() {
     cluster.post(MAPS, map("a")).await.ok(201);
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn pods_get_the_priority_of_their_class() {
+    let cluster = Cluster::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, more: Value| {
+        let mut spec = json!({"containers": [{"name": "a", "image": "registry.example/a:1"}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    };
+    let class = |name: &str, value: i32, default: bool| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "globalDefault": default, "preemptionPolicy": "Never",
+        })
+    };
+    let plain = cluster.post(pods, pod("plain", json!({}))).await.ok(201);
+    assert_eq!(
+        (&plain["spec"]["priority"], &plain["spec"]["preemptionPolicy"]),
+        (&json!(0), &json!("PreemptLowerPriority"))
+    );
+    let account = json!({"serviceAccountName": "default", "serviceAccount": "default"});
+    let replaced = cluster.put(&format!("{pods}/plain"), pod("plain", account)).await.ok(200);
+    assert_eq!(replaced["spec"]["priority"], 0);
+    cluster.post("/apis/scheduling.k8s.io/v1/priorityclasses", class("high", 1000, false)).await.ok(201);
+    cluster.post("/apis/scheduling.k8s.io/v1/priorityclasses", class("usual", 10, true)).await.ok(201);
+    for (name, asked, wanted, value) in [
+        ("high", json!({"priorityClassName": "high"}), "high", 1000),
+        ("system", json!({"priorityClassName": "system-node-critical"}), "system-node-critical", 2_000_001_000),
+        ("usual", json!({}), "usual", 10),
+    ] {
+        let made = cluster.post(pods, pod(name, asked)).await.ok(201);
+        assert_eq!((&made["spec"]["priorityClassName"], &made["spec"]["priority"]), (&json!(wanted), &json!(value)));
+    }
+    let said = cluster.post(pods, pod("none", json!({"priorityClassName": "none"}))).await.refused(403);
+    assert_eq!(said, "pods \"none\" is forbidden: no PriorityClass with name none was found");
+    let said = cluster.post(pods, pod("own", json!({"priorityClassName": "high", "priority": 5}))).await.refused(403);
+    assert!(said.contains("the integer value of priority (5) must not be provided in pod spec"), "{said}");
+    cluster.stop().await;
+}
