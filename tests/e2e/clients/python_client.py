@@ -89,10 +89,10 @@ class Objects(Case):
         self.core.create_namespaced_config_map(self.namespace, body, dry_run="All")
         self.refused(404, "NotFound", self.core.read_namespaced_config_map, "dry", self.namespace)
         odd = {"metadata": {"name": "odd"}, "dta": {"k": "v"}}
-        said = self.refused(
-            400, "BadRequest", self.core.create_namespaced_config_map, self.namespace, odd, field_validation="Strict"
-        )
-        self.assertIn('unknown field \\"dta\\"', said)
+        maps = dynamic.DynamicClient(client.ApiClient()).resources.get(api_version="v1", kind="ConfigMap")
+        with self.assertRaises(dynamic.exceptions.BadRequestError) as caught:
+            maps.create(body=odd, namespace=self.namespace, field_validation="Strict")
+        self.assertIn('unknown field', str(caught.exception.body))
 
     def test_lists_in_pages(self):
         for i in range(7):
@@ -198,6 +198,7 @@ class Workloads(Case):
 
     def test_immutable_fields(self):
         made = self.apps.create_namespaced_deployment(self.namespace, DEPLOYMENT)
+        made.metadata.resource_version = None
         made.spec.selector.match_labels = {"app": "other"}
         made.spec.template.metadata.labels = {"app": "other"}
         said = self.refused(422, "Invalid", self.apps.replace_namespaced_deployment, "web", self.namespace, made)
@@ -343,7 +344,7 @@ class Everything(Case):
         made = dynamic.DynamicClient(client.ApiClient())
         tried = 0
         for resource in made.resources.search():
-            if "list" in getattr(resource, "verbs", []) and not resource.kind.endswith("List"):
+            if "list" in (getattr(resource, "verbs", None) or []) and not resource.kind.endswith("List"):
                 answer = resource.get()
                 self.assertTrue(answer.kind.endswith("List"), resource.kind)
                 tried += 1

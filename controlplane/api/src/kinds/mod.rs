@@ -6,12 +6,15 @@ mod admission;
 mod api_service;
 mod authentication;
 mod authorization;
+mod autoscaling;
+mod batch;
 mod certificate_signing_request;
 mod component_status;
 mod condition;
 mod config_map;
 mod controller_revision;
 mod custom_resource_definition;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
@@ -33,12 +36,14 @@ mod pod_template;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod replication_controller;
 mod resource_quota;
 mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
 mod service_cidr;
+mod stateful_set;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -47,13 +52,20 @@ pub(crate) mod tests;
 pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
         api::{
-            admissionregistration, apps, certificates, coordination, core, discovery, events, flowcontrol, networking,
-            node, policy, rbac, scheduling, storage,
+            admissionregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events,
+            flowcontrol, networking, node, policy, rbac, scheduling, storage,
         },
         apiextensions_apiserver::pkg::apis::apiextensions,
         kube_aggregator::pkg::apis::apiregistration as aggregator,
     };
     vec![
+        kind_of::<core::v1::ReplicationController>(),
+        kind_of::<apps::v1::DaemonSet>(),
+        kind_of::<apps::v1::StatefulSet>(),
+        kind_of::<autoscaling::v1::HorizontalPodAutoscaler>(),
+        kind_of::<autoscaling::v2::HorizontalPodAutoscaler>(),
+        kind_of::<batch::v1::CronJob>(),
+        kind_of::<batch::v1::Job>(),
         kind_of::<core::v1::ComponentStatus>(),
         kind_of::<core::v1::LimitRange>(),
         kind_of::<core::v1::PersistentVolume>(),

@@ -6,7 +6,6 @@ mod class;
 mod csi;
 mod volume;
 
-#[allow(unused_imports)] // StatefulSets will
 pub(super) use claim::{fill_claim_defaults, validate_claim_spec};
 
 /// How a volume may be mounted.

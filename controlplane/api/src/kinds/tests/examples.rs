@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{examples_access, examples_extension, examples_storage, examples_workload};
+use super::{examples_access, examples_extension, examples_sets, examples_storage, examples_workload};
 
 /// All examples.
 pub(crate) fn all() -> Vec<Value> {
@@ -11,6 +11,7 @@ pub(crate) fn all() -> Vec<Value> {
         .chain(examples_access::EXAMPLES)
         .chain(examples_extension::EXAMPLES)
         .chain(examples_storage::EXAMPLES)
+        .chain(examples_sets::EXAMPLES)
         .chain(examples_workload::EXAMPLES);
     stored.chain(examples_extension::ANSWERED).map(|text| yaml(text)).collect()
 }

@@ -16,12 +16,14 @@ use crate::{
 pub(crate) mod examples;
 mod examples_access;
 mod examples_extension;
+mod examples_sets;
 mod examples_storage;
 mod examples_workload;
 mod rules;
 mod rules_access;
 mod rules_admission;
 mod rules_extension;
+mod rules_sets;
 mod rules_storage;
 mod rules_workload;
 

@@ -1,0 +1,63 @@
+//! `autoscaling/v1`: the same autoscalers, of which only the CPU can be said.
+
+use k8s_openapi::api::autoscaling::{v1::HorizontalPodAutoscaler, v2};
+
+use super::convert;
+use crate::{
+    field::FieldErrors,
+    kind::{Cell, Column, Hub, Kind, Names, Scope, Sub},
+    object::{Object, kind_of},
+};
+
+impl Kind for HorizontalPodAutoscaler {
+    const NAMES: Names = Names { version: "v1", ..<v2::HorizontalPodAutoscaler as Kind>::NAMES };
+    const SCOPE: Scope = Scope::Namespaced;
+    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
+    const HUB: Option<Hub<Self>> = Some(Hub {
+        kind: kind_of::<v2::HorizontalPodAutoscaler>,
+        to: |v1| Ok(Box::new(convert::to_v2(v1)) as Box<dyn Object>),
+        from: convert::from_v2,
+    });
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::text("Reference", |h, _| {
+            let target = &h.spec.scale_target_ref;
+            Cell::from(format!("{}/{}", target.kind, target.name))
+        }),
+        Column::text("Targets", |h, _| {
+            let percent = |p: Option<i32>| p.map_or_else(|| "<unknown>".to_owned(), |p| format!("{p}%"));
+            let now = h.status.as_ref().and_then(|s| s.current_cpu_utilization_percentage);
+            let wanted = h.spec.target_cpu_utilization_percentage;
+            Cell::from(format!("cpu: {}/{}", percent(now), percent(wanted)))
+        }),
+        Column::text("MinPods", |h, _| {
+            Cell::from(h.spec.min_replicas.map_or_else(|| "<unset>".to_owned(), |m| m.to_string()))
+        }),
+        Column::int("MaxPods", |h, _| Cell::from(h.spec.max_replicas)),
+        Column::int("Replicas", |h, _| Cell::from(h.status.as_ref().map_or(0, |s| s.current_replicas))),
+        Column::AGE,
+    ];
+
+    fn fill_defaults(&mut self) {
+        self.spec.min_replicas.get_or_insert(1);
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(Default::default());
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    /// As the version that is stored is checked.
+    fn validate(&self, errs: &mut FieldErrors) {
+        let mut stored = convert::to_v2(self);
+        stored.fill_defaults();
+        stored.validate(errs);
+    }
+}

@@ -1,0 +1,5 @@
+//! Work that ends: Jobs, and CronJobs that make them by the clock.
+
+mod cron_job;
+mod job;
+mod schedule;
