@@ -66,14 +66,31 @@ pub trait Authorizer: Send + Sync + 'static {
     fn allows(&self, who: &Identity, what: &Attributes<'_>) -> bool;
 }
 
-/// Until there is RBAC: administrators may do everything, nobody else anything.
+/// Until there is RBAC: administrators may do everything; whoever is known may see what is served and ask what they may
+/// do, as by Kubernetes' roles `system:discovery` and `system:basic-user`; nobody else anything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MastersOnly;
 
 impl Authorizer for MastersOnly {
-    fn allows(&self, who: &Identity, _what: &Attributes<'_>) -> bool {
-        who.groups.iter().any(|g| g == MASTERS)
+    fn allows(&self, who: &Identity, what: &Attributes<'_>) -> bool {
+        let is_in = |group: &str| who.groups.iter().any(|g| g == group);
+        is_in(MASTERS) || (is_in("system:authenticated") && is_basic(what))
     }
+}
+
+fn is_basic(what: &Attributes<'_>) -> bool {
+    if what.resource.is_empty() {
+        let discovery = ["/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"];
+        let below =
+            |root: &str| what.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        return what.verb == "get" && discovery.into_iter().any(below);
+    }
+    let asks = matches!(
+        (what.group, what.resource),
+        ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+            | ("authentication.k8s.io", "selfsubjectreviews")
+    );
+    what.verb == "create" && asks
 }
 
 /// 401 in Kubernetes' words.
@@ -230,6 +247,10 @@ mod tests {
             path: "",
         };
         assert!(!MastersOnly.allows(&who, &what));
+        let known = Identity::new("jane", &["system:authenticated"]);
+        let path = |path| Attributes { verb: "get", path, ..Attributes::default() };
+        assert!(MastersOnly.allows(&known, &path("/apis/apps/v1")) && !MastersOnly.allows(&known, &path("/metrics")));
+        assert!(!MastersOnly.allows(&known, &path("/apisx")) && !MastersOnly.allows(&who, &path("/apis")));
         assert_eq!(
             forbidden(&who, &what).message,
             "deployments.apps is forbidden: User \"jane\" cannot list resource \"deployments\" in API group \"apps\" in \

@@ -208,7 +208,12 @@ async fn custom(client: &Client) -> Result<()> {
     let status = json!({"status": {"ready": true}});
     gadgets.patch_status("g", &PatchParams::default(), &Patch::Merge(status)).await?;
     ensure!(gadgets.get_status("g").await?.data["status"]["ready"] == json!(true), "the status was not written");
+    let uid = definitions.get("gadgets.kube-rs.example").await?.uid().context("the definition has a uid")?;
     definitions.delete("gadgets.kube-rs.example", &DeleteParams::default()).await?;
+    let gone = wait::await_condition(definitions, "gadgets.kube-rs.example", wait::conditions::is_deleted(&uid));
+    within("the end of the definition and its objects", async { Ok(gone.await?) }).await?;
+    let left = gadgets.get("g").await;
+    ensure!(matches!(left, Err(kube::Error::Api(status)) if status.code == 404), "an object outlived its definition");
     Ok(())
 }
 
