@@ -20,6 +20,7 @@ pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod read;
 pub mod schema;
 pub mod selector;

@@ -14,6 +14,7 @@ mod owners;
 pub mod plan;
 mod pods;
 pub mod replica_set;
+pub mod resource_quota;
 mod service_pods;
 #[cfg(test)]
 mod test_support;
@@ -73,5 +74,6 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(namespace::Namespaces),
         Box::new(garbage_collector::GarbageCollector),
         Box::new(node_lifecycle::NodeLifecycle),
+        Box::new(resource_quota::ResourceQuotas),
     ]
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
@@ -145,6 +145,7 @@ fn object(line: &str) -> Arc<dyn Object> {
         "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
         "endpoints" => typed::<Endpoints>(json!({"metadata": metadata})),
         "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
+        "quota" => typed::<ResourceQuota>(quota(metadata, &words)),
         "node" => typed::<Node>(node(metadata, &words)),
         "namespace" => typed::<Namespace>(namespace(metadata, &words)),
         "lease" => typed::<Lease>(json!({"metadata": metadata, "spec": {"renewTime": words.ago("renewed", 0)}})),
@@ -336,6 +337,20 @@ fn node(metadata: Value, words: &Words<'_>) -> Value {
         "metadata": metadata, "spec": {"taints": taints, "unschedulable": words.has("cordoned")},
         "status": {"conditions": [{"type": "Ready", "status": ready}]},
     })
+}
+
+/// `hard=pods:5,configmaps:2`, and `used=pods:1` for what its status shows.
+fn quota(metadata: Value, words: &Words<'_>) -> Value {
+    let amounts = |word: &str| -> Value {
+        let pairs = words.text(word).into_iter().flat_map(|t| t.split(',')).filter_map(|pair| pair.split_once(':'));
+        pairs.map(|(name, amount)| (name.to_owned(), Value::from(amount))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let hard = amounts("hard");
+    let mut quota = json!({"metadata": metadata, "spec": {"hard": hard}});
+    if words.has("used") {
+        quota["status"] = json!({"hard": hard, "used": amounts("used")});
+    }
+    quota
 }
 
 fn namespace(metadata: Value, words: &Words<'_>) -> Value {

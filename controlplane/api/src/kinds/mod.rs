@@ -48,6 +48,8 @@ mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use pod::pod_qos_class;
+
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{

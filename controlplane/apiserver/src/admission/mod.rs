@@ -7,7 +7,10 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/interfaces.go`.
 
+use std::any::Any;
+
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use podium_api::{ApiError, Object};
 use serde_json::Value;
 
@@ -19,6 +22,7 @@ mod policies;
 mod policy;
 mod policy_params;
 mod priority;
+mod resource_quota;
 mod webhooks;
 
 /// What a write does.
@@ -65,6 +69,15 @@ pub(crate) struct Request<'a> {
     pub(crate) options: Value,
     /// Who writes, and how it is meant.
     pub(crate) context: &'a WriteContext<'a>,
+    /// What plug-ins keep until the object is written.
+    pub(crate) held: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+impl Request<'_> {
+    /// Keeps something until the object is written, or the write has failed.
+    pub(crate) fn hold(&self, what: Box<dyn Any + Send>) {
+        self.held.lock().push(what);
+    }
 }
 
 /// One judge of writes.
@@ -102,6 +115,8 @@ impl Chain {
             Box::new(webhooks::MutatingWebhooks::new()),
             Box::new(policies::ValidatingPolicies::new()),
             Box::new(webhooks::ValidatingWebhooks::new()),
+            // Last: what it holds, others wait for.
+            Box::new(resource_quota::ResourceQuota::default()),
         ])
     }
 

@@ -78,6 +78,7 @@ impl Registry {
             old: None,
             options: context.create_options(),
             context,
+            held: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         let mut object = request.object.take().ok_or_else(lost)?;

@@ -133,6 +133,7 @@ impl Registry {
             old: Some(&*current.object),
             options: context.delete_options(options),
             context,
+            held: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         self.admission().validate(self, &request).await

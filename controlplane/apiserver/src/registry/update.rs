@@ -102,6 +102,7 @@ impl Registry {
             old: Some(old),
             options: context.update_options(),
             context,
+            held: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         let mut new = request.object.take().ok_or_else(lost)?;

@@ -9,6 +9,7 @@ mod identity;
 mod kubectl;
 mod objects;
 mod pods;
+mod quota;
 mod reads;
 mod reviews;
 mod services;

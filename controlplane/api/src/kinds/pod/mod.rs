@@ -31,6 +31,7 @@ mod volume;
 pub(super) use container::{PROTOCOLS, validate_port};
 pub(super) use defaults::text as text_default;
 pub(super) use handler::validate_port_number_or_name;
+pub(crate) use qos::qos_class as pod_qos_class;
 pub(super) use resources::validate_quantity;
 pub(super) use scheduling::EFFECTS;
 pub(super) use spec::one_of;

@@ -12,7 +12,7 @@ use crate::quantity::Quantity;
 type Amounts = BTreeMap<&'static str, Quantity>;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub(super) fn qos_class(spec: &PodSpec) -> &'static str {
+pub(crate) fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut requests, mut limits) = (Amounts::new(), Amounts::new());
     let mut all_limited = true;
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
