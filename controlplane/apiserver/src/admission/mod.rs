@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::registry::{Registry, Resource, WriteContext};
 
 mod hooks;
+mod limit_ranger;
 mod matching;
 mod policies;
 mod policy;
@@ -110,6 +111,7 @@ impl Chain {
     /// Those that every API server has.
     pub(crate) fn standard() -> Self {
         Self(vec![
+            Box::new(limit_ranger::LimitRanger),
             Box::new(priority::Priority),
             Box::new(crate::custom::DefinitionRules),
             Box::new(webhooks::MutatingWebhooks::new()),

@@ -7,6 +7,7 @@ mod custom;
 mod harness;
 mod identity;
 mod kubectl;
+mod limits;
 mod objects;
 mod pods;
 mod quota;

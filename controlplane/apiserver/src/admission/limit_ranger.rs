@@ -1,0 +1,226 @@
+//! `LimitRanger`: what pods and claims ask for is filled up and kept within the bounds of their namespace.
+//!
+//! # Source
+//! Kubernetes `plugin/pkg/admission/limitranger/admission.go`.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    api::core::v1::{Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity as WireQuantity,
+};
+use podium_api::{
+    ApiError, Kind as _, Quantity,
+    quota::{self, Usage},
+};
+
+use super::{Operation, Plugin, Request};
+use crate::registry::{Registry, cache::Filter};
+
+const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+type Amounts = BTreeMap<String, WireQuantity>;
+
+/// The plug-in.
+pub(super) struct LimitRanger;
+
+#[async_trait]
+impl Plugin for LimitRanger {
+    fn name(&self) -> &'static str {
+        "LimitRanger"
+    }
+
+    async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
+        if request.operation != Operation::Create || !request.subresource.is_empty() {
+            return Ok(());
+        }
+        let ranges = ranges_of(registry, request.namespace);
+        let Some(pod) = request.object.as_deref_mut().and_then(|o| o.downcast_mut::<Pod>()) else { return Ok(()) };
+        for item in ranges.iter().flat_map(items).filter(|item| item.type_ == "Container") {
+            fill(pod, item);
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
+        let judged =
+            matches!(request.operation, Operation::Create | Operation::Update) && request.subresource.is_empty();
+        let Some(object) = request.object.as_deref().filter(|_| judged) else { return Ok(()) };
+        let ranges = ranges_of(registry, request.namespace);
+        let mut wrong = Vec::new();
+        if let Some(pod) = object.downcast_ref::<Pod>() {
+            // What runs is not judged again.
+            if request.operation == Operation::Create {
+                ranges.iter().flat_map(items).for_each(|item| judge_pod(pod, item, &mut wrong));
+            }
+        } else if let Some(claim) = object.downcast_ref::<PersistentVolumeClaim>() {
+            let bounds = ranges.iter().flat_map(items).filter(|item| item.type_ == "PersistentVolumeClaim");
+            bounds.for_each(|item| judge_claim(claim, item, &mut wrong));
+        }
+        match wrong.as_slice() {
+            [] => Ok(()),
+            [one] => Err(ApiError::forbidden(&request.resource.names, request.name, one)),
+            many => Err(ApiError::forbidden(&request.resource.names, request.name, &format!("[{}]", many.join(", ")))),
+        }
+    }
+}
+
+fn ranges_of(registry: &Registry, namespace: &str) -> Vec<LimitRange> {
+    let Ok(resource) = registry.of(&LimitRange::NAMES) else { return Vec::new() };
+    if resource.cache.len() == 0 {
+        return Vec::new();
+    }
+    let filter = Filter { namespace: namespace.to_owned(), ..Filter::default() };
+    let entries = resource.cache.list(&filter).entries;
+    entries.iter().filter_map(|entry| entry.object.downcast_ref::<LimitRange>().cloned()).collect()
+}
+
+fn items(range: &LimitRange) -> impl Iterator<Item = &LimitRangeItem> {
+    range.spec.iter().flat_map(|s| &s.limits)
+}
+
+/// Gives every container what it does not name, and notes that on the pod.
+fn fill(pod: &mut Pod, item: &LimitRangeItem) {
+    let Some(spec) = &mut pod.spec else { return };
+    let mut notes = Vec::new();
+    let main = spec.containers.iter_mut().map(|c| (c, "container"));
+    let init = spec.init_containers.iter_mut().flatten().map(|c| (c, "init container"));
+    for (container, what) in main.chain(init) {
+        let name = container.name.clone();
+        let resources = container.resources.get_or_insert_default();
+        let limits = add(resources.limits.get_or_insert_default(), item.default.as_ref());
+        let requests = add(resources.requests.get_or_insert_default(), item.default_request.as_ref());
+        // A limit without a request is the request, as everywhere.
+        for (key, amount) in resources.limits.clone().unwrap_or_default() {
+            resources.requests.get_or_insert_default().entry(key).or_insert(amount);
+        }
+        tidy(resources);
+        for (added, field) in [(requests, "request"), (limits, "limit")] {
+            if !added.is_empty() {
+                notes.push(format!("{} {field} for {what} {name}", added.join(", ")));
+            }
+        }
+    }
+    if !notes.is_empty() {
+        let note = format!("LimitRanger plugin set: {}", notes.join("; "));
+        pod.metadata.annotations.get_or_insert_default().insert(ANNOTATION.to_owned(), note);
+    }
+}
+
+fn add(into: &mut Amounts, from: Option<&Amounts>) -> Vec<String> {
+    let mut added = Vec::new();
+    for (name, amount) in from.into_iter().flatten() {
+        if !into.contains_key(name) {
+            into.insert(name.clone(), amount.clone());
+            added.push(name.clone());
+        }
+    }
+    added
+}
+
+fn tidy(resources: &mut ResourceRequirements) {
+    resources.limits = resources.limits.take().filter(|l| !l.is_empty());
+    resources.requests = resources.requests.take().filter(|r| !r.is_empty());
+}
+
+fn judge_pod(pod: &Pod, item: &LimitRangeItem, wrong: &mut Vec<String>) {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    match item.type_.as_str() {
+        "Container" => all.for_each(|container| {
+            let (requests, limits) = amounts(container);
+            judge("Container", (&requests, &limits), item, wrong);
+        }),
+        "Pod" => {
+            let (mut requests, mut limits) = (Usage::new(), Usage::new());
+            let prefixed = |usage: &Usage, prefix: &str| -> Usage {
+                usage.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_owned(), *v))).collect()
+            };
+            let usage = quota::usage(pod);
+            quota::add(&mut requests, &prefixed(&usage, "requests."));
+            quota::add(&mut limits, &prefixed(&usage, "limits."));
+            judge("Pod", (&requests, &limits), item, wrong);
+        }
+        _ => {}
+    }
+}
+
+fn amounts(container: &Container) -> (Usage, Usage) {
+    let resources = container.resources.clone().unwrap_or_default();
+    (quota::from_wire(resources.requests.as_ref()), quota::from_wire(resources.limits.as_ref()))
+}
+
+/// Minimum, maximum and ratio of each resource.
+fn judge(what: &str, (requests, limits): (&Usage, &Usage), item: &LimitRangeItem, wrong: &mut Vec<String>) {
+    for (name, min) in quota::from_wire(item.min.as_ref()) {
+        match requests.get(&name) {
+            None => wrong.push(format!("minimum {name} usage per {what} is {min}.  No request is specified")),
+            Some(asked) if *asked < min => {
+                wrong.push(format!("minimum {name} usage per {what} is {min}, but request is {asked}"));
+            }
+            Some(_) => {}
+        }
+        if let Some(limit) = limits.get(&name).filter(|limit| **limit < min) {
+            wrong.push(format!("minimum {name} usage per {what} is {min}, but limit is {limit}"));
+        }
+    }
+    for (name, max) in quota::from_wire(item.max.as_ref()) {
+        match limits.get(&name) {
+            None => wrong.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified")),
+            Some(limit) if *limit > max => {
+                wrong.push(format!("maximum {name} usage per {what} is {max}, but limit is {limit}"));
+            }
+            Some(_) => {}
+        }
+        if let Some(asked) = requests.get(&name).filter(|asked| **asked > max) {
+            wrong.push(format!("maximum {name} usage per {what} is {max}, but request is {asked}"));
+        }
+    }
+    for (name, ratio) in quota::from_wire(item.max_limit_request_ratio.as_ref()) {
+        judge_ratio(what, &name, (requests.get(&name), limits.get(&name)), ratio, wrong);
+    }
+}
+
+fn judge_ratio(
+    what: &str,
+    name: &str,
+    (request, limit): (Option<&Quantity>, Option<&Quantity>),
+    ratio: Quantity,
+    wrong: &mut Vec<String>,
+) {
+    let positive = |amount: Option<&Quantity>| amount.copied().filter(|a| *a > Quantity::ZERO);
+    let (Some(request), Some(limit)) = (positive(request), positive(limit)) else {
+        let why = "no request is specified or request is 0 or no limit is specified or limit is 0";
+        return wrong.push(format!("{name} max limit to request ratio per {what} is {ratio}, but {why}"));
+    };
+    let (request, limit) = (i128::from(request.milli()), i128::from(limit.milli()));
+    // limit / request > ratio, without leaving whole numbers.
+    if limit * 1000 > i128::from(ratio.milli()) * request {
+        let shown = limit * 1_000_000 / request.max(1);
+        let (whole, rest) = (shown / 1_000_000, shown % 1_000_000);
+        wrong.push(format!(
+            "{name} max limit to request ratio per {what} is {ratio}, but provided ratio is {whole}.{rest:06}"
+        ));
+    }
+}
+
+fn judge_claim(claim: &PersistentVolumeClaim, item: &LimitRangeItem, wrong: &mut Vec<String>) {
+    let resources = claim.spec.as_ref().and_then(|s| s.resources.clone()).unwrap_or_default();
+    let requests = quota::from_wire(resources.requests.as_ref());
+    for (name, min) in quota::from_wire(item.min.as_ref()) {
+        match requests.get(&name) {
+            Some(asked) if *asked >= min => {}
+            asked => {
+                let asked = asked.map_or_else(|| "0".to_owned(), ToString::to_string);
+                let what = "PersistentVolumeClaim";
+                wrong.push(format!("minimum {name} usage per {what} is {min}, but request is {asked}"));
+            }
+        }
+    }
+    for (name, max) in quota::from_wire(item.max.as_ref()) {
+        if let Some(asked) = requests.get(&name).filter(|asked| **asked > max) {
+            wrong.push(format!("maximum {name} usage per PersistentVolumeClaim is {max}, but request is {asked}"));
+        }
+    }
+}
