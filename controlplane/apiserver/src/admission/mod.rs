@@ -19,6 +19,7 @@ use crate::registry::{Registry, Resource, WriteContext};
 mod hooks;
 mod limit_ranger;
 mod matching;
+mod mutating_policies;
 mod policies;
 mod policy;
 mod policy_params;
@@ -114,6 +115,7 @@ impl Chain {
             Box::new(limit_ranger::LimitRanger),
             Box::new(priority::Priority),
             Box::new(crate::custom::DefinitionRules),
+            Box::new(mutating_policies::MutatingPolicies::default()),
             Box::new(webhooks::MutatingWebhooks::new()),
             Box::new(policies::ValidatingPolicies::new()),
             Box::new(webhooks::ValidatingWebhooks::new()),

@@ -102,6 +102,16 @@ fn check(request: &Request<'_>) -> Result<(), ApiError> {
     Err(ApiError::invalid(&ValidatingAdmissionPolicy::NAMES, request.name, errs))
 }
 
+/// The namespace that a request is about; `null` where there is none.
+pub(super) fn namespace_object(registry: &Registry, request: &Request<'_>) -> Result<Value, ApiError> {
+    let name = request.namespace;
+    if name.is_empty() || matching::is_namespace(request.resource) {
+        return Ok(Value::Null);
+    }
+    let names = &Namespace::NAMES;
+    registry.of(names)?.cache.get("", name).ok_or_else(|| ApiError::not_found(names, name))?.bare_tree()
+}
+
 /// One policy under one binding about one request.
 struct Judgement<'a> {
     registry: &'a Registry,
@@ -120,7 +130,8 @@ impl Judgement<'_> {
         {
             return Ok(None);
         }
-        let params = policy_params::find(self.registry, self.request.namespace, self.policy, self.spec).await?;
+        let by = (self.policy.param_kind.as_ref(), self.spec.param_ref.as_ref());
+        let params = policy_params::find(self.registry, self.request.namespace, by).await?;
         let params = match params {
             Ok(params) => params,
             Err(_) if !self.policy.fails => return Ok(None),
@@ -131,19 +142,9 @@ impl Judgement<'_> {
         };
         let review = hooks::review(self.request, version.as_deref(), "").await?;
         let seen = Seen::new(self.request, &review);
-        let namespace = self.namespace()?;
+        let namespace = namespace_object(self.registry, self.request)?;
         let decisions = params.iter().flat_map(|param| self.evaluate(&seen, &namespace, param)).collect();
         Ok(self.act(decisions))
-    }
-
-    fn namespace(&self) -> Result<Value, ApiError> {
-        let name = self.request.namespace;
-        if name.is_empty() || matching::is_namespace(self.request.resource) {
-            return Ok(Value::Null);
-        }
-        let names = &Namespace::NAMES;
-        let found = self.registry.of(names)?.cache.get("", name).ok_or_else(|| ApiError::not_found(names, name))?;
-        found.bare_tree()
     }
 
     /// What does not hold.

@@ -3,11 +3,10 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/generic/policy_dispatcher.go` (`CollectParams`).
 
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBindingSpec;
+use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
 use podium_api::{ApiError, Scope, Selector};
 use serde_json::Value;
 
-use super::policy::Policy;
 use crate::registry::{Registry, cache::Filter};
 
 /// The parameters of a policy under a binding, `null` where there are to be none; the inner error is for the policy's
@@ -15,10 +14,9 @@ use crate::registry::{Registry, cache::Filter};
 pub(super) async fn find(
     registry: &Registry,
     requested: &str,
-    policy: &Policy,
-    binding: &ValidatingAdmissionPolicyBindingSpec,
+    (kind, by): (Option<&ParamKind>, Option<&ParamRef>),
 ) -> Result<Result<Vec<Value>, String>, ApiError> {
-    let (Some(kind), Some(by)) = (&policy.param_kind, &binding.param_ref) else { return Ok(Ok(vec![Value::Null])) };
+    let (Some(kind), Some(by)) = (kind, by) else { return Ok(Ok(vec![Value::Null])) };
     let (version, name) = (kind.api_version.as_deref().unwrap_or_default(), kind.kind.as_deref().unwrap_or_default());
     let (group, short) = version.rsplit_once('/').unwrap_or(("", version));
     let Some(resource) = registry.served().find_kind(group, short, name).cloned() else {

@@ -8,6 +8,7 @@ mod harness;
 mod identity;
 mod kubectl;
 mod limits;
+mod mutating;
 mod objects;
 mod pods;
 mod quota;
