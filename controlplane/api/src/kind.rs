@@ -320,6 +320,8 @@ pub struct Hub<K> {
     pub to: fn(&K) -> Result<Box<dyn Object>, ApiError>,
     /// From the stored kind.
     pub from: fn(&dyn Object) -> Result<K, ApiError>,
+    /// Selectable fields that the stored kind knows by another path.
+    pub fields: &'static [(&'static str, &'static str)],
 }
 
 /// A field that field selectors may name, beside `metadata.name` and `metadata.namespace`, which every kind has.

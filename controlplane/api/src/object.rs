@@ -310,6 +310,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn from_stored(&self, stored: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
         Ok(stored.boxed_clone())
     }
+    /// The path by which the stored kind knows a selectable field of this one.
+    fn stored_field<'p>(&self, path: &'p str) -> &'p str {
+        path
+    }
     /// Adds the kind's JSON schema, and those it refers to, to a generator.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
     /// How its values are put together, for merging and field ownership.
@@ -487,6 +491,11 @@ impl<K: Kind> AnyKind for Typed<K> {
 
     fn stored_as(&self) -> Option<KindRef> {
         K::HUB.map(|hub| (hub.kind)())
+    }
+
+    fn stored_field<'p>(&self, path: &'p str) -> &'p str {
+        let known = K::HUB.and_then(|hub| hub.fields.iter().find(|(own, _)| *own == path));
+        known.map_or(path, |(_, stored)| stored)
     }
 
     fn to_stored(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ApiError> {

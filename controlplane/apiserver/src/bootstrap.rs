@@ -12,6 +12,7 @@ use k8s_openapi::{
             ServicePort, ServiceSpec,
         },
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice},
+        scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -27,6 +28,9 @@ use crate::{
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The priority classes of what a cluster cannot be without.
+const PRIORITIES: [(&str, i32); 2] =
+    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// Makes what the cluster as a whole has.
@@ -34,6 +38,9 @@ pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: So
     for name in NAMESPACES {
         let namespace = Namespace { metadata: named("", name), ..Namespace::default() };
         ensure(registry, Box::new(namespace)).await.map_err(failed("make the namespace", name))?;
+    }
+    for (name, value) in PRIORITIES {
+        ensure(registry, Box::new(priority(name, value))).await.map_err(failed("make the priority class", name))?;
     }
     let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];
     for object in objects {
@@ -134,6 +141,17 @@ fn named(namespace: &str, name: &str) -> ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()).filter(|n| !n.is_empty()),
         ..ObjectMeta::default()
+    }
+}
+
+fn priority(name: &str, value: i32) -> PriorityClass {
+    let what = if name == "system-node-critical" { "node critical pods" } else { "cluster critical pods" };
+    PriorityClass {
+        metadata: named("", name),
+        value: Some(value),
+        description: Some(format!("Used for system {what} that must not be moved from their current place.")),
+        preemption_policy: Some("PreemptLowerPriority".to_owned()),
+        ..PriorityClass::default()
     }
 }
 

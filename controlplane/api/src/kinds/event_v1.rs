@@ -52,6 +52,16 @@ impl Kind for Event {
             let event = stored.downcast_ref::<core::Event>();
             event.map(from_core).ok_or_else(|| ApiError::internal("a stored event is not of the core kind".to_owned()))
         },
+        fields: &[
+            ("regarding.kind", "involvedObject.kind"),
+            ("regarding.namespace", "involvedObject.namespace"),
+            ("regarding.name", "involvedObject.name"),
+            ("regarding.uid", "involvedObject.uid"),
+            ("regarding.apiVersion", "involvedObject.apiVersion"),
+            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+            ("regarding.fieldPath", "involvedObject.fieldPath"),
+            ("reportingController", "reportingComponent"),
+        ],
     });
 
     fn validate(&self, errs: &mut FieldErrors) {

@@ -45,6 +45,7 @@ mod path;
 mod resources;
 mod respond;
 pub(crate) mod reviews;
+mod verbs;
 mod watch;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

@@ -5,17 +5,11 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use k8s_openapi::{
-    api::{
-        authentication::v1::TokenRequest,
-        autoscaling::v1::Scale,
-        core::v1::{Binding, Pod},
-        policy::v1::Eviction,
-    },
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails, Time},
+    api::core::v1::Pod,
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
 };
 use podium_api::{
-    ApiError, FieldErrors, FieldPath, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Selector, Storage,
-    Verb,
+    ApiError, FieldErrors, FieldPath, FieldSelector, Names, Object, ObjectKey, Reason, Selector, Storage, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     read::{self, FieldValidation, Media},
@@ -44,7 +38,7 @@ fn objects(form: Form) -> bool {
     !matches!(form, Form::Discovery | Form::DiscoveryBeta)
 }
 
-fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
+pub(super) fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
     negotiate::negotiate(call.accept(), objects)
 }
 
@@ -174,7 +168,7 @@ impl Frontend {
         }
     }
 
-    async fn entry(&self, resource: &Resource, target: &Target<'_>) -> Result<Arc<Entry>, ApiError> {
+    pub(super) async fn entry(&self, resource: &Resource, target: &Target<'_>) -> Result<Arc<Entry>, ApiError> {
         let stored = resource.cache.get(target.namespace, target.name);
         resource.view(stored.ok_or_else(|| resource.not_found(target.name))?).await
     }
@@ -361,94 +355,13 @@ impl Frontend {
         let done = self.registry.delete_collection(resource, &filter, &options, &context).await?;
         Ok(respond::deleted_list(resource, done, self.registry.revision().to_string()))
     }
-
-    async fn scale(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
-        let encoding = shape(call)?.encoding;
-        let key = (target.namespace, target.name);
-        let context = context(call)?;
-        let scale = match *call.method {
-            Method::GET | Method::HEAD => self.registry.scale(resource, target.namespace, target.name).await?,
-            Method::PUT => {
-                let wanted: Scale = body_of(call, body)?;
-                self.registry.update_scale(resource, key, &context, |_| Ok(wanted.clone())).await?
-            }
-            Method::PATCH => {
-                let patch = PatchBody::read(&media_type(call), body)?;
-                self.registry
-                    .update_scale(resource, key, &context, |scale| patched_scale(resource, scale, &patch))
-                    .await?
-            }
-            _ => return Err(not_allowed()),
-        };
-        respond::value(StatusCode::OK, encoding, &scale)
-    }
-
-    async fn bind(&self, target: &Target<'_>, call: &Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
-        let binding: Binding = body_of(call, body)?;
-        let own = binding.metadata.name.as_deref().unwrap_or_default();
-        let name = if target.name.is_empty() { own } else { target.name };
-        if !own.is_empty() && own != name {
-            return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
-        }
-        self.registry.bind(target.namespace, name, &binding, &context(call)?).await?;
-        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
-        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
-    }
-
-    /// `serviceaccounts/token`
-    async fn token(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
-        let encoding = shape(call)?.encoding;
-        let entry = self.entry(resource, target).await?;
-        let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
-        let mut request: TokenRequest = body_of(call, body)?;
-        request.fill_defaults();
-        request.prepare_create();
-        let mut errs = FieldErrors::new();
-        request.validate(&mut errs);
-        if !errs.is_empty() {
-            return Err(ApiError::invalid(&TokenRequest::NAMES, target.name, errs));
-        }
-        request.metadata.name = Some(target.name.to_owned());
-        request.metadata.namespace = Some(target.namespace.to_owned());
-        request.metadata.creation_timestamp = Some(Time(self.registry.clock().now()));
-        self.accounts.issue(&self.registry, account, &mut request)?;
-        respond::value(StatusCode::CREATED, encoding, &request)
-    }
-
-    async fn evict(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
-        let eviction: Eviction = body_of(call, body)?;
-        let options = eviction.delete_options.unwrap_or_default();
-        let mut context = context(call)?;
-        context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
-        self.registry.delete(resource, target.namespace, target.name, &options, &context).await?;
-        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
-        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
-    }
 }
 
-fn not_allowed() -> ApiError {
+pub(super) fn not_allowed() -> ApiError {
     ApiError::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
 }
 
-fn media_type(call: &Call<'_>) -> String {
+pub(super) fn media_type(call: &Call<'_>) -> String {
     let header = call.header(header::CONTENT_TYPE).unwrap_or_default();
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
@@ -517,21 +430,10 @@ fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> R
 }
 
 /// Reads something that is no stored kind.
-fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Result<T, ApiError> {
+pub(super) fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Result<T, ApiError> {
     let read = tree(call, body)?;
     serde_json::from_value(read.value)
         .map_err(|e| ApiError::bad_request(format!("the request body cannot be read: {e}")))
-}
-
-fn patched_scale(resource: &Resource, scale: Scale, body: &PatchBody) -> Result<Scale, ApiError> {
-    let tree = serde_json::to_value(scale).map_err(|e| ApiError::internal(e.to_string()))?;
-    // A Scale has no lists: a strategic patch of it is a merge patch.
-    let body = match body {
-        PatchBody::Strategic(patch) => &PatchBody::Merge(patch.clone()),
-        other => other,
-    };
-    let patched = patch::apply(&*resource.kind, tree, body)?;
-    serde_json::from_value(patched).map_err(|e| ApiError::bad_request(format!("the patched Scale cannot be read: {e}")))
 }
 
 fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Filter, ApiError> {
@@ -541,11 +443,14 @@ fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Fil
             Selector::parse(text).map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?
         }
     };
-    let fields = match query.get("fieldSelector") {
+    let mut fields = match query.get("fieldSelector") {
         "" => FieldSelector::default(),
         text => FieldSelector::parse(text)?,
     };
     fields.check(&*resource.kind)?;
+    for field in &mut fields.0 {
+        field.path = resource.kind.stored_field(&field.path).to_owned();
+    }
     Ok(Filter { namespace: target.namespace.to_owned(), labels, fields })
 }
 
@@ -555,7 +460,7 @@ fn list_request(resource: &Resource, target: &Target<'_>, query: &Query) -> Resu
     Ok(ListRequest { filter, limit, token, exact, not_older_than })
 }
 
-fn is_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiError> {
+pub(super) fn is_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiError> {
     let mut dry = false;
     for value in values.filter(|v| !v.is_empty()) {
         if value != "All" {

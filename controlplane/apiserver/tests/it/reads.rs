@@ -182,3 +182,31 @@ async fn component_statuses_are_only_read() {
     assert_eq!(cluster.delete("/api/v1/componentstatuses/etcd-0").await.status, 405);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_one_store_under_two_names() {
+    let cluster = Cluster::start().await;
+    let event = |name: &str, about: &str| {
+        serde_json::json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": "default"},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "example.com/c", "reportingInstance": "i",
+            "action": "Do", "reason": "Done", "type": "Normal", "note": "n",
+            "regarding": {"kind": "Pod", "namespace": "default", "name": about},
+        })
+    };
+    let new = "/apis/events.k8s.io/v1/namespaces/default/events";
+    cluster.post(new, event("a", "web")).await.ok(201);
+    cluster.post(new, event("b", "db")).await.ok(201);
+    let old = cluster.get("/api/v1/namespaces/default/events/a").await.ok(200);
+    assert_eq!((&old["message"], &old["involvedObject"]["name"]), (&"n".into(), &"web".into()));
+    for (path, selector) in
+        [(new, "regarding.name=db"), ("/api/v1/namespaces/default/events", "involvedObject.name=db")]
+    {
+        let list = cluster.get(&format!("{path}?fieldSelector={selector}")).await.ok(200);
+        let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|e| &e["metadata"]["name"]).collect();
+        assert_eq!(names, ["b"], "{selector}");
+    }
+    cluster.delete(&format!("{new}?fieldSelector=regarding.name%3Ddb")).await.ok(200);
+    assert_eq!(cluster.get(new).await.ok(200)["items"].as_array().unwrap().len(), 1);
+    cluster.stop().await;
+}

@@ -17,6 +17,7 @@ impl Kind for HorizontalPodAutoscaler {
         kind: kind_of::<v2::HorizontalPodAutoscaler>,
         to: |v1| Ok(Box::new(convert::to_v2(v1)) as Box<dyn Object>),
         from: convert::from_v2,
+        fields: &[],
     });
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,

@@ -1,0 +1,114 @@
+//! Verbs that are more than storage, over HTTP: scale, binding, eviction, tokens.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use k8s_openapi::{
+    api::{authentication::v1::TokenRequest, autoscaling::v1::Scale, core::v1::Binding, policy::v1::Eviction},
+    apimachinery::pkg::apis::meta::v1::{Status, Time},
+};
+use podium_api::{
+    ApiError, FieldErrors, Kind as _,
+    patch::{self, PatchBody},
+};
+
+use super::{
+    Call, Frontend, about,
+    path::Target,
+    resources::{body_of, context, is_dry_run, media_type, not_allowed, shape},
+    respond::{self, Answer},
+};
+use crate::registry::Resource;
+
+impl Frontend {
+    pub(super) async fn scale(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let encoding = shape(call)?.encoding;
+        let key = (target.namespace, target.name);
+        let context = context(call)?;
+        let scale = match *call.method {
+            Method::GET | Method::HEAD => self.registry.scale(resource, target.namespace, target.name).await?,
+            Method::PUT => {
+                let wanted: Scale = body_of(call, body)?;
+                self.registry.update_scale(resource, key, &context, |_| Ok(wanted.clone())).await?
+            }
+            Method::PATCH => {
+                let patch = PatchBody::read(&media_type(call), body)?;
+                self.registry
+                    .update_scale(resource, key, &context, |scale| patched_scale(resource, scale, &patch))
+                    .await?
+            }
+            _ => return Err(not_allowed()),
+        };
+        respond::value(StatusCode::OK, encoding, &scale)
+    }
+
+    pub(super) async fn bind(&self, target: &Target<'_>, call: &Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+        let binding: Binding = body_of(call, body)?;
+        let own = binding.metadata.name.as_deref().unwrap_or_default();
+        let name = if target.name.is_empty() { own } else { target.name };
+        if !own.is_empty() && own != name {
+            return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+        }
+        self.registry.bind(target.namespace, name, &binding, &context(call)?).await?;
+        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
+        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+    }
+
+    /// `serviceaccounts/token`
+    pub(super) async fn token(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let encoding = shape(call)?.encoding;
+        let entry = self.entry(resource, target).await?;
+        let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
+        let mut request: TokenRequest = body_of(call, body)?;
+        request.fill_defaults();
+        request.prepare_create();
+        let mut errs = FieldErrors::new();
+        request.validate(&mut errs);
+        if !errs.is_empty() {
+            return Err(ApiError::invalid(&TokenRequest::NAMES, target.name, errs));
+        }
+        request.metadata.name = Some(target.name.to_owned());
+        request.metadata.namespace = Some(target.namespace.to_owned());
+        request.metadata.creation_timestamp = Some(Time(self.registry.clock().now()));
+        self.accounts.issue(&self.registry, account, &mut request)?;
+        respond::value(StatusCode::CREATED, encoding, &request)
+    }
+
+    pub(super) async fn evict(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        body: &Bytes,
+    ) -> Result<Answer, ApiError> {
+        let eviction: Eviction = body_of(call, body)?;
+        let options = eviction.delete_options.unwrap_or_default();
+        let mut context = context(call)?;
+        context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
+        self.registry.delete(resource, target.namespace, target.name, &options, &context).await?;
+        let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
+        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+    }
+}
+
+fn patched_scale(resource: &Resource, scale: Scale, body: &PatchBody) -> Result<Scale, ApiError> {
+    let tree = serde_json::to_value(scale).map_err(|e| ApiError::internal(e.to_string()))?;
+    // A Scale has no lists: a strategic patch of it is a merge patch.
+    let body = match body {
+        PatchBody::Strategic(patch) => &PatchBody::Merge(patch.clone()),
+        other => other,
+    };
+    let patched = patch::apply(&*resource.kind, tree, body)?;
+    serde_json::from_value(patched).map_err(|e| ApiError::bad_request(format!("the patched Scale cannot be read: {e}")))
+}
