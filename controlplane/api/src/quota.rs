@@ -279,7 +279,7 @@ mod tests {
             shown(&usage(&two)),
             "count/pods=1,cpu=3100m,limits.cpu=2100m,memory=1Gi,pods=1,requests.cpu=3100m,requests.memory=1Gi"
         );
-        let mut ended = two.clone();
+        let mut ended = two;
         ended.status.get_or_insert_default().phase = Some("Failed".to_owned());
         assert_eq!(shown(&usage(&ended)), "count/pods=1");
         let service: Service = serde_json::from_value(json!({

@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(Accounts::open(dir.path()).unwrap().verify(&token, now), Some(good.clone()), "the key is kept");
         assert_eq!(accounts.verify(&token, Timestamp::from_second(good.exp).unwrap()), None, "expired");
         assert_eq!(accounts.verify(&token, Timestamp::from_second(good.nbf - 1).unwrap()), None, "not yet");
-        let other = accounts.sign(&Claims { aud: vec!["vault".to_owned()], ..good.clone() }).unwrap();
+        let other = accounts.sign(&Claims { aud: vec!["vault".to_owned()], ..good }).unwrap();
         assert_eq!(accounts.verify(&other, now), None, "for somebody else");
         let mut parts: Vec<&str> = token.split('.').collect();
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);

@@ -4,10 +4,10 @@
 //! validating admission, store. Reads and watches are answered from caches by writing ready bytes. The HTTP layer knows
 //! no kind; special verbs (`binding`, `log`, `eviction`, `finalize`) are a table of their own.
 
-pub mod accounts;
+mod accounts;
 mod admission;
 mod aggregate;
-mod auth;
+pub mod auth;
 mod bootstrap;
 mod components;
 mod config;

@@ -288,5 +288,5 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
         return;
     }
     *changes = None;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -191,7 +191,7 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &FieldPath, errs: &mut FieldE
     match (strategy.type_.as_deref().unwrap_or_default(), &strategy.rolling_update) {
         ("", _) => errs.required(&path.child("type"), ""),
         ("OnDelete", Some(rolling)) if rolling.partition.is_some() => {
-            errs.invalid(&at, "", "only allowed for updateStrategy 'RollingUpdate'")
+            errs.invalid(&at, "", "only allowed for updateStrategy 'RollingUpdate'");
         }
         ("OnDelete", _) | ("RollingUpdate", None) => {}
         ("RollingUpdate", Some(rolling)) => {

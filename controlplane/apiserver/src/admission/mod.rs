@@ -36,8 +36,6 @@ pub(crate) enum Operation {
     Update,
     /// The deletion of one object.
     Delete,
-    /// A connection to an object (exec, port-forward, proxy).
-    Connect,
 }
 
 impl Operation {
@@ -47,7 +45,6 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
         }
     }
 }

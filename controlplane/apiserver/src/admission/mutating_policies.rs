@@ -107,11 +107,10 @@ impl Policy {
     }
 }
 
-fn change(
-    mutation: &Mutation,
-    path: &FieldPath,
-    compile: &mut dyn FnMut(&str, &[Type], &FieldPath) -> Option<Expression>,
-) -> Option<Change> {
+/// Compiles an expression that has to have one of some types.
+type Compile<'c> = dyn FnMut(&str, &[Type], &FieldPath) -> Option<Expression> + 'c;
+
+fn change(mutation: &Mutation, path: &FieldPath, compile: &mut Compile<'_>) -> Option<Change> {
     let text = |t: Option<&String>| t.cloned().unwrap_or_default();
     if mutation.patch_type == "JSONPatch" {
         let given = text(mutation.json_patch.as_ref().and_then(|p| p.expression.as_ref()));

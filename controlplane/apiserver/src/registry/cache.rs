@@ -234,7 +234,7 @@ impl Cache {
             match super::pump::read(&*kind, entry.key.clone(), &entry.json, entry.revision()) {
                 Ok(again) => *entry = Arc::new(again),
                 Err(error) => {
-                    tracing::error!(key = %entry.key, %error, "a stored object does not fit its kind any more")
+                    tracing::error!(key = %entry.key, %error, "a stored object does not fit its kind any more");
                 }
             }
         }

@@ -11,8 +11,18 @@ fn check(world: &str, expected: Expect) {
 
 #[test]
 fn counts_what_is_limited() {
-    check("quota q hard=pods:5,configmaps:2; pod a; pod b; configmap c; service s", expect![[r#"status resourcequota q {"hard":{"configmaps":"2","pods":"5"},"used":{"configmaps":"1","pods":"2"}}"#]]);
-    check("quota q hard=count/replicasets.apps:5,services:1; rs a", expect![[r#"status resourcequota q {"hard":{"count/replicasets.apps":"5","services":"1"},"used":{"count/replicasets.apps":"1","services":"0"}}"#]]);
+    check(
+        "quota q hard=pods:5,configmaps:2; pod a; pod b; configmap c; service s",
+        expect![[
+            r#"status resourcequota q {"hard":{"configmaps":"2","pods":"5"},"used":{"configmaps":"1","pods":"2"}}"#
+        ]],
+    );
+    check(
+        "quota q hard=count/replicasets.apps:5,services:1; rs a",
+        expect![[
+            r#"status resourcequota q {"hard":{"count/replicasets.apps":"5","services":"1"},"used":{"count/replicasets.apps":"1","services":"0"}}"#
+        ]],
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ const WORDS: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily
 /// Checks a schedule.
 pub(super) fn check(schedule: &str) -> Result<(), String> {
     if let Some(every) = schedule.strip_prefix("@every ") {
-        let digits = every.trim_end_matches(|c: char| matches!(c, 'h' | 'm' | 's'));
+        let digits = every.trim_end_matches(['h', 'm', 's']);
         let good = digits.len() < every.len() && digits.bytes().next().is_some_and(|b| b.is_ascii_digit());
         return if good { Ok(()) } else { Err(format!("failed to parse duration {schedule}")) };
     }

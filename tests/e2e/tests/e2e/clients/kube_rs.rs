@@ -1,6 +1,8 @@
 //! kube-rs's runtime: reflectors (listed and streamed), a controller with a finalizer that applies what it owns, and custom
 //! resources without types.
 
+#![expect(clippy::large_futures, reason = "kube-rs's own, which a test has the stack for")]
+
 use std::{
     sync::{
         Arc,
