@@ -83,6 +83,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a client may take for a TLS handshake, for the headers of a request, or for its body.
     pub read_timeout: Duration,
+    /// How long a client may take nothing of what is written to it; then its connection is cut.
+    pub write_timeout: Duration,
     /// How long a request other than a watch or log may take.
     pub request_timeout: Duration,
     /// How long a shutdown waits for connections to drain.
@@ -98,6 +100,7 @@ impl Default for Limits {
             streams_max: 10_000,
             connections_max: 10_000,
             read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(5),
         }

@@ -29,6 +29,11 @@ pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 /// What a body begins with.
 const MAGIC: &[u8] = b"k8s\0";
 
+/// Whether objects of a kind can be written as protobuf.
+pub fn knows(api_version: &str, kind: &str) -> bool {
+    TABLE.has(api_version, kind)
+}
+
 /// Reads one object.
 ///
 /// # Errors

@@ -104,6 +104,11 @@ impl Table {
         self.messages.iter().position(|m| m.root.is_some_and(|(v, k)| k == kind && (v == version || v == "*")))
     }
 
+    /// Whether it has a kind under this very version.
+    pub(super) fn has(&self, version: &str, kind: &str) -> bool {
+        self.messages.iter().any(|m| m.root == Some((version, kind)))
+    }
+
     /// The message that a field refers to.
     pub(super) fn message(&self, index: usize) -> Option<&Message> {
         self.messages.get(index)

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{
     Call, Frontend,
     about::unknown,
-    negotiate::{self, Encoding, Form},
+    negotiate::{self, Encoding, Form, Offers},
     path::Route,
     respond::{self, Answer},
 };
@@ -59,7 +59,7 @@ impl Frontend {
             _ => return Err(unknown()),
         };
         remote::add_groups(&mut document, &remotes);
-        let shape = negotiate::negotiate(call.accept(), if aggregates { both } else { plain })?;
+        let shape = negotiate::negotiate(call.accept(), Offers::texts(if aggregates { both } else { plain }))?;
         let beta = match shape.form {
             Form::Discovery => Beta(false),
             Form::DiscoveryBeta => Beta(true),

@@ -12,7 +12,7 @@ use std::{
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIServiceSpec;
 use parking_lot::RwLock;
 use podium_api::{ApiError, Reason, openapi};
@@ -47,6 +47,7 @@ mod respond;
 pub(crate) mod reviews;
 mod verbs;
 mod watch;
+mod websocket;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// A longer one is not taken over.
@@ -84,6 +85,8 @@ pub(crate) struct Call<'a> {
     uri: &'a Uri,
     /// Who asks; nobody until that is known.
     who: &'a Identity,
+    /// The connection, when the client wants to speak something else on it.
+    upgrade: Option<&'a OnUpgrade>,
 }
 
 impl Call<'_> {
@@ -105,8 +108,14 @@ impl Frontend {
         let query = Query::parse(parts.uri.query());
         let route = Route::parse(&path);
         let nobody = Identity::default();
-        let call =
-            Call { method: &parts.method, headers: &parts.headers, query: &query, uri: &parts.uri, who: &nobody };
+        let call = Call {
+            method: &parts.method,
+            headers: &parts.headers,
+            query: &query,
+            uri: &parts.uri,
+            who: &nobody,
+            upgrade: parts.extensions.get(),
+        };
         let what = attributes(&route, &call, &path);
         let span = tracing::debug_span!(
             "request",

@@ -3,7 +3,7 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`.
 
-use podium_api::{ApiError, Reason};
+use podium_api::{ApiError, Reason, protobuf};
 
 /// How bytes are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Encoding {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
 }
 
 impl Encoding {
@@ -21,6 +23,7 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -50,13 +53,44 @@ pub(crate) struct Shape {
     pub(crate) beta: bool,
 }
 
-/// Whether an endpoint can write a form.
-pub(crate) type Offers = fn(Form) -> bool;
+/// What an endpoint can write.
+#[derive(Clone, Copy)]
+pub(crate) struct Offers {
+    /// Which forms.
+    pub(crate) forms: fn(Form) -> bool,
+    /// Whether YAML: everything but streams.
+    pub(crate) yaml: bool,
+    /// Whether objects have protobuf: the kinds of Kubernetes have, custom ones have not.
+    pub(crate) protobuf: bool,
+}
+
+impl Offers {
+    /// Forms as JSON and YAML.
+    pub(crate) fn texts(forms: fn(Form) -> bool) -> Self {
+        Self { forms, yaml: true, protobuf: false }
+    }
+
+    fn has(self, form: Form, encoding: Encoding) -> bool {
+        let encoded = match encoding {
+            Encoding::Json => true,
+            Encoding::Yaml => self.yaml,
+            Encoding::Protobuf => self.protobuf && form == Form::Object,
+        };
+        encoded && (self.forms)(form)
+    }
+
+    fn refusal(self) -> ApiError {
+        let all = [(true, Encoding::Json), (self.yaml, Encoding::Yaml), (self.protobuf, Encoding::Protobuf)];
+        let types: Vec<&str> = all.into_iter().filter(|(has, _)| *has).map(|(_, e)| e.content_type()).collect();
+        let message = format!("only the following media types are accepted: {}", types.join(", "));
+        ApiError::new(Reason::NotAcceptable, message)
+    }
+}
 
 /// Chooses the first acceptable shape, by quality, then by order. Without an `Accept` header: JSON.
 ///
 /// # Errors
-/// 406 when nothing acceptable can be written, for example protobuf alone.
+/// 406 when nothing acceptable can be written, for example protobuf alone of a custom kind.
 pub(crate) fn negotiate(accept: Option<&str>, offers: Offers) -> Result<Shape, ApiError> {
     let accept = accept.map(str::trim).unwrap_or_default();
     if accept.is_empty() || accept == "application/json" || accept == "*/*" {
@@ -65,10 +99,7 @@ pub(crate) fn negotiate(accept: Option<&str>, offers: Offers) -> Result<Shape, A
     let mut ranges: Vec<(f32, &str)> = accept.split(',').map(|range| (quality(range), range.trim())).collect();
     ranges.sort_by(|a, b| b.0.total_cmp(&a.0));
     let found = ranges.into_iter().filter(|(q, _)| *q > 0.0).find_map(|(_, range)| shape(range, offers));
-    found.ok_or_else(|| {
-        let message = "only the following media types are accepted: application/json, application/yaml";
-        ApiError::new(Reason::NotAcceptable, message)
-    })
+    found.ok_or_else(|| offers.refusal())
 }
 
 fn parameter<'a>(range: &'a str, key: &str) -> Option<&'a str> {
@@ -88,6 +119,7 @@ fn shape(range: &str, offers: Offers) -> Option<Shape> {
     let encoding = match essence.as_str() {
         "*/*" | "application/*" | "application/json" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
+        protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
     };
     let (group, version) = (parameter(range, "g"), parameter(range, "v"));
@@ -102,7 +134,7 @@ fn shape(range: &str, offers: Offers) -> Option<Shape> {
         _ => return None,
     };
     let beta = matches!(form, Form::Table | Form::Metadata) && version == Some("v1beta1");
-    offers(form).then_some(Shape { form, encoding, beta })
+    offers.has(form, encoding).then_some(Shape { form, encoding, beta })
 }
 
 #[cfg(test)]
@@ -145,7 +177,33 @@ mod tests {
             (Some("application/json;q=0"), None),
             (Some("text/html"), None),
         ] {
-            assert_eq!(negotiate(accept, objects).ok(), shape, "{accept:?}");
+            assert_eq!(negotiate(accept, Offers::texts(objects)).ok(), shape, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn protobuf_where_kinds_have_it() {
+        const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+        const METADATA: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let built_in = Offers { forms: objects, yaml: true, protobuf: true };
+        let watch = Offers { yaml: false, ..built_in };
+        let custom = Offers::texts(objects);
+        for (accept, offers, wanted) in [
+            (PROTOBUF, built_in, Ok(Encoding::Protobuf)),
+            (PROTOBUF, watch, Ok(Encoding::Protobuf)),
+            ("application/vnd.kubernetes.protobuf;stream=watch", watch, Ok(Encoding::Protobuf)),
+            (PROTOBUF, custom, Err("application/json, application/yaml")),
+            (METADATA, built_in, Err("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
+            ("application/vnd.kubernetes.protobuf,application/json", built_in, Ok(Encoding::Protobuf)),
+            ("application/vnd.kubernetes.protobuf,application/json", custom, Ok(Encoding::Json)),
+            ("application/vnd.kubernetes.protobuf;q=0.5,application/json", built_in, Ok(Encoding::Json)),
+            ("application/json;q=0.5,application/vnd.kubernetes.protobuf;q=0.9", built_in, Ok(Encoding::Protobuf)),
+            ("application/yaml", watch, Err("application/json, application/vnd.kubernetes.protobuf")),
+            ("application/yaml, */*", watch, Ok(Encoding::Json)),
+        ] {
+            let got = negotiate(Some(accept), offers).map(|s| s.encoding).map_err(|e| e.message);
+            let wanted = wanted.map_err(|t: &str| format!("only the following media types are accepted: {t}"));
+            assert_eq!(got, wanted, "{accept}");
         }
     }
 }

@@ -12,6 +12,7 @@ use podium_api::{
     ApiError, FieldErrors, FieldPath, FieldSelector, Names, Object, ObjectKey, Reason, Selector, Storage, Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
+    protobuf,
     read::{self, FieldValidation, Media},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,10 +20,10 @@ use serde_json::{Value, json};
 
 use super::{
     Call, Frontend, Permit, about, list_options, logs,
-    negotiate::{self, Form, Shape},
+    negotiate::{self, Form, Offers, Shape},
     path::{Query, Target},
     respond::{self, Answer},
-    watch,
+    watch, websocket,
 };
 use crate::registry::{
     Applied, Deleted, Part, Resource, WriteContext,
@@ -38,8 +39,20 @@ fn objects(form: Form) -> bool {
     !matches!(form, Form::Discovery | Form::DiscoveryBeta)
 }
 
-pub(super) fn shape(call: &Call<'_>) -> Result<Shape, ApiError> {
-    negotiate::negotiate(call.accept(), objects)
+/// How objects of a resource are answered.
+fn shape(resource: &Resource, call: &Call<'_>) -> Result<Shape, ApiError> {
+    negotiate::negotiate(call.accept(), offers(&resource.names, call))
+}
+
+/// Kinds that are not stored, such as `Status`, have protobuf too.
+pub(super) fn plain_shape(call: &Call<'_>) -> Result<Shape, ApiError> {
+    negotiate::negotiate(call.accept(), Offers { protobuf: true, ..Offers::texts(objects) })
+}
+
+fn offers(names: &Names, call: &Call<'_>) -> Offers {
+    // Nearly all ask for JSON: the kind is only looked up for those that do not.
+    let asked = call.accept().is_some_and(|accept| accept.contains("protobuf"));
+    Offers { protobuf: asked && protobuf::knows(&names.api_version(), names.kind), ..Offers::texts(objects) }
 }
 
 impl Frontend {
@@ -81,8 +94,19 @@ impl Frontend {
                 equal: true,
             });
         }
-        let request = watch::WatchRequest::read(call.query, filter, shape(call)?)?;
-        let mut answer = watch::open(&self.registry, resource, request, self.stop.clone(), permit).await?;
+        let offers = Offers { yaml: false, ..offers(&resource.names, call) };
+        let shape = negotiate::negotiate(call.accept(), offers)?;
+        let request = watch::WatchRequest::read(call.query, filter, shape)?;
+        let socket = if websocket::wanted(call.headers) {
+            Some(websocket::Handshake::read(call.headers, call.upgrade, watch::PROTOCOLS)?)
+        } else {
+            None
+        };
+        let events = watch::open(&self.registry, resource, request, self.stop.clone(), permit).await?;
+        let mut answer = match socket {
+            Some(socket) => events.into_socket(socket, self.limits.write_timeout),
+            None => events.into_answer(),
+        };
         respond::deprecated(&mut answer, resource);
         Ok(answer)
     }
@@ -180,7 +204,7 @@ impl Frontend {
         entry: &Entry,
         call: &Call<'_>,
     ) -> Result<Answer, ApiError> {
-        respond::entry(status, resource, entry, shape(call)?, call.query, self.registry.clock().now())
+        respond::entry(status, resource, entry, shape(resource, call)?, call.query, self.registry.clock().now())
     }
 
     async fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -192,7 +216,7 @@ impl Frontend {
     }
 
     async fn list(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
-        let shape = shape(call)?;
+        let shape = shape(resource, call)?;
         let request = list_request(resource, target, call.query)?;
         let rest = request.token.as_ref().map(|token| token.inconsistent());
         let mut page = match (self.registry.list(resource, request).await, rest) {
@@ -212,7 +236,7 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        shape(call)?;
+        shape(resource, call)?;
         if resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty() {
             return Err(not_allowed());
         }
@@ -244,7 +268,7 @@ impl Frontend {
         body: &Bytes,
         part: Part,
     ) -> Result<Answer, ApiError> {
-        shape(call)?;
+        shape(resource, call)?;
         let context = context(call)?;
         let object = decode(resource, call, body, &context)?;
         let key = (target.namespace, target.name);
@@ -272,7 +296,7 @@ impl Frontend {
         body: &Bytes,
         part: Part,
     ) -> Result<Answer, ApiError> {
-        shape(call)?;
+        shape(resource, call)?;
         if matches!(media_type(call).as_str(), APPLY_YAML) {
             return self.apply(resource, target, call, body, part).await;
         }
@@ -327,7 +351,7 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        let shape = shape(call)?;
+        let shape = shape(resource, call)?;
         let (options, context) = delete_options(call, body)?;
         match self.registry.delete(resource, target.namespace, target.name, &options, &context).await? {
             Deleted::Marked(entry) => self.written(resource, StatusCode::OK, &entry, call, &context),
@@ -344,7 +368,7 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        shape(call)?;
+        let shape = shape(resource, call)?;
         let allowed = podium_api::discovery::verbs(&resource.kind).contains(&"deletecollection");
         let unscoped = resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty();
         if !allowed || unscoped {
@@ -353,7 +377,7 @@ impl Frontend {
         let (options, context) = delete_options(call, body)?;
         let filter = filter(resource, target, call.query)?;
         let done = self.registry.delete_collection(resource, &filter, &options, &context).await?;
-        Ok(respond::deleted_list(resource, done, self.registry.revision().to_string()))
+        respond::deleted_list(resource, done, self.registry.revision().to_string(), shape.encoding)
     }
 }
 
@@ -439,9 +463,8 @@ pub(super) fn body_of<T: DeserializeOwned>(call: &Call<'_>, body: &Bytes) -> Res
 fn filter(resource: &Resource, target: &Target<'_>, query: &Query) -> Result<Filter, ApiError> {
     let labels = match query.get("labelSelector") {
         "" => Selector::everything(),
-        text => {
-            Selector::parse(text).map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?
-        }
+        // The parser says "unable to parse requirement" itself, where Kubernetes says so.
+        text => Selector::parse(text)?,
     };
     let mut fields = match query.get("fieldSelector") {
         "" => FieldSelector::default(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use podium_api::{ApiError, Object, table};
+use podium_api::{ApiError, Object, protobuf, table};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -52,9 +52,19 @@ pub(crate) fn value<T: Serialize + ?Sized>(
     let encoded = match encoding {
         Encoding::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
         Encoding::Yaml => serde_yaml::to_string(value).map(String::into_bytes).map_err(|e| e.to_string()),
+        Encoding::Protobuf => return as_protobuf(status, value),
     };
     let encoded = encoded.map_err(|e| ApiError::internal(format!("encoding the answer: {e}")))?;
     Ok(bytes(status, encoding.content_type(), encoded.into()))
+}
+
+/// A value as protobuf; as JSON, which clients of protobuf read too, where its kind has none.
+fn as_protobuf<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Result<Answer, ApiError> {
+    let tree = serde_json::to_value(value).map_err(|e| ApiError::internal(format!("encoding the answer: {e}")))?;
+    Ok(match protobuf::encode(&tree) {
+        Some(body) => bytes(status, protobuf::MEDIA_TYPE, body.into()),
+        None => bytes(status, Encoding::Json.content_type(), tree.to_string().into()),
+    })
 }
 
 /// An error as a `Status`.
@@ -113,13 +123,43 @@ pub(crate) fn entry(
             let meta =
                 ListMeta { resource_version: entry.object.meta().resource_version.clone(), ..ListMeta::default() };
             let include = query.get("includeObject").parse()?;
-            let table = table::table_of(&*resource.kind, [&*entry.object], &meta, now, include)?;
+            let mut table = table::table_of(&*resource.kind, [&*entry.object], &meta, now, include)?;
+            restore_rows(&mut table, std::iter::once(entry));
             value(status, encoding, &named(table, shape))
         }
-        (Form::Metadata, encoding) => value(status, encoding, &named(table::partial_metadata(&*entry.object), shape)),
+        (Form::Metadata, encoding) => value(status, encoding, &named(partial_metadata(entry), shape)),
         (_, Encoding::Json) => Ok(bytes(status, "application/json", entry.json.clone())),
-        (_, Encoding::Yaml) => yaml(status, &entry.json),
+        (_, encoding) => encoded(status, encoding, &entry.json),
     }
+}
+
+/// The metadata of an object, with its `managedFields`.
+pub(crate) fn partial_metadata(entry: &Entry) -> Value {
+    let mut object = table::partial_metadata(&*entry.object);
+    restore_managed(&mut object, entry);
+    object
+}
+
+/// Puts back the `managedFields`, which entries have in their JSON only. `object`: of metadata, or anything without.
+pub(crate) fn restore_managed(object: &mut Value, entry: &Entry) {
+    let managed = entry.managed();
+    if managed.is_empty() {
+        return;
+    }
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && let Ok(fields) = serde_json::from_slice(managed)
+    {
+        meta.insert("managedFields".to_owned(), fields);
+    }
+}
+
+fn restore_rows<'a>(table: &mut Value, entries: impl Iterator<Item = &'a Entry>) {
+    let rows = table["rows"].as_array_mut().into_iter().flatten();
+    rows.zip(entries).for_each(|(row, entry)| {
+        if let Some(object) = row.get_mut("object") {
+            restore_managed(object, entry);
+        }
+    });
 }
 
 /// A Table or metadata in the version that was asked for.
@@ -127,10 +167,11 @@ fn named(value: Value, shape: Shape) -> Value {
     if shape.beta { table::as_beta(value) } else { value }
 }
 
-fn yaml(status: StatusCode, json: &[u8]) -> Result<Answer, ApiError> {
+/// Ready JSON in another encoding.
+fn encoded(status: StatusCode, encoding: Encoding, json: &[u8]) -> Result<Answer, ApiError> {
     let tree: Value =
         serde_json::from_slice(json).map_err(|e| ApiError::internal(format!("reading the stored object: {e}")))?;
-    value(status, Encoding::Yaml, &tree)
+    value(status, encoding, &tree)
 }
 
 /// A list. JSON is put together from ready bytes.
@@ -147,31 +188,44 @@ pub(crate) fn page(
     match (shape.form, shape.encoding) {
         (Form::Table, encoding) => {
             let include = query.get("includeObject").parse()?;
-            let table = table::table_of(&*resource.kind, objects(), &meta, now, include)?;
+            let mut table = table::table_of(&*resource.kind, objects(), &meta, now, include)?;
+            restore_rows(&mut table, page.entries.iter().map(|e| &**e));
             value(status, encoding, &named(table, shape))
         }
         (Form::Metadata, encoding) => {
-            value(status, encoding, &named(table::partial_metadata_list(objects(), &meta), shape))
+            let mut list = table::partial_metadata_list(objects(), &meta);
+            let items = list["items"].as_array_mut().into_iter().flatten();
+            items.zip(&page.entries).for_each(|(item, entry)| restore_managed(item, entry));
+            value(status, encoding, &named(list, shape))
         }
-        (_, Encoding::Json) => {
-            let (head, tail) = list_ends(resource, &meta);
-            let items = page.entries.iter().map(|e| e.json.clone());
-            Ok(with_body(status, "application/json", Body::list(head, items, tail)))
-        }
-        (_, Encoding::Yaml) => {
-            let (head, tail) = list_ends(resource, &meta);
-            let items: Vec<&[u8]> = page.entries.iter().map(|e| &e.json[..]).collect();
-            yaml(status, &[&head, items.join(&b","[..]).as_slice(), &tail].concat())
-        }
+        (_, encoding) => listed(resource, &page.entries, &meta, encoding),
     }
 }
 
 /// A list of objects that were just deleted.
-pub(crate) fn deleted_list(resource: &Resource, entries: Vec<Arc<Entry>>, revision: String) -> Answer {
+pub(crate) fn deleted_list(
+    resource: &Resource,
+    entries: Vec<Arc<Entry>>,
+    revision: String,
+    encoding: Encoding,
+) -> Result<Answer, ApiError> {
     let meta = ListMeta { resource_version: Some(revision), ..ListMeta::default() };
-    let (head, tail) = list_ends(resource, &meta);
-    let items = entries.iter().map(|e| e.json.clone());
-    with_body(StatusCode::OK, "application/json", Body::list(head, items, tail))
+    listed(resource, &entries, &meta, encoding)
+}
+
+fn listed(
+    resource: &Resource,
+    entries: &[Arc<Entry>],
+    meta: &ListMeta,
+    encoding: Encoding,
+) -> Result<Answer, ApiError> {
+    let (head, tail) = list_ends(resource, meta);
+    if encoding == Encoding::Json {
+        let items = entries.iter().map(|e| e.json.clone());
+        return Ok(with_body(StatusCode::OK, encoding.content_type(), Body::list(head, items, tail)));
+    }
+    let items: Vec<&[u8]> = entries.iter().map(|e| &e.json[..]).collect();
+    encoded(StatusCode::OK, encoding, &[&head, items.join(&b","[..]).as_slice(), &tail].concat())
 }
 
 fn list_meta(page: &Page) -> ListMeta {

@@ -17,7 +17,7 @@ use podium_api::{ApiError, FieldErrors, Object, Reason};
 
 use super::{
     Call, Frontend,
-    negotiate::{self, Form},
+    negotiate::{self, Form, Offers},
     path::Target,
     resources::{context, decode},
     respond::{self, Answer},
@@ -39,7 +39,10 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        let shape = negotiate::negotiate(call.accept(), |form| form == Form::Object)?;
+        let shape = negotiate::negotiate(
+            call.accept(),
+            Offers { protobuf: true, ..Offers::texts(|form| form == Form::Object) },
+        )?;
         let context = context(call)?;
         let mut object = decode(resource, call, body, &context)?;
         let kind = &resource.kind;

@@ -14,7 +14,7 @@ use podium_api::{
 use super::{
     Call, Frontend, about,
     path::Target,
-    resources::{body_of, context, is_dry_run, media_type, not_allowed, shape},
+    resources::{body_of, context, is_dry_run, media_type, not_allowed, plain_shape},
     respond::{self, Answer},
 };
 use crate::registry::Resource;
@@ -27,7 +27,7 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        let encoding = shape(call)?.encoding;
+        let encoding = plain_shape(call)?.encoding;
         let key = (target.namespace, target.name);
         let context = context(call)?;
         let scale = match *call.method {
@@ -56,7 +56,7 @@ impl Frontend {
         }
         self.registry.bind(target.namespace, name, &binding, &context(call)?).await?;
         let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
-        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+        respond::value(StatusCode::CREATED, plain_shape(call)?.encoding, &status)
     }
 
     /// `serviceaccounts/token`
@@ -67,7 +67,7 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        let encoding = shape(call)?.encoding;
+        let encoding = plain_shape(call)?.encoding;
         let entry = self.entry(resource, target).await?;
         let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
         let mut request: TokenRequest = body_of(call, body)?;
@@ -98,7 +98,7 @@ impl Frontend {
         context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
         self.registry.delete(resource, target.namespace, target.name, &options, &context).await?;
         let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
-        respond::value(StatusCode::CREATED, shape(call)?.encoding, &status)
+        respond::value(StatusCode::CREATED, plain_shape(call)?.encoding, &status)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::BoxStream};
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use podium_api::{
-    ApiError, KindRef, Reason, Revision,
+    ApiError, KindRef, Revision, protobuf,
     table::{self, IncludeObject},
 };
 use podium_client::ClockRef;
@@ -23,6 +23,7 @@ use super::{
     negotiate::{Encoding, Form, Shape},
     path::Query,
     respond::{self, Answer},
+    websocket::{Handshake, Message},
 };
 use crate::registry::{
     Registry, Resource,
@@ -35,6 +36,12 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How many changes from before the watch are made ready at once.
 const BACKLOG_AT_ONCE: usize = 64;
+
+/// Subprotocols of watches over WebSocket. They change nothing here: events are what they are without.
+///
+/// # Source
+/// Kubernetes `staging/src/k8s.io/apiserver/pkg/endpoints/handlers/watch.go` (`HandleWS`).
+pub(crate) const PROTOCOLS: &[&str] = &["base64.binary.k8s.io", "binary.k8s.io"];
 
 /// What a watch asks for.
 pub(crate) struct WatchRequest {
@@ -92,7 +99,50 @@ struct Stream {
     deadline: Instant,
     stop: CancellationToken,
     ended: bool,
+    /// Events may not be put together.
+    one_by_one: bool,
     _permit: Permit,
+}
+
+/// The events of a watch that was opened.
+pub(crate) struct Events {
+    encoding: Encoding,
+    stream: Option<Box<Stream>>,
+    /// What to say when there is no stream.
+    refusal: Bytes,
+}
+
+impl Events {
+    /// As the body of an answer.
+    pub(crate) fn into_answer(self) -> Answer {
+        let content_type = match self.encoding {
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.content_type(),
+        };
+        let body = match self.stream {
+            None => Body::Full(self.refusal),
+            Some(stream) => Body::Stream(stream.frames().map(Ok::<_, io::Error>).boxed()),
+        };
+        respond::with_body(StatusCode::OK, content_type, body)
+    }
+
+    /// Over a WebSocket: a message for each event, a text where the encoding is one.
+    pub(crate) fn into_socket(self, socket: Handshake, write_timeout: Duration) -> Answer {
+        let encoding = self.encoding;
+        let frames = match self.stream {
+            None => futures::stream::once(async { self.refusal }).boxed(),
+            Some(mut stream) => {
+                stream.one_by_one = true;
+                stream.frames()
+            }
+        };
+        let messages = frames.map(move |mut frame| match encoding {
+            // A message knows its length.
+            Encoding::Protobuf => Message::Binary(frame.split_off(frame.len().min(4))),
+            _ => Message::text(String::from_utf8_lossy(&frame).into_owned()),
+        });
+        socket.send_all(messages.boxed(), write_timeout)
+    }
 }
 
 /// Opens a watch.
@@ -105,24 +155,19 @@ pub(crate) async fn open(
     request: WatchRequest,
     stop: CancellationToken,
     permit: Permit,
-) -> Result<Answer, ApiError> {
+) -> Result<Events, ApiError> {
     if let Some(after) = request.after {
         registry.wait_for(after).await?;
     }
-    let content_type = match request.shape.encoding {
-        Encoding::Json => "application/json",
-        Encoding::Yaml => return Err(ApiError::new(Reason::NotAcceptable, "watches are only written as JSON")),
-    };
-    let feed = match registry.watch(resource, request.filter, request.after).await {
+    let encoding = request.shape.encoding;
+    let mut feed = match registry.watch(resource, request.filter, request.after).await {
         Ok(feed) => feed,
         Err(oldest) => {
             let asked = request.after.unwrap_or_default();
             let error = ApiError::expired(format!("too old resource version: {asked} ({oldest})"));
-            let frame = error_frame(&error);
-            return Ok(respond::with_body(StatusCode::OK, content_type, Body::Full(frame)));
+            return Ok(Events { encoding, stream: None, refusal: error_frame(&error, encoding) });
         }
     };
-    let mut feed = feed;
     let stream = Stream {
         resource: resource.clone(),
         kind: resource.kind.clone(),
@@ -141,23 +186,42 @@ pub(crate) async fn open(
         deadline: Instant::now() + request.timeout,
         stop,
         ended: false,
+        one_by_one: false,
         _permit: permit,
     };
-    let frames = futures::stream::unfold(stream, |mut stream| async move {
-        let next = stream.next().await?;
-        Some((Ok::<_, io::Error>(next), stream))
-    });
-    Ok(respond::with_body(StatusCode::OK, content_type, Body::Stream(frames.boxed())))
+    Ok(Events { encoding, stream: Some(Box::new(stream)), refusal: Bytes::new() })
 }
 
 /// An `ERROR` event.
-fn error_frame(error: &ApiError) -> Bytes {
-    let mut line = json!({"type": "ERROR", "object": error.status()}).to_string();
+fn error_frame(error: &ApiError, encoding: Encoding) -> Bytes {
+    event("ERROR", serde_json::to_value(error.status()).unwrap_or_default(), encoding)
+}
+
+/// An event of an object that is not ready as bytes.
+fn event(what: &str, object: Value, encoding: Encoding) -> Bytes {
+    if encoding == Encoding::Protobuf {
+        let encoded = protobuf::encode(&object).and_then(|object| protobuf::encode_event(what, &object));
+        return encoded.unwrap_or_default().into();
+    }
+    let mut line = json!({"type": what, "object": object}).to_string();
     line.push('\n');
     line.into()
 }
 
+fn type_of(what: What) -> &'static str {
+    match what {
+        What::Added => "ADDED",
+        What::Modified => "MODIFIED",
+        What::Deleted => "DELETED",
+    }
+}
+
 impl Stream {
+    fn frames(self: Box<Self>) -> BoxStream<'static, Bytes> {
+        let step = |mut stream: Box<Self>| async move { stream.next().await.map(|next| (next, stream)) };
+        futures::stream::unfold(self, step).boxed()
+    }
+
     /// Makes ready some of what was there before the watch; `false` when all of it has been sent. Frames are only made
     /// when the client has taken those before: a large initial state is never in memory a second time.
     async fn refill(&mut self) -> bool {
@@ -211,7 +275,7 @@ impl Stream {
                 }
             }
             Err(error) => {
-                self.ready.push_back(error_frame(&error));
+                self.ready.push_back(error_frame(&error, self.shape.encoding));
                 self.ended = true;
             }
         }
@@ -225,17 +289,21 @@ impl Stream {
     }
 
     fn frame_of(&mut self, what: What, entry: &Entry, change: Option<&Change>) -> Bytes {
-        let object = match self.shape.form {
-            Form::Table => self.table(entry),
-            Form::Metadata => table::partial_metadata(&*entry.object),
+        let object = match (self.shape.form, self.shape.encoding) {
+            (Form::Table, _) => self.table(entry),
+            (Form::Metadata, _) => respond::partial_metadata(entry),
+            (_, Encoding::Protobuf) => entry.tree().unwrap_or_default(),
             _ => return change.map_or_else(|| cache::frame(what, &entry.json), |c| c.frame(what)),
         };
         let object = if self.shape.beta { table::as_beta(object) } else { object };
-        cache::frame(what, object.to_string().as_bytes())
+        event(type_of(what), object, self.shape.encoding)
     }
 
     fn table(&mut self, entry: &Entry) -> Value {
-        let row = table::row(&*self.kind, &*entry.object, self.clock.now(), self.include).unwrap_or_default();
+        let mut row = table::row(&*self.kind, &*entry.object, self.clock.now(), self.include).unwrap_or_default();
+        if let Some(object) = row.get_mut("object") {
+            respond::restore_managed(object, entry);
+        }
         let meta = ListMeta { resource_version: entry.object.meta().resource_version.clone(), ..ListMeta::default() };
         table::table(&*self.kind, vec![row], &meta, std::mem::take(&mut self.with_columns))
     }
@@ -257,9 +325,7 @@ impl Stream {
             _ => json!({"kind": names.kind, "apiVersion": names.api_version(), "metadata": meta}),
         };
         let object = if self.shape.beta { table::as_beta(object) } else { object };
-        let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
-        line.push('\n');
-        line.into()
+        event("BOOKMARK", object, self.shape.encoding)
     }
 
     /// The next chunk; `None` at the end.
@@ -315,13 +381,13 @@ impl Stream {
         let served = self.registry.find(names.group, names.version, names.plural).is_some();
         if served && !self.stop.is_cancelled() {
             let error = ApiError::expired("too old resource version: this watch fell behind");
-            self.ready.push_back(error_frame(&error));
+            self.ready.push_back(error_frame(&error, self.shape.encoding));
         }
     }
 
     fn chunk(&mut self) -> Option<Bytes> {
         let first = self.ready.pop_front()?;
-        if self.ready.is_empty() || first.len() >= CHUNK_BYTES {
+        if self.one_by_one || self.ready.is_empty() || first.len() >= CHUNK_BYTES {
             return Some(first);
         }
         let mut chunk = BytesMut::from(first);

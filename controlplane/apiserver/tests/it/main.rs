@@ -15,4 +15,5 @@ mod quota;
 mod reads;
 mod reviews;
 mod services;
+mod streams;
 mod watches;
