@@ -83,7 +83,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a client may take for a TLS handshake, for the headers of a request, or for its body.
     pub read_timeout: Duration,
-    /// How long a client may take nothing of what is written to it; then its connection is cut.
+    /// How long the client of a WebSocket may take for one message; then it is cut off.
     pub write_timeout: Duration,
     /// How long a request other than a watch or log may take.
     pub request_timeout: Duration,
