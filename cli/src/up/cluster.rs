@@ -50,7 +50,8 @@ impl Cluster {
         let network = Network::new(NetworkConfig { node_port_address: args.http.ip(), ..NetworkConfig::default() });
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
-        let config = ServerConfig::new(data.path(), args.api);
+        let mut config = ServerConfig::new(data.path(), args.api);
+        args.server.apply(&mut config)?;
         let metrics = config.metrics.clone();
         for collector in network.metrics().collectors() {
             metrics.register(collector).context("register the network's metrics")?;

@@ -3,6 +3,7 @@
 //! Checks everything that can be checked before anything is made; says what it does while it does it; stops in the
 //! reverse order of its start.
 
+mod api;
 mod check;
 mod cluster;
 mod data_dir;
@@ -39,6 +40,8 @@ pub(crate) struct UpArgs {
     /// Where Ingresses are served; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
+    #[command(flatten)]
+    pub(crate) server: api::ApiArgs,
     /// Name of the node [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,

@@ -93,6 +93,11 @@ fn is_basic(what: &Attributes<'_>) -> bool {
     what.verb == "create" && asks
 }
 
+/// Who shows no credentials.
+pub(crate) fn anonymous() -> Identity {
+    Identity::new("system:anonymous", &["system:unauthenticated"])
+}
+
 /// 401 in Kubernetes' words.
 pub(crate) fn unauthorized() -> ApiError {
     ApiError::new(Reason::Unauthorized, "Unauthorized")

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::audit::AuditConfig;
+
 /// A range of IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv4Range {
@@ -87,6 +89,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long a request other than a watch or log may take.
     pub request_timeout: Duration,
+    /// How long `/readyz` fails while requests are still served, before a shutdown goes on.
+    pub shutdown_delay: Duration,
     /// How long a shutdown waits for connections to drain.
     pub drain_timeout: Duration,
 }
@@ -102,6 +106,7 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
+            shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -122,6 +127,8 @@ pub struct ServerConfig {
     pub node_ports: RangeInclusive<u16>,
     /// How long an event is kept after it last happened.
     pub event_ttl: Duration,
+    /// The audit log, if one is kept.
+    pub audit: Option<AuditConfig>,
     /// Bounds.
     pub limits: Limits,
     /// What `/metrics` shows; other parts of the process may register theirs.
@@ -138,6 +145,7 @@ impl ServerConfig {
             service_cidr: Ipv4Range::new(Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30_000..=32_767,
             event_ttl: Duration::from_secs(3600),
+            audit: None,
             limits: Limits::default(),
             metrics: prometheus::Registry::new(),
         }

@@ -18,7 +18,7 @@ use tower_http::compression::{CompressionLayer, Predicate};
 
 use crate::{
     auth::{self, Identity},
-    http::Frontend,
+    http::{Frontend, Peer},
 };
 
 /// Smaller answers are not worth compressing.
@@ -80,12 +80,13 @@ async fn serve(
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let timeout = frontend.limits.read_timeout;
+    let address = stream.peer_addr().ok().map(|a| a.ip());
     let stream = match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let peer = identity(&stream).map(Arc::new);
+    let peer = Peer { identity: identity(&stream).map(Arc::new), address };
     let answer = tower::service_fn(move |request: Request<Incoming>| {
         let (frontend, peer) = (frontend.clone(), peer.clone());
         async move { Ok::<_, Infallible>(frontend.answer(request, peer).await) }

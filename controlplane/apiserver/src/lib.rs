@@ -7,6 +7,7 @@
 mod accounts;
 mod admission;
 mod aggregate;
+mod audit;
 pub mod auth;
 mod bootstrap;
 mod components;
@@ -22,6 +23,7 @@ mod registry;
 mod server;
 mod webhook;
 
+pub use audit::{AuditConfig, Level as AuditLevel, Policy as AuditPolicy, PolicyError as AuditPolicyError};
 pub use auth::{Authorizer, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
 pub use gateway::{LogOptions, LogStream, NodeGateway};

@@ -13,6 +13,7 @@ use crate::{
     LocalApi, NodeGateway, ServerConfig,
     accounts::Accounts,
     aggregate::{self, Aggregator},
+    audit::Audit,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
     bootstrap, components, connection,
     custom::Custom,
@@ -166,12 +167,17 @@ impl ApiServer {
         *self.frontend.gateway.write() = Some(gateway);
     }
 
-    /// `/readyz` fails, watches end, requests under way are answered; connections that are left after
+    /// `/readyz` fails for [`crate::Limits::shutdown_delay`] while all else goes on; then watches end, requests under way are answered; connections that are left after
     /// [`crate::Limits::drain_timeout`] are cut. The store stays open: it belongs to the caller.
     pub async fn shutdown(self) {
+        self.frontend.closing.cancel();
+        tokio::time::sleep(self.frontend.limits.shutdown_delay).await;
         self.frontend.stop.cancel();
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener failed");
+        }
+        if let Some(audit) = &self.frontend.audit {
+            audit.flush().await;
         }
         self.registry.close();
         for task in self.tasks {
@@ -187,6 +193,14 @@ fn frontend(
     (addr, aggregator): (SocketAddr, Arc<Aggregator>),
 ) -> Result<Frontend, StartError> {
     let limits = config.limits.clone();
+    let opened = |audit: &crate::AuditConfig| {
+        Audit::open(audit, &config.metrics).map_err(|source| StartError::File {
+            operation: "open the audit log",
+            path: audit.log_path.clone(),
+            source,
+        })
+    };
+    let audit = config.audit.as_ref().map(opened).transpose()?;
     let metrics = Metrics::new(config.metrics.clone()).map_err(|e| StartError::Metrics(e.to_string()))?;
     Ok(Frontend {
         registry,
@@ -195,11 +209,13 @@ fn frontend(
         authorizer: Arc::new(MastersOnly),
         metrics,
         gateway: RwLock::new(None),
+        audit,
         openapi: Arc::default(),
         aggregator,
         reads: Arc::new(Semaphore::new(limits.reads_in_flight_max)),
         writes: Arc::new(Semaphore::new(limits.writes_in_flight_max)),
         streams: Arc::new(Semaphore::new(limits.streams_max)),
+        closing: CancellationToken::new(),
         stop: CancellationToken::new(),
         address: addr.to_string(),
         limits,

@@ -51,7 +51,7 @@ impl Frontend {
         let store = self.registry.check_store().map_err(|e| e.message);
         let mut checks = vec![("ping", Ok(())), ("store", store)];
         if endpoint == "readyz" {
-            let stopping = self.stop.is_cancelled();
+            let stopping = self.closing.is_cancelled();
             checks.push(("shutdown", if stopping { Err("process is shutting down".to_owned()) } else { Ok(()) }));
         }
         if !only.is_empty() {

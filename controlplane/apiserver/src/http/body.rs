@@ -47,6 +47,21 @@ impl Body {
     }
 }
 
+impl Body {
+    /// All bytes, unless it is a stream or larger than `max`.
+    pub(crate) fn whole(&self, max: usize) -> Option<Bytes> {
+        match self {
+            Self::Full(bytes) if bytes.len() <= max => Some(bytes.clone()),
+            Self::Pieces(pieces) if pieces.bytes <= max => {
+                let mut all = BytesMut::with_capacity(pieces.bytes);
+                pieces.left.iter().for_each(|piece| all.put_slice(piece));
+                Some(all.freeze())
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Pieces {
     /// The next frame: small pieces are copied together, large ones go as they are.
     fn next(&mut self) -> Option<Bytes> {

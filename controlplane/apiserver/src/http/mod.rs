@@ -22,12 +22,14 @@ use tracing::Instrument as _;
 
 use self::{
     metrics::Metrics,
+    notes::Notes,
     path::{Query, Route},
     respond::Answer,
 };
 use crate::{
     accounts::Accounts,
     aggregate::Aggregator,
+    audit::Audit,
     auth::{self, Attributes, Authorizer, Identity, Tokens},
     config::Limits,
     gateway::NodeGateway,
@@ -41,6 +43,7 @@ mod list_options;
 mod logs;
 pub(crate) mod metrics;
 mod negotiate;
+mod notes;
 mod path;
 mod resources;
 mod respond;
@@ -52,6 +55,8 @@ mod websocket;
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// A longer one is not taken over.
 const AUDIT_ID_BYTES_MAX: usize = 64;
+
+pub(crate) use self::notes::Peer;
 
 /// Counts a stream for as long as it lives.
 pub(crate) type Permit = OwnedSemaphorePermit;
@@ -65,12 +70,15 @@ pub(crate) struct Frontend {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) openapi: Arc<openapi::OpenApi>,
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) writes: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
-    /// Cancelled when the server shuts down: `/readyz` fails, streams end.
+    /// Cancelled first when the server shuts down: `/readyz` fails.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled then: streams end, connections are closed.
     pub(crate) stop: CancellationToken,
     /// Host and port, as discovery shows them.
     pub(crate) address: String,
@@ -87,6 +95,7 @@ pub(crate) struct Call<'a> {
     who: &'a Identity,
     /// The connection, when the client wants to speak something else on it.
     upgrade: Option<&'a OnUpgrade>,
+    notes: &'a Notes,
 }
 
 impl Call<'_> {
@@ -100,22 +109,19 @@ impl Call<'_> {
 }
 
 impl Frontend {
-    /// Answers a request. `peer`: who the client's certificate says it is.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Option<Arc<Identity>>) -> Answer {
+    /// Answers a request. `peer`: who is at the other end of the connection.
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
         let started = Instant::now();
         let (parts, incoming) = request.into_parts();
         let path = path::decode_path(parts.uri.path());
         let query = Query::parse(parts.uri.query());
         let route = Route::parse(&path);
         let nobody = Identity::default();
-        let call = Call {
-            method: &parts.method,
-            headers: &parts.headers,
-            query: &query,
-            uri: &parts.uri,
-            who: &nobody,
-            upgrade: parts.extensions.get(),
-        };
+        let id = audit_id(&parts.headers);
+        let notes = Notes::new(String::from_utf8_lossy(id.as_bytes()).into_owned(), peer.address);
+        let (method, headers, uri) = (&parts.method, &parts.headers, &parts.uri);
+        let upgrade = parts.extensions.get();
+        let call = Call { method, headers, query: &query, uri, who: &nobody, upgrade, notes: &notes };
         let what = attributes(&route, &call, &path);
         let span = tracing::debug_span!(
             "request",
@@ -124,8 +130,9 @@ impl Frontend {
             namespace = what.namespace,
             name = what.name
         );
-        let work = AssertUnwindSafe(self.admit(&route, &what, &call, incoming, peer.as_deref()));
+        let work = AssertUnwindSafe(self.admit(&route, &what, &call, incoming, peer.identity.as_deref()));
         let result = work.catch_unwind().instrument(span).await;
+        let panicked = result.is_err();
         let answer = match result {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => respond::error(&error),
@@ -138,8 +145,17 @@ impl Frontend {
         let resource = if known { what.resource } else { "" };
         self.metrics.answered(what.verb, what.group, resource, answer.status().as_u16(), started.elapsed());
         let mut answer = answer;
-        answer.headers_mut().insert(AUDIT_ID, audit_id(call.headers));
-        answer
+        answer.headers_mut().insert(AUDIT_ID, id);
+        if self.audit.is_some() {
+            // Whoever was not asked for: what anybody may read, and credentials that were refused.
+            let unknown = || if answer.status() == 401 { Identity::default() } else { auth::anonymous() };
+            let who = peer.identity.as_deref().filter(|_| answer.status() != 401).cloned().unwrap_or_else(unknown);
+            self.begin_audit(&who, &route, &what, &call);
+        }
+        match notes.record() {
+            Some(record) => notes::finish(record, answer, panicked),
+            None => answer,
+        }
     }
 
     async fn admit(
@@ -154,8 +170,12 @@ impl Frontend {
             return Ok(answer);
         }
         let found = self.identity(call, peer)?;
+        self.begin_audit(&found, route, what, call);
         let other = auth::impersonated(&found, call.headers, &*self.authorizer)?;
         let who = other.as_ref().unwrap_or(&found);
+        if let (Some(record), Some(other)) = (call.notes.record(), &other) {
+            record.impersonated(other);
+        }
         if !self.authorizer.allows(who, what) {
             return Err(auth::forbidden(who, what));
         }
@@ -178,6 +198,9 @@ impl Frontend {
             Route::Resource(target) => {
                 let timeout = list_options::timeout(call.query.get("timeout"), self.limits.request_timeout)?;
                 let body = self.body(call, incoming).await?;
+                if let Some(record) = call.notes.record() {
+                    record.request_body(&body);
+                }
                 let work = self.resource(target, call, &body);
                 tokio::time::timeout(timeout, work)
                     .await

@@ -517,7 +517,8 @@ pub(super) fn context<'a>(call: &Call<'a>) -> Result<WriteContext<'a>, ApiError>
             given.into()
         }
     };
-    Ok(WriteContext::new(call.who, manager).dry_run(is_dry_run(query.all("dryRun"))?))
+    let context = WriteContext::new(call.who, manager).annotating(call.notes.annotations.clone());
+    Ok(context.dry_run(is_dry_run(query.all("dryRun"))?))
 }
 
 /// Delete options from the body, filled up from the query.

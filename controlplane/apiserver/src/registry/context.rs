@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::auth::Identity;
+use crate::{audit::Annotations, auth::Identity};
 
 /// How many warnings one answer may carry.
 const WARNINGS_MAX: usize = 64;
@@ -29,7 +29,7 @@ pub(crate) struct WriteContext<'a> {
     /// Neither validated nor judged by admission: for objects of the server itself.
     pub(crate) unchecked: bool,
     warnings: Mutex<Vec<String>>,
-    annotations: Mutex<BTreeMap<String, String>>,
+    annotations: Annotations,
 }
 
 impl<'a> WriteContext<'a> {
@@ -41,13 +41,19 @@ impl<'a> WriteContext<'a> {
             dry_run: false,
             unchecked: false,
             warnings: Mutex::default(),
-            annotations: Mutex::default(),
+            annotations: Annotations::default(),
         }
     }
 
     /// The same, as a trial.
     pub(crate) fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// The same, with notes that the audit log sees.
+    pub(crate) fn annotating(mut self, annotations: Annotations) -> Self {
+        self.annotations = annotations;
         self
     }
 
