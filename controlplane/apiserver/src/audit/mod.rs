@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use serde_json::{Map, Value, json};
 
-use self::sink::Sink;
 pub(crate) use self::policy::{Decision, Stage};
 pub use self::policy::{Level, Policy, PolicyError};
+use self::sink::Sink;
 use crate::auth::{Attributes, Identity};
 
 mod policy;
@@ -73,7 +73,8 @@ impl Audit {
     /// When the file cannot be opened.
     pub(crate) fn open(config: &AuditConfig, metrics: &prometheus::Registry) -> std::io::Result<Arc<Self>> {
         let other = std::io::Error::other::<prometheus::Error>;
-        let events = IntCounter::new("apiserver_audit_event_total", "Events handed to the audit log.").map_err(other)?;
+        let events =
+            IntCounter::new("apiserver_audit_event_total", "Events handed to the audit log.").map_err(other)?;
         let opts = Opts::new("apiserver_audit_error_total", "Events that did not get into the audit log.");
         let errors = IntCounterVec::new(opts, &["plugin"]).map_err(other)?;
         metrics.register(Box::new(events.clone())).map_err(other)?;

@@ -121,7 +121,9 @@ impl TryFrom<Written> for Rule {
             return Err("level: Required value".to_owned());
         }
         if !rule.non_resource_urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
-            return Err("nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs".to_owned());
+            return Err(
+                "nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs".to_owned()
+            );
         }
         for url in &rule.non_resource_urls {
             let star = url.find('*').is_some_and(|at| at + 1 < url.len());
@@ -218,7 +220,9 @@ impl Written {
         let resources = !self.resources.is_empty() || !self.namespaces.is_empty();
         match (resources, !self.non_resource_urls.is_empty()) {
             (true, _) => !what.resource.is_empty() && any(&self.namespaces, what.namespace) && self.names(what),
-            (_, true) => what.resource.is_empty() && self.non_resource_urls.iter().any(|url| url_matches(url, what.path)),
+            (_, true) => {
+                what.resource.is_empty() && self.non_resource_urls.iter().any(|url| url_matches(url, what.path))
+            }
             _ => true,
         }
     }

@@ -151,8 +151,7 @@ mod tests {
     fn old_files_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.log");
-        let config =
-            AuditConfig { log_path: path.clone(), max_bytes: 10, max_backups: 2, policy: Default::default() };
+        let config = AuditConfig { log_path: path.clone(), max_bytes: 10, max_backups: 2, policy: Default::default() };
         let mut log = Log::open(&config).unwrap();
         for i in 0..9 {
             log.write(format!("line{i}\n").as_bytes()).unwrap();

@@ -7,12 +7,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{
-    Call, Frontend,
-    body::Body,
-    path::Route,
-    respond::Answer,
-};
+use super::{Call, Frontend, body::Body, path::Route, respond::Answer};
 use crate::{
     audit::{self, Outcome, Record, Stage},
     auth::{Attributes, Identity},

@@ -1,6 +1,6 @@
 //! [`WriteContext`]: who writes and how it is meant, and what the writer is to be told beside the object.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use parking_lot::Mutex;
@@ -106,11 +106,6 @@ impl<'a> WriteContext<'a> {
     /// Notes something for the audit log.
     pub(crate) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         self.annotations.lock().entry(key.into()).or_insert_with(|| value.into());
-    }
-
-    /// What was noted for the audit log.
-    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
-        self.annotations.lock().clone()
     }
 }
 

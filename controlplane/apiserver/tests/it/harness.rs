@@ -51,7 +51,13 @@ impl Cluster {
     }
 
     pub(crate) async fn on(store: Arc<dyn Store>, dir: TempDir) -> Self {
-        let config = ServerConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap());
+        Self::with(store, dir, |_| ()).await
+    }
+
+    /// A server that is set up in another way.
+    pub(crate) async fn with(store: Arc<dyn Store>, dir: TempDir, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let mut config = ServerConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap());
+        change(&mut config);
         let server = ApiServer::start(config, store).await.unwrap();
         let kubeconfig = server.admin_kubeconfig(&server.url());
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();

@@ -3,6 +3,7 @@
 
 mod admission;
 mod aggregate;
+mod audit;
 mod custom;
 mod harness;
 mod identity;
