@@ -120,7 +120,8 @@ impl TryFrom<Written> for Rule {
         if rule.level.is_none() {
             return Err("level: Required value".to_owned());
         }
-        if !rule.non_resource_urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+        let of_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+        if of_resources && !rule.non_resource_urls.is_empty() {
             return Err(
                 "nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs".to_owned()
             );

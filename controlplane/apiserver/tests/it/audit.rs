@@ -36,7 +36,7 @@ fn lines(path: &std::path::Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn stages<'a>(lines: &'a [Value], of: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn stages(lines: &[Value], of: impl Fn(&Value) -> bool) -> Vec<&str> {
     lines.iter().filter(|l| of(l)).map(|l| l["stage"].as_str().unwrap()).collect()
 }
 
