@@ -93,7 +93,7 @@ pub fn unnamed(quota: &ResourceQuota, pod: &Pod) -> Vec<(String, Vec<String>)> {
             (_, Some(resource)) => (false, resource),
             _ => (false, name.as_str()),
         };
-        if !matches!(resource, "cpu" | "memory" | "ephemeral-storage") {
+        if !matches!(resource, "cpu" | "memory") {
             continue;
         }
         let names_it = |container: &Container| {

@@ -153,28 +153,23 @@ fn amounts(container: &Container) -> (Usage, Usage) {
 
 /// Minimum, maximum and ratio of each resource.
 fn judge(what: &str, (requests, limits): (&Usage, &Usage), item: &LimitRangeItem, wrong: &mut Vec<String>) {
+    // Of each bound only the first thing that is wrong is told.
     for (name, min) in quota::from_wire(item.min.as_ref()) {
-        match requests.get(&name) {
-            None => wrong.push(format!("minimum {name} usage per {what} is {min}.  No request is specified")),
-            Some(asked) if *asked < min => {
-                wrong.push(format!("minimum {name} usage per {what} is {min}, but request is {asked}"));
-            }
-            Some(_) => {}
-        }
-        if let Some(limit) = limits.get(&name).filter(|limit| **limit < min) {
-            wrong.push(format!("minimum {name} usage per {what} is {min}, but limit is {limit}"));
+        let says = format!("minimum {name} usage per {what} is {min}");
+        match (requests.get(&name), limits.get(&name)) {
+            (None, _) => wrong.push(format!("{says}.  No request is specified")),
+            (Some(asked), _) if *asked < min => wrong.push(format!("{says}, but request is {asked}")),
+            (_, Some(limit)) if *limit < min => wrong.push(format!("{says}, but limit is {limit}")),
+            _ => {}
         }
     }
     for (name, max) in quota::from_wire(item.max.as_ref()) {
-        match limits.get(&name) {
-            None => wrong.push(format!("maximum {name} usage per {what} is {max}.  No limit is specified")),
-            Some(limit) if *limit > max => {
-                wrong.push(format!("maximum {name} usage per {what} is {max}, but limit is {limit}"));
-            }
-            Some(_) => {}
-        }
-        if let Some(asked) = requests.get(&name).filter(|asked| **asked > max) {
-            wrong.push(format!("maximum {name} usage per {what} is {max}, but request is {asked}"));
+        let says = format!("maximum {name} usage per {what} is {max}");
+        match (requests.get(&name), limits.get(&name)) {
+            (_, None) => wrong.push(format!("{says}.  No limit is specified")),
+            (_, Some(limit)) if *limit > max => wrong.push(format!("{says}, but limit is {limit}")),
+            (Some(asked), _) if *asked > max => wrong.push(format!("{says}, but request is {asked}")),
+            _ => {}
         }
     }
     for (name, ratio) in quota::from_wire(item.max_limit_request_ratio.as_ref()) {
@@ -190,18 +185,19 @@ fn judge_ratio(
     wrong: &mut Vec<String>,
 ) {
     let positive = |amount: Option<&Quantity>| amount.copied().filter(|a| *a > Quantity::ZERO);
-    let (Some(request), Some(limit)) = (positive(request), positive(limit)) else {
-        let why = "no request is specified or request is 0 or no limit is specified or limit is 0";
-        return wrong.push(format!("{name} max limit to request ratio per {what} is {ratio}, but {why}"));
+    let says = format!("{name} max limit to request ratio per {what} is {ratio}");
+    let Some(request) = positive(request) else {
+        return wrong.push(format!("{says}, but no request is specified or request is 0"));
+    };
+    let Some(limit) = positive(limit) else {
+        return wrong.push(format!("{says}, but no limit is specified or limit is 0"));
     };
     let (request, limit) = (i128::from(request.milli()), i128::from(limit.milli()));
     // limit / request > ratio, without leaving whole numbers.
     if limit * 1000 > i128::from(ratio.milli()) * request {
         let shown = limit * 1_000_000 / request.max(1);
         let (whole, rest) = (shown / 1_000_000, shown % 1_000_000);
-        wrong.push(format!(
-            "{name} max limit to request ratio per {what} is {ratio}, but provided ratio is {whole}.{rest:06}"
-        ));
+        wrong.push(format!("{says}, but provided ratio is {whole}.{rest:06}"));
     }
 }
 

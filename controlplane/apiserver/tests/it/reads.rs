@@ -114,7 +114,7 @@ async fn forms() {
     let yaml = cluster.get_as(&format!("{MAPS}/m0"), "application/yaml").await;
     assert_eq!(yaml.headers["content-type"], "application/yaml");
     assert!(yaml.text.contains("name: m0"), "{}", yaml.text);
-    cluster.get_as(MAPS, "application/vnd.kubernetes.protobuf").await.refused(406);
+    cluster.get_as(MAPS, "application/cbor").await.refused(406);
     cluster.stop().await;
 }
 
