@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use crate::registry::{Registry, Resource, WriteContext};
 
+mod default_class;
+mod hook_rules;
 mod hooks;
 mod limit_ranger;
 mod matching;
@@ -111,7 +113,9 @@ impl Chain {
         Self(vec![
             Box::new(limit_ranger::LimitRanger),
             Box::new(priority::Priority),
+            Box::new(default_class::DefaultClass),
             Box::new(crate::custom::DefinitionRules),
+            Box::new(hook_rules::HookRules),
             Box::new(mutating_policies::MutatingPolicies::default()),
             Box::new(webhooks::MutatingWebhooks::new()),
             Box::new(policies::ValidatingPolicies::new()),

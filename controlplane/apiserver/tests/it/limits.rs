@@ -60,3 +60,32 @@ async fn pods_and_claims_stay_within_bounds() {
     );
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_class_is_named() {
+    let cluster = Cluster::start().await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        })
+    };
+    let made = cluster.post(claims, claim("before")).await.ok(201);
+    assert_eq!(made["spec"]["storageClassName"], Value::Null);
+    let class = |name: &str, mark: &str| {
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "example.com/p",
+            "metadata": {"name": name, "annotations": {"storageclass.kubernetes.io/is-default-class": mark}},
+        })
+    };
+    for (name, mark) in [("plain", "false"), ("best", "true")] {
+        cluster.post("/apis/storage.k8s.io/v1/storageclasses", class(name, mark)).await.ok(201);
+    }
+    let made = cluster.post(claims, claim("after")).await.ok(201);
+    assert_eq!(made["spec"]["storageClassName"], "best");
+    let mut none = claim("none");
+    none["spec"]["storageClassName"] = json!("");
+    assert_eq!(cluster.post(claims, none).await.ok(201)["spec"]["storageClassName"], "");
+    cluster.stop().await;
+}

@@ -90,3 +90,28 @@ async fn broken_policies_are_refused_and_failing_ones_deny() {
     cluster.post(MAPS, map).await.ok(201);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_with_broken_conditions_are_refused() {
+    let cluster = Cluster::start().await;
+    for (resource, kind) in [
+        ("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
+        ("validatingwebhookconfigurations", "ValidatingWebhookConfiguration"),
+    ] {
+        let hooks = |expression: &str| {
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "hooks"},
+                "webhooks": [{
+                    "name": "a.example.com", "clientConfig": {"url": "https://a.example.com/"}, "sideEffects": "None",
+                    "admissionReviewVersions": ["v1"], "rules": [],
+                    "matchConditions": [{"name": "c", "expression": expression}],
+                }],
+            })
+        };
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{resource}");
+        let refused = cluster.post(&path, hooks("... [] bad expression")).await.refused(422);
+        assert!(refused.contains("webhooks[0].matchConditions[0].expression: Invalid value"), "{refused}");
+        cluster.post(&path, hooks("object.metadata.name != 'skip'")).await.ok(201);
+    }
+    cluster.stop().await;
+}
