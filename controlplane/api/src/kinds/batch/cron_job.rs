@@ -109,6 +109,10 @@ fn validate_spec(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
     if job.manual_selector == Some(true) {
         errs.not_supported(&at.child("manualSelector"), "true", &["nil", "false"]);
     }
+    if let Some(selector) = &job.selector {
+        let value = serde_json::to_value(selector).unwrap_or_default();
+        errs.invalid(&at.child("selector"), value, "`selector` will be auto-generated");
+    }
     job::validate_spec(job, &at, errs);
 }
 

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::batch::v1::{Job, JobSpec, JobStatus},
+    api::{
+        batch::v1::{Job, JobSpec, JobStatus},
+        core::v1::Affinity,
+    },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
@@ -23,7 +26,7 @@ const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 const OLD_UID_LABEL: &str = "controller-uid";
 const OLD_NAME_LABEL: &str = "job-name";
-/// Indexed Jobs may have so many completions, and so many pods at once when there are more than [`COMPLETIONS_SOFT`].
+/// Indexed Jobs may run so many pods at once.
 const INDEXED_PARALLELISM_MAX: i32 = 100_000;
 const MODES: [&str; 2] = ["Indexed", "NonIndexed"];
 const REPLACEMENTS: [&str; 2] = ["Failed", "TerminatingOrFailed"];
@@ -108,8 +111,14 @@ impl Kind for Job {
         let (Some(new), Some(before)) = (&self.spec, &old.spec) else { return };
         let indexed = before.completion_mode.as_deref() == Some("Indexed");
         // An indexed Job may be resized as a whole.
-        if !(indexed && new.completions == new.parallelism) {
+        if !indexed {
             errs.immutable(&path.child("completions"), &new.completions, &before.completions);
+        } else if new.completions != before.completions
+            && new.completions.is_some()
+            && new.completions != new.parallelism
+        {
+            let detail = "can only be modified in tandem with spec.parallelism";
+            errs.invalid(&path.child("completions"), new.completions, detail);
         }
         errs.immutable(&path.child("selector"), &new.selector, &before.selector);
         errs.immutable(&path.child("completionMode"), &new.completion_mode, &before.completion_mode);
@@ -129,9 +138,12 @@ impl Kind for Job {
             spec.node_selector = had.node_selector;
             spec.tolerations = had.tolerations;
             spec.scheduling_gates = had.scheduling_gates;
-            if let (Some(affinity), had) = (&mut spec.affinity, had.affinity) {
-                affinity.node_affinity = had.and_then(|a| a.node_affinity);
-            }
+            // The affinity to nodes may change, come and go.
+            let had_any = had.affinity.is_some();
+            let had_affinity = had.affinity.unwrap_or_default();
+            let mut affinity = spec.affinity.take().unwrap_or_default();
+            affinity.node_affinity = had_affinity.node_affinity;
+            spec.affinity = (had_any || affinity != Affinity::default()).then_some(affinity);
             let meta = template.metadata.get_or_insert_default();
             let had = before.template.metadata.clone().unwrap_or_default();
             meta.labels = had.labels;
@@ -156,7 +168,7 @@ impl Kind for Job {
     }
 }
 
-/// The defaults of a Job's spec; those of CronJobs' templates come from their pods alone.
+/// The defaults of a Job's spec.
 fn fill_spec_defaults(spec: &mut JobSpec) {
     if spec.completions.is_none() && spec.parallelism.is_none() {
         spec.completions = Some(1);

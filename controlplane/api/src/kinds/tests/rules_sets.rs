@@ -108,6 +108,24 @@ fn jobs() {
         own["spec"]["template"]["metadata"] = json!({"labels": {"app": "a"}});
         own
     };
+    let indexed = |rest: &str| own(&format!(", completionMode: Indexed{rest}"));
+    let small = indexed(", completions: 2, parallelism: 2");
+    assert_eq!(update_errors(&small, &indexed(", completions: 3, parallelism: 3")), [] as [&str; 0]);
+    let torn = update_errors(&small, &indexed(", completions: 3, parallelism: 2"));
+    check("torn", &torn, &["spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism"]);
+    // Before it is started, where a Job's pods run may still be said.
+    let suspended = |affinity: Value| {
+        let mut suspended = own(", suspend: true, completions: 1");
+        suspended["spec"]["template"]["spec"]["affinity"] = affinity;
+        suspended
+    };
+    let nodes = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}]}}});
+    assert_eq!(update_errors(&suspended(Value::Null), &suspended(nodes.clone())), [] as [&str; 0]);
+    assert_eq!(update_errors(&suspended(nodes.clone()), &suspended(json!({}))), [] as [&str; 0]);
+    let mut started = own(", completions: 1");
+    started["spec"]["template"]["spec"]["affinity"] = nodes;
+    assert!(update_errors(&own(", completions: 1"), &started)[0].starts_with("spec.template: Invalid value"));
     let changed = update_errors(&own(", completions: 1"), &own(", completions: 2"));
     assert!(changed.iter().any(|e| e.starts_with("spec.completions: Invalid value")), "{changed:?}");
     assert_eq!(
@@ -134,6 +152,9 @@ fn cron_jobs() {
     for (rest, wanted) in cases {
         check(rest, &errors(&cron(rest)), wanted);
     }
+    let mut selects = cron(", schedule: '@daily'");
+    selects["spec"]["jobTemplate"]["spec"]["selector"] = json!({"matchLabels": {"a": "b"}});
+    assert!(errors(&selects)[0].ends_with("`selector` will be auto-generated"), "{:?}", errors(&selects));
     let mut long = cron(", schedule: '@daily'");
     long["metadata"]["name"] = json!("a".repeat(53));
     assert!(errors(&long)[0].contains("must be no more than 52 characters"));
