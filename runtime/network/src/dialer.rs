@@ -9,13 +9,17 @@ use std::{
 use http::{Request, Response, Uri};
 
 use crate::{
-    Body, CallError, Network, balance,
+    Body, CallError, Network,
+    attach::{Attached, Ticket},
+    balance::{self, Endpoint},
     services::{Lookup, Port},
     table::Name,
 };
 
-/// Endpoints tried for one request before giving up.
+/// Endpoints of one table tried for one request before giving up.
 const TRIES_MAX: usize = 4;
+/// Tables read for one request before giving up.
+const TABLES_MAX: usize = 8;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,7 @@ impl Dialer {
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
         match self.resolve(request.uri())? {
             Target::Service(name, port) => match self.network.inner().services.port(&name, port) {
-                Lookup::Found(port) => self.network.call_port(&port, request).await,
+                Lookup::Found(port) => self.network.call_port(port, request).await,
                 Lookup::NoPort => Err(CallError::Refused(format!("service {name} has no port {port}"))),
                 Lookup::NoService => Err(CallError::NameNotFound(format!("service {name}"))),
             },
@@ -108,30 +112,45 @@ fn target(host: &str, port: u16, caller: &Caller, domain: &str, exists: impl Fn(
 
 impl Network {
     /// Sends a request to one of a Service's endpoints.
-    pub(crate) async fn call_port(&self, port: &Port, request: Request<Body>) -> Result<Response<Body>, CallError> {
+    pub(crate) async fn call_port(&self, port: Arc<Port>, request: Request<Body>) -> Result<Response<Body>, CallError> {
         let since = Instant::now();
+        let metrics = port.metrics.clone();
         let answer = self.balanced(port, request).await;
-        port.metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
+        metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
         answer
     }
 
-    async fn balanced(&self, port: &Port, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        if port.endpoints.is_empty() {
-            return Err(CallError::Refused(format!("service {} has no ready endpoints", port.service)));
-        }
-        let mut tried = Vec::new();
-        while let Some(endpoint) = balance::pick(&port.endpoints, &tried) {
-            let attached = self.inner().attachments.get(endpoint.address);
-            if let Some((attached, ticket)) = attached.and_then(|a| a.admit().map(|ticket| (a, ticket))) {
+    async fn balanced(&self, mut port: Arc<Port>, request: Request<Body>) -> Result<Response<Body>, CallError> {
+        for _ in 0..TABLES_MAX {
+            if port.endpoints.is_empty() {
+                return Err(CallError::Refused(format!("service {} has no ready endpoints", port.service)));
+            }
+            if let Some((endpoint, attached, ticket)) = self.admitted(&port) {
                 let _load = endpoint.begin();
                 return attached.call(request, ticket).await;
             }
-            tried.push(endpoint.address);
-            if tried.len() == TRIES_MAX {
-                break;
+            // A caller that waited for a processor may hold endpoints that have all gone since: only the present ones
+            // may say no.
+            match self.inner().services.port(&port.service, port.number) {
+                Lookup::Found(now) if !Arc::ptr_eq(&now, &port) => port = now,
+                _ => break,
             }
         }
         Err(CallError::NotAccepted(format!("no endpoint of service {} takes requests now", port.service)))
+    }
+
+    /// The first endpoint that lets a request begin, of the few that are asked.
+    fn admitted(&self, port: &Port) -> Option<(Arc<Endpoint>, Arc<Attached>, Ticket)> {
+        let mut tried = Vec::new();
+        while tried.len() < TRIES_MAX {
+            let endpoint = balance::pick(&port.endpoints, &tried)?;
+            let attached = self.inner().attachments.get(endpoint.address);
+            if let Some((attached, ticket)) = attached.and_then(|a| a.admit().map(|ticket| (a, ticket))) {
+                return Some((endpoint, attached, ticket));
+            }
+            tried.push(endpoint.address);
+        }
+        None
     }
 
     /// Sends a request to a pod's or a Service's address.
@@ -142,7 +161,7 @@ impl Network {
             return attached.call(request, ticket).await;
         }
         match self.inner().services.by_ip(address.ip(), address.port()) {
-            Lookup::Found(port) => self.call_port(&port, request).await,
+            Lookup::Found(port) => self.call_port(port, request).await,
             Lookup::NoPort => Err(CallError::Refused(format!("no service port at {address}"))),
             Lookup::NoService if is_private(address.ip()) => {
                 Err(CallError::Refused(format!("nobody listens at {address}")))

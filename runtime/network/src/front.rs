@@ -161,7 +161,7 @@ async fn connection(network: Network, stream: TcpStream, peer: IpAddr, entrance:
 async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let request = forwarded(request, peer);
     match route(network, entrance, &request) {
-        Lookup::Found(port) => network.call_port(&port, request).await.unwrap_or_else(|e| failure(&e)),
+        Lookup::Found(port) => network.call_port(port, request).await.unwrap_or_else(|e| failure(&e)),
         Lookup::NoPort => text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"),
         Lookup::NoService => text(StatusCode::NOT_FOUND, "No route leads from here to a service.\n"),
     }

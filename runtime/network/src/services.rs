@@ -40,6 +40,7 @@ struct Entry {
 /// One port of a Service with its endpoints. A change makes a new one; endpoints that stay keep their load.
 pub(crate) struct Port {
     pub(crate) service: Name,
+    pub(crate) number: u16,
     pub(crate) metrics: ServiceMetrics,
     /// Those to send to.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
@@ -203,7 +204,8 @@ impl Entry {
             let addresses = addresses(&self.slices, &port.name);
             let keep = |a: SocketAddr| known.get(&a).cloned().unwrap_or_else(|| Arc::new(Endpoint::new(a)));
             let endpoints = addresses.into_iter().map(keep).collect();
-            (port.port, Arc::new(Port { service: service.name.clone(), metrics: metrics.clone(), endpoints }))
+            let (service, metrics) = (service.name.clone(), metrics.clone());
+            (port.port, Arc::new(Port { service, number: port.port, metrics, endpoints }))
         };
         let ports = service.ports.iter().map(port).collect();
         self.ports = ports;

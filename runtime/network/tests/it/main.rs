@@ -139,6 +139,31 @@ async fn a_pod_that_takes_nothing_is_passed_over() {
     assert_eq!(closed.served.load(Ordering::SeqCst), 0);
 }
 
+/// A pod that is replaced just when a request has picked it.
+struct Replaced(Network);
+
+#[async_trait]
+impl HttpHandler for Replaced {
+    fn accepts(&self) -> bool {
+        self.0.put_slice(slice(&[2], &[1]));
+        false
+    }
+
+    async fn call(&self, _request: Request<Body>) -> Result<Response<Body>, CallError> {
+        unreachable!("it takes no request")
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_went_meanwhile_do_not_fail_a_request() {
+    let network = network();
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    let _old = network.attach(ip(1), 8080, Arc::new(Replaced(network.clone())));
+    let _new = network.attach(ip(2), 8080, Pod::new("new"));
+    assert_eq!(get(&network, "http://web/").await.as_deref(), Ok("new"));
+}
+
 #[tokio::test]
 async fn ending_pods_serve_when_no_other_is_ready() {
     let network = network();
