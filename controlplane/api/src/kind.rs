@@ -332,6 +332,33 @@ pub struct Field<K> {
     pub value: fn(&K) -> String,
 }
 
+/// In an `impl Kind` with `spec` and `status`: the status is written through its subresource alone, and nothing else is.
+macro_rules! status_apart {
+    () => {
+        fn prepare_create(&mut self) {
+            self.status = Some(Default::default());
+        }
+
+        fn prepare_update(&mut self, old: &Self) {
+            self.status.clone_from(&old.status);
+        }
+
+        fn prepare_status_update(&mut self, old: &Self) {
+            self.spec.clone_from(&old.spec);
+        }
+    };
+}
+
+/// In an `impl Kind`: the generation goes up with each change of `spec`.
+macro_rules! generation_of_spec {
+    () => {
+        fn generation_differs(&self, old: &Self) -> Option<bool> {
+            Some(self.spec != old.spec)
+        }
+    };
+}
+pub(crate) use {generation_of_spec, status_apart};
+
 /// A kind of the API. See the module documentation for what belongs here.
 pub trait Kind:
     k8s_openapi::Metadata<Ty = ObjectMeta>

@@ -265,6 +265,34 @@ pub fn is_ip(value: &str) -> Vec<String> {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
+/// Words that CEL keeps for itself, so that no variable may have such a name.
+///
+/// # Source
+/// Kubernetes `staging/src/k8s.io/apiserver/pkg/cel/escaping.go`.
+pub const CEL_RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

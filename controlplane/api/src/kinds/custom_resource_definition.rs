@@ -68,9 +68,7 @@ impl Kind for CustomResourceDefinition {
         self.spec.clone_from(&old.spec);
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 }
 
 /// The version that objects are stored as from now on is one of those that may be stored.

@@ -52,21 +52,8 @@ impl Kind for DaemonSet {
         pod::fill_template_defaults(&mut spec.template);
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(DaemonSetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = DaemonSetSpec::default();

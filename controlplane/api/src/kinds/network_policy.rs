@@ -47,9 +47,7 @@ impl Kind for NetworkPolicy {
         }
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         if let Some(spec) = &self.spec {

@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/policy/validation/validation.go`, `pkg/registry/policy/poddisruptionbudget/strategy.go`.
 
 use k8s_openapi::{
-    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus},
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -34,21 +34,8 @@ impl Kind for PodDisruptionBudget {
         self.spec.get_or_insert_default();
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(PodDisruptionBudgetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = PodDisruptionBudgetSpec::default();

@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/apps/validation/validation.go`, `pkg/registry/apps/replicaset/strategy.go`.
 
 use k8s_openapi::api::{
-    apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
+    apps::v1::{ReplicaSet, ReplicaSetSpec},
     core::v1::PodTemplateSpec,
 };
 
@@ -41,21 +41,8 @@ impl Kind for ReplicaSet {
         pod::fill_template_defaults(spec.template.get_or_insert_default());
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(ReplicaSetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = ReplicaSetSpec::default();

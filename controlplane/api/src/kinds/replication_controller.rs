@@ -5,7 +5,7 @@
 //! (`ValidateReplicationController*`), `pkg/registry/core/replicationcontroller/strategy.go`.
 
 use k8s_openapi::{
-    api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerSpec, ReplicationControllerStatus},
+    api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerSpec},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
@@ -58,21 +58,8 @@ impl Kind for ReplicationController {
         }
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(ReplicationControllerStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = ReplicationControllerSpec::default();

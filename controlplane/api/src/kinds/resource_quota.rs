@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use k8s_openapi::{
-    api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement},
+    api::core::v1::{ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement},
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
 
@@ -43,17 +43,7 @@ impl Kind for ResourceQuota {
         Column::AGE,
     ];
 
-    fn prepare_create(&mut self) {
-        self.status = Some(ResourceQuotaStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_apart!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let spec = self.spec.clone().unwrap_or_default();

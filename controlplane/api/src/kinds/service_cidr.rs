@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/networking/validation/validation.go`, `pkg/registry/networking/servicecidr/strategy.go`,
 //! `pkg/printers/internalversion/printers.go` (`printServiceCIDR`).
 
-use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRStatus};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -23,17 +23,7 @@ impl Kind for ServiceCIDR {
         self.spec.get_or_insert_default();
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(ServiceCIDRStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_apart!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let (path, cidrs) = (path(), cidrs(self));

@@ -5,7 +5,7 @@
 //! `pkg/registry/apps/statefulset/strategy.go`, `pkg/printers/internalversion/printers.go` (`printStatefulSet`).
 
 use k8s_openapi::{
-    api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+    api::apps::v1::{StatefulSet, StatefulSetSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -59,21 +59,8 @@ impl Kind for StatefulSet {
         spec.volume_claim_templates.iter_mut().flatten().for_each(fill_claim_defaults);
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(StatefulSetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = StatefulSetSpec::default();

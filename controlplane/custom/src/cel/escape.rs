@@ -5,34 +5,9 @@
 
 use std::borrow::Cow;
 
-const RESERVED: [&str; 22] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "",
-];
-
 /// Whether a name may not be a variable.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    !name.is_empty() && RESERVED.contains(&name)
+    podium_api::names::CEL_RESERVED.contains(&name)
 }
 
 /// A name as an identifier; `None` when it cannot be one.

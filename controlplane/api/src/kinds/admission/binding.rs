@@ -38,9 +38,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
         default_resources(self.spec.match_resources.as_mut());
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let (spec, path) = (&self.spec, FieldPath::new("spec"));
@@ -80,9 +78,7 @@ impl Kind for MutatingAdmissionPolicyBinding {
         default_resources(self.spec.get_or_insert_default().match_resources.as_mut());
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let (Some(spec), path) = (&self.spec, FieldPath::new("spec")) else { return };

@@ -35,9 +35,7 @@ impl Kind for MutatingAdmissionPolicy {
         default_resources(spec.match_constraints.as_mut());
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         if let Some(spec) = &self.spec {

@@ -225,33 +225,9 @@ pub(super) fn validate_variables(variables: Option<&[Variable]>, path: &FieldPat
     }
 }
 
-const CEL_RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 fn is_cel_identifier(name: &str) -> bool {
     let well_formed = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    well_formed && !name.starts_with(|c: char| c.is_ascii_digit()) && !CEL_RESERVED.contains(&name)
+    well_formed && !name.starts_with(|c: char| c.is_ascii_digit()) && !names::CEL_RESERVED.contains(&name)
 }
 
 pub(super) fn validate_param_kind(kind: &ParamKind, path: &FieldPath, errs: &mut FieldErrors) {

@@ -43,17 +43,7 @@ impl Kind for HorizontalPodAutoscaler {
         self.spec.min_replicas.get_or_insert(1);
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(Default::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_apart!();
 
     /// As the version that is stored is checked.
     fn validate(&self, errs: &mut FieldErrors) {

@@ -6,8 +6,8 @@
 
 use k8s_openapi::{
     api::autoscaling::v2::{
-        HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
-        HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget, ResourceMetricSource,
+        HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec,
+        MetricTarget, ResourceMetricSource,
     },
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
@@ -60,17 +60,7 @@ impl Kind for HorizontalPodAutoscaler {
         fill_spec_defaults(&mut self.spec);
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(HorizontalPodAutoscalerStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_apart!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         validate_spec(&self.spec, &FieldPath::new("spec"), errs);

@@ -5,7 +5,7 @@
 //! `pkg/registry/batch/cronjob/strategy.go`, `pkg/printers/internalversion/printers.go` (`printCronJob`).
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
 
 use super::{job, schedule};
 use crate::{
@@ -51,21 +51,8 @@ impl Kind for CronJob {
         pod::fill_template_defaults(&mut spec.job_template.spec.get_or_insert_default().template);
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(CronJobStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();

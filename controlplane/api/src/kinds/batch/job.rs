@@ -82,9 +82,7 @@ impl Kind for Job {
         self.spec.clone_from(&old.spec);
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = JobSpec::default();

@@ -1,8 +1,8 @@
 //! FlowSchema: which requests belong together, and which priority they have.
 
 use k8s_openapi::api::flowcontrol::v1::{
-    FlowDistinguisherMethod, FlowSchema, FlowSchemaSpec, FlowSchemaStatus, GroupSubject, NonResourcePolicyRule,
-    PolicyRulesWithSubjects, PriorityLevelConfigurationReference, ResourcePolicyRule, ServiceAccountSubject, Subject,
+    FlowDistinguisherMethod, FlowSchema, FlowSchemaSpec, GroupSubject, NonResourcePolicyRule, PolicyRulesWithSubjects,
+    PriorityLevelConfigurationReference, ResourcePolicyRule, ServiceAccountSubject, Subject,
 };
 
 use super::GROUP;
@@ -36,21 +36,8 @@ impl Kind for FlowSchema {
         *precedence = precedence.filter(|p| *p != 0).or(Some(PRECEDENCE));
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(FlowSchemaStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let (name, spec, path) =

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::flowcontrol::v1::{
     ExemptPriorityLevelConfiguration, LimitResponse, LimitedPriorityLevelConfiguration, PriorityLevelConfiguration,
-    PriorityLevelConfigurationSpec, PriorityLevelConfigurationStatus, QueuingConfiguration,
+    PriorityLevelConfigurationSpec, QueuingConfiguration,
 };
 
 use super::GROUP;
@@ -57,21 +57,8 @@ impl Kind for PriorityLevelConfiguration {
         }
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(PriorityLevelConfigurationStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::status_apart!();
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();

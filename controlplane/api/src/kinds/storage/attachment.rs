@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/storage/validation/validation.go` (`ValidateVolumeAttachment*`),
 //! `pkg/printers/internalversion/printers.go` (`printVolumeAttachment`).
 
-use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 
 use super::csi::validate_driver_name;
 use crate::{
@@ -26,17 +26,7 @@ impl Kind for VolumeAttachment {
         Column::AGE,
     ];
 
-    fn prepare_create(&mut self) {
-        self.status = Some(VolumeAttachmentStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_apart!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec");

@@ -54,9 +54,7 @@ impl Kind for CSIDriver {
         }
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.spec != old.spec)
-    }
+    crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec");
