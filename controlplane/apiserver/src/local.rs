@@ -8,8 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta},
 };
 use podium_api::{
-    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Storage, Verb,
-    object::SubresourceBehaviour,
+    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Storage,
     patch::{self, PatchBody},
 };
 use podium_client::{Api, Delta, Mirror, MirrorScope, Patch};
@@ -56,16 +55,8 @@ impl LocalApi {
 
 /// The part that a subresource names.
 fn part(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError> {
-    let Some(name) = subresource.filter(|s| !s.is_empty()) else { return Ok(Part::Main) };
-    match resource.subresource(name) {
-        Some(SubresourceBehaviour::Status) => Ok(Part::Status),
-        Some(SubresourceBehaviour::Part) => {
-            let named = resource.kind.subresources().into_iter().find(|s| s.name == name);
-            named.map(|s| Part::Named(s.name)).ok_or_else(|| ApiError::method_not_allowed(&resource.names, name))
-        }
-        Some(SubresourceBehaviour::Verb(Verb::Finalize)) => Ok(Part::Finalize),
-        _ => Err(ApiError::method_not_allowed(&resource.names, name)),
-    }
+    let name = subresource.unwrap_or_default();
+    resource.part(name).ok_or_else(|| ApiError::method_not_allowed(&resource.names, name))
 }
 
 #[async_trait]

@@ -29,11 +29,21 @@ use crate::registry::{
     Applied, Deleted, Part, Resource, WriteContext,
     cache::{Entry, Filter},
     context::{MANAGER_MAX, manager_of},
+    create::check_name,
     list::ListRequest,
 };
 
 /// Server-side apply: YAML, of which JSON is a part.
 const APPLY_YAML: &str = "application/apply-patch+yaml";
+
+/// A request on a resource, with its whole body.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) target: &'a Target<'a>,
+    pub(super) call: &'a Call<'a>,
+    pub(super) body: &'a Bytes,
+}
 
 fn objects(form: Form) -> bool {
     !matches!(form, Form::Discovery | Form::DiscoveryBeta)
@@ -122,72 +132,50 @@ impl Frontend {
             return self.bind(target, call, body).await;
         }
         let resource = &*self.find(target)?;
-        let mut answer = self.object(resource, target, call, body).await?;
+        let mut answer = self.object(Ask { resource, target, call, body }).await?;
         respond::deprecated(&mut answer, resource);
         Ok(answer)
     }
 
-    async fn object(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    async fn object(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         if !target.subresource.is_empty() {
-            return self.subresource(resource, target, call, body).await;
+            return self.subresource(ask).await;
         }
         if resource.kind.storage() == Storage::Answered {
             let asked = call.method == Method::POST && target.name.is_empty();
-            return if asked { self.review(resource, target, call, body).await } else { Err(not_allowed()) };
+            return if asked { self.review(ask).await } else { Err(not_allowed()) };
         }
         if resource.kind.storage() == Storage::Computed && !matches!(*call.method, Method::GET | Method::HEAD) {
             return Err(not_allowed());
         }
         match (call.method, target.name.is_empty()) {
-            (&Method::GET | &Method::HEAD, true) => self.list(resource, target, call).await,
-            (&Method::GET | &Method::HEAD, false) => self.get(resource, target, call).await,
-            (&Method::POST, true) => self.create(resource, target, call, body).await,
-            (&Method::PUT, false) => self.update(resource, target, call, body, Part::Main).await,
-            (&Method::PATCH, false) => self.patch(resource, target, call, body, Part::Main).await,
-            (&Method::DELETE, false) => self.delete(resource, target, call, body).await,
-            (&Method::DELETE, true) => self.delete_collection(resource, target, call, body).await,
+            (&Method::GET | &Method::HEAD, true) => self.list(ask).await,
+            (&Method::GET | &Method::HEAD, false) => self.get(ask).await,
+            (&Method::POST, true) => self.create(ask).await,
+            (&Method::PUT, false) => self.update(ask, Part::Main).await,
+            (&Method::PATCH, false) => self.patch(ask, Part::Main).await,
+            (&Method::DELETE, false) => self.delete(ask).await,
+            (&Method::DELETE, true) => self.delete_collection(ask).await,
             _ => Err(not_allowed()),
         }
     }
 
-    async fn subresource(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
-        let behaviour = resource.subresource(target.subresource).ok_or_else(about::unknown)?;
-        let part = match behaviour {
-            SubresourceBehaviour::Scale => return self.scale(resource, target, call, body).await,
-            SubresourceBehaviour::Verb(Verb::Binding) if call.method == Method::POST => {
-                return self.bind(target, call, body).await;
-            }
-            SubresourceBehaviour::Verb(Verb::Eviction) if call.method == Method::POST => {
-                return self.evict(resource, target, call, body).await;
-            }
-            SubresourceBehaviour::Verb(Verb::Token) if call.method == Method::POST => {
-                return self.token(resource, target, call, body).await;
-            }
-            SubresourceBehaviour::Verb(Verb::Finalize) => Part::Finalize,
-            SubresourceBehaviour::Status => Part::Status,
-            SubresourceBehaviour::Part => {
-                let subs = resource.kind.subresources();
-                let named = subs.iter().find(|s| s.name == target.subresource);
-                Part::Named(named.ok_or_else(about::unknown)?.name)
-            }
-            SubresourceBehaviour::Verb(_) => return Err(not_allowed()),
-        };
+    async fn subresource(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
+        let posted = call.method == Method::POST;
+        match resource.subresource(target.subresource).ok_or_else(about::unknown)? {
+            SubresourceBehaviour::Scale => return self.scale(ask).await,
+            SubresourceBehaviour::Verb(Verb::Binding) if posted => return self.bind(target, call, body).await,
+            SubresourceBehaviour::Verb(Verb::Eviction) if posted => return self.evict(ask).await,
+            SubresourceBehaviour::Verb(Verb::Token) if posted => return self.token(ask).await,
+            _ => {}
+        }
+        let part = resource.part(target.subresource).ok_or_else(not_allowed)?;
         match *call.method {
-            Method::GET | Method::HEAD => self.get(resource, target, call).await,
-            Method::PUT => self.update(resource, target, call, body, part).await,
-            Method::PATCH => self.patch(resource, target, call, body, part).await,
+            Method::GET | Method::HEAD => self.get(ask).await,
+            Method::PUT => self.update(ask, part).await,
+            Method::PATCH => self.patch(ask, part).await,
             _ => Err(not_allowed()),
         }
     }
@@ -199,23 +187,24 @@ impl Frontend {
 
     fn reply(
         &self,
-        resource: &Resource,
+        Ask { resource, call, .. }: Ask<'_>,
         status: StatusCode,
         entry: &Entry,
-        call: &Call<'_>,
     ) -> Result<Answer, ApiError> {
         respond::entry(status, resource, entry, shape(resource, call)?, call.query, self.registry.clock().now())
     }
 
-    async fn get(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+    async fn get(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         if let Some(wanted) = list_options::revision(call.query.get("resourceVersion"))? {
             self.registry.wait_for(wanted).await?;
         }
         let entry = self.entry(resource, target).await?;
-        self.reply(resource, StatusCode::OK, &entry, call)
+        self.reply(ask, StatusCode::OK, &entry)
     }
 
-    async fn list(&self, resource: &Resource, target: &Target<'_>, call: &Call<'_>) -> Result<Answer, ApiError> {
+    async fn list(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         let shape = shape(resource, call)?;
         let request = list_request(resource, target, call.query)?;
         let rest = request.token.as_ref().map(|token| token.inconsistent());
@@ -229,48 +218,36 @@ impl Frontend {
         respond::page(resource, &page, shape, call.query, self.registry.clock().now())
     }
 
-    async fn create(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    async fn create(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         shape(resource, call)?;
         if resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty() {
             return Err(not_allowed());
         }
         let context = context(call)?;
-        let object = decode(resource, call, body, &context)?;
+        let object = decode(ask, &context)?;
         let entry = self.registry.create(resource, target.namespace, object, &context).await?;
-        self.written(resource, StatusCode::CREATED, &entry, call, &context)
+        self.written(ask, StatusCode::CREATED, &entry, &context)
     }
 
     /// The answer to a write, with the warnings that it gathered.
     fn written(
         &self,
-        resource: &Resource,
+        ask: Ask<'_>,
         status: StatusCode,
         entry: &Entry,
-        call: &Call<'_>,
         context: &WriteContext<'_>,
     ) -> Result<Answer, ApiError> {
-        let mut answer = self.reply(resource, status, entry, call)?;
+        let mut answer = self.reply(ask, status, entry)?;
         respond::warn(&mut answer, &context.warnings());
         Ok(answer)
     }
 
-    async fn update(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-        part: Part,
-    ) -> Result<Answer, ApiError> {
+    async fn update(&self, ask: Ask<'_>, part: Part) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         shape(resource, call)?;
         let context = context(call)?;
-        let object = decode(resource, call, body, &context)?;
+        let mut object = decode(ask, &context)?;
         let key = (target.namespace, target.name);
         let unversioned = object.meta().resource_version.as_deref().unwrap_or_default().is_empty();
         let exists = resource.cache.get(target.namespace, target.name).is_some();
@@ -280,25 +257,20 @@ impl Frontend {
             return Err(ApiError::invalid(&resource.names, target.name, errs));
         }
         if !exists && unversioned && part == Part::Main && resource.kind.create_on_update() {
-            let entry = self.registry.create(resource, target.namespace, named(object, target)?, &context).await?;
-            return self.written(resource, StatusCode::CREATED, &entry, call, &context);
+            check_name(target.name, &mut *object)?;
+            let entry = self.registry.create(resource, target.namespace, object, &context).await?;
+            return self.written(ask, StatusCode::CREATED, &entry, &context);
         }
         let change = |_: &Entry| Ok(object.boxed_clone().into());
         let entry = self.registry.update_with(resource, key, part, &context, change).await?;
-        self.written(resource, StatusCode::OK, &entry, call, &context)
+        self.written(ask, StatusCode::OK, &entry, &context)
     }
 
-    async fn patch(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-        part: Part,
-    ) -> Result<Answer, ApiError> {
+    async fn patch(&self, ask: Ask<'_>, part: Part) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         shape(resource, call)?;
         if matches!(media_type(call).as_str(), APPLY_YAML) {
-            return self.apply(resource, target, call, body, part).await;
+            return self.apply(ask, part).await;
         }
         if call.query.find("force").is_some() {
             return Err(invalid_option("PatchOptions", "force: Forbidden: may not be specified for non-apply patch"));
@@ -314,18 +286,12 @@ impl Frontend {
             Ok(decoded.object.into())
         };
         let entry = self.registry.update_with(resource, key, part, &context, change).await?;
-        self.written(resource, StatusCode::OK, &entry, call, &context)
+        self.written(ask, StatusCode::OK, &entry, &context)
     }
 
     /// Server-side apply.
-    async fn apply(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-        part: Part,
-    ) -> Result<Answer, ApiError> {
+    async fn apply(&self, ask: Ask<'_>, part: Part) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         if call.query.get("fieldManager").is_empty() {
             return Err(invalid_option("PatchOptions", "fieldManager: Required value: is required for apply patch"));
         }
@@ -339,35 +305,25 @@ impl Frontend {
         let key = (target.namespace, target.name);
         let config = (&config.value, call.query.flag("force"));
         match self.registry.apply(resource, key, part, &context, config).await? {
-            Applied::Created(entry) => self.written(resource, StatusCode::CREATED, &entry, call, &context),
-            Applied::Configured(entry) => self.written(resource, StatusCode::OK, &entry, call, &context),
+            Applied::Created(entry) => self.written(ask, StatusCode::CREATED, &entry, &context),
+            Applied::Configured(entry) => self.written(ask, StatusCode::OK, &entry, &context),
         }
     }
 
-    async fn delete(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    async fn delete(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         let shape = shape(resource, call)?;
         let (options, context) = delete_options(call, body)?;
         match self.registry.delete(resource, target.namespace, target.name, &options, &context).await? {
-            Deleted::Marked(entry) => self.written(resource, StatusCode::OK, &entry, call, &context),
+            Deleted::Marked(entry) => self.written(ask, StatusCode::OK, &entry, &context),
             Deleted::Gone(entry) => {
                 respond::value(StatusCode::OK, shape.encoding, &success(&resource.names, &*entry.object))
             }
         }
     }
 
-    async fn delete_collection(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    async fn delete_collection(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         let shape = shape(resource, call)?;
         let allowed = podium_api::discovery::verbs(&resource.kind).contains(&"deletecollection");
         let unscoped = resource.scope == podium_api::Scope::Namespaced && target.namespace.is_empty();
@@ -397,9 +353,7 @@ fn tree(call: &Call<'_>, body: &Bytes) -> Result<read::Body, ApiError> {
 
 /// Reads an object of the resource's kind; `apiVersion` and `kind` may be left out.
 pub(super) fn decode(
-    resource: &Resource,
-    call: &Call<'_>,
-    body: &Bytes,
+    Ask { resource, call, body, .. }: Ask<'_>,
     context: &WriteContext<'_>,
 ) -> Result<Box<dyn Object>, ApiError> {
     let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
@@ -417,22 +371,6 @@ pub(super) fn decode(
 
 fn warn_all(context: &WriteContext<'_>, warnings: Vec<String>) {
     warnings.into_iter().for_each(|warning| context.warn(warning));
-}
-
-/// Gives an object the name of the URL, or refuses one of another.
-fn named(mut object: Box<dyn Object>, target: &Target<'_>) -> Result<Box<dyn Object>, ApiError> {
-    let meta = object.meta_mut();
-    match meta.name.as_deref().unwrap_or_default() {
-        "" => meta.name = Some(target.name.to_owned()),
-        own if own != target.name => {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({own}) does not match the name on the URL ({})",
-                target.name
-            )));
-        }
-        _ => {}
-    }
-    Ok(object)
 }
 
 fn check_type(names: &Names, version: Option<&Value>, kind: Option<&Value>) -> Result<(), ApiError> {

@@ -3,7 +3,6 @@
 //! # Source
 //! Kubernetes `pkg/registry/authentication/*/storage.go`, `pkg/registry/authorization/*/rest.go`.
 
-use bytes::Bytes;
 use http::StatusCode;
 use k8s_openapi::api::{
     authentication::v1::{SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus, UserInfo},
@@ -16,35 +15,27 @@ use k8s_openapi::api::{
 use podium_api::{ApiError, FieldErrors, Object, Reason};
 
 use super::{
-    Call, Frontend,
+    Frontend,
     negotiate::{self, Form, Offers},
     path::Target,
-    resources::{context, decode},
+    resources::{Ask, context, decode},
     respond::{self, Answer},
 };
-use crate::{
-    auth::{Attributes, Identity},
-    registry::Resource,
-};
+use crate::auth::{Attributes, Identity};
 
 impl Frontend {
     /// Answers a question.
     ///
     /// # Errors
     /// 400 and 422 for what is wrong with it, 406 when it is to be answered in another form than its own.
-    pub(super) async fn review(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    pub(super) async fn review(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, .. } = ask;
         let shape = negotiate::negotiate(
             call.accept(),
             Offers { protobuf: true, ..Offers::texts(|form| form == Form::Object) },
         )?;
         let context = context(call)?;
-        let mut object = decode(resource, call, body, &context)?;
+        let mut object = decode(ask, &context)?;
         let kind = &resource.kind;
         // The namespace of the path is that of a question that names none.
         let namespace = &mut object.meta_mut().namespace;

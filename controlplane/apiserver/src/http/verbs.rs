@@ -14,19 +14,14 @@ use podium_api::{
 use super::{
     Call, Frontend, about,
     path::Target,
-    resources::{body_of, context, is_dry_run, media_type, not_allowed, plain_shape},
+    resources::{Ask, body_of, context, is_dry_run, media_type, not_allowed, plain_shape},
     respond::{self, Answer},
 };
 use crate::registry::Resource;
 
 impl Frontend {
-    pub(super) async fn scale(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    pub(super) async fn scale(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         let encoding = plain_shape(call)?.encoding;
         let key = (target.namespace, target.name);
         let context = context(call)?;
@@ -60,13 +55,8 @@ impl Frontend {
     }
 
     /// `serviceaccounts/token`
-    pub(super) async fn token(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    pub(super) async fn token(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         let encoding = plain_shape(call)?.encoding;
         let entry = self.entry(resource, target).await?;
         let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
@@ -85,13 +75,8 @@ impl Frontend {
         respond::value(StatusCode::CREATED, encoding, &request)
     }
 
-    pub(super) async fn evict(
-        &self,
-        resource: &Resource,
-        target: &Target<'_>,
-        call: &Call<'_>,
-        body: &Bytes,
-    ) -> Result<Answer, ApiError> {
+    pub(super) async fn evict(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        let Ask { resource, target, call, body } = ask;
         let eviction: Eviction = body_of(call, body)?;
         let options = eviction.delete_options.unwrap_or_default();
         let mut context = context(call)?;

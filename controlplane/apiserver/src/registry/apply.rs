@@ -9,7 +9,10 @@ use podium_api::{ApiError, Reason};
 use serde_json::Value;
 
 use super::{
-    CONFLICT_RETRIES, Part, Registry, Resource, WriteContext, cache::Entry, create::check_namespace, managed::Proposal,
+    CONFLICT_RETRIES, Part, Registry, Resource, WriteContext,
+    cache::Entry,
+    create::{check_name, check_namespace},
+    managed::Proposal,
 };
 
 /// What an apply did.
@@ -71,16 +74,8 @@ impl Registry {
         let (merged, managed) = self.applied(resource, part, context, None, config)?;
         let mut object = resource.kind.decode_value(merged)?.object;
         check_namespace(resource, namespace, &mut *object)?;
-        let meta = object.meta_mut();
-        match meta.name.as_deref().unwrap_or_default() {
-            "" => meta.name = Some(name.to_owned()),
-            own if own != name => {
-                let message = format!("the name of the object ({own}) does not match the name on the URL ({name})");
-                return Err(ApiError::bad_request(message));
-            }
-            _ => {}
-        }
-        meta.resource_version = None;
+        check_name(name, &mut *object)?;
+        object.meta_mut().resource_version = None;
         self.create_named(resource, Proposal { object, managed: Some(managed) }, context).await
     }
 }

@@ -191,6 +191,20 @@ pub(crate) fn check_namespace(resource: &Resource, namespace: &str, object: &mut
     Ok(())
 }
 
+/// Gives an object the name of the URL, or refuses one of another.
+pub(crate) fn check_name(name: &str, object: &mut dyn Object) -> Result<(), ApiError> {
+    let meta = object.meta_mut();
+    match meta.name.as_deref().unwrap_or_default() {
+        "" => meta.name = Some(name.to_owned()),
+        own if own != name => {
+            let message = format!("the name of the object ({own}) does not match the name on the URL ({name})");
+            return Err(ApiError::bad_request(message));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 fn generated_name(prefix: &str) -> String {
     let mut rng = rand::rng();
     let keep = prefix.char_indices().take_while(|(i, c)| i + c.len_utf8() <= NAME_MAX - SUFFIX_LEN).count();

@@ -26,7 +26,7 @@ pub(crate) mod allocate;
 mod apply;
 pub(crate) mod cache;
 pub(crate) mod context;
-mod create;
+pub(crate) mod create;
 mod delete;
 pub(crate) mod entry;
 mod history;

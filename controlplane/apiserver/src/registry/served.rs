@@ -7,11 +7,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use podium_api::{
-    ApiError, KindRef, Names, Object, Scope, SubresourceInfo,
+    ApiError, KindRef, Names, Object, Scope, SubresourceInfo, Verb,
     object::{AnyKind, SubresourceBehaviour},
 };
 
-use super::cache::{Cache, Entry};
+use super::{
+    Part,
+    cache::{Cache, Entry},
+};
 
 /// Turns objects of one version into those of another.
 #[async_trait]
@@ -65,6 +68,20 @@ impl Resource {
     /// What a subresource does, if there is one of this name.
     pub(crate) fn subresource(&self, name: &str) -> Option<SubresourceBehaviour> {
         self.subresources.iter().find(|s| s.name == name).map(|s| s.behaviour)
+    }
+
+    /// The part of an object that is read and written at a path; none for subresources that are something else.
+    pub(crate) fn part(&self, subresource: &str) -> Option<Part> {
+        if subresource.is_empty() {
+            return Some(Part::Main);
+        }
+        let found = self.subresources.iter().find(|s| s.name == subresource)?;
+        match found.behaviour {
+            SubresourceBehaviour::Status => Some(Part::Status),
+            SubresourceBehaviour::Part => Some(Part::Named(found.name)),
+            SubresourceBehaviour::Verb(Verb::Finalize) => Some(Part::Finalize),
+            SubresourceBehaviour::Scale | SubresourceBehaviour::Verb(_) => None,
+        }
     }
 
     pub(crate) fn not_found(&self, name: &str) -> ApiError {

@@ -12,7 +12,7 @@ use podium_store::{Change, Expect, StoreError, Write};
 use super::{
     CONFLICT_RETRIES, Registry, Resource, WriteContext,
     cache::Entry,
-    create::{check_namespace, lost},
+    create::{check_name, check_namespace, lost},
     entry::Draft,
     managed::{Given, Proposal},
     pump::attach,
@@ -196,16 +196,8 @@ fn check_identity(
     current: &Entry,
 ) -> Result<(), ApiError> {
     check_namespace(resource, namespace, new)?;
+    check_name(name, new)?;
     let meta = new.meta_mut();
-    match meta.name.as_deref().unwrap_or_default() {
-        "" => meta.name = Some(name.clone()),
-        own if own != name.as_str() => {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({own}) does not match the name on the URL ({name})"
-            )));
-        }
-        _ => {}
-    }
     match meta.uid.as_deref().unwrap_or_default() {
         "" => {}
         uid if uid != current.object.uid() => {
