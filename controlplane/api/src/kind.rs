@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    schemars::{JsonSchema, Schema, SchemaGenerator},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -226,12 +229,54 @@ pub enum ColumnType {
     Date,
 }
 
+/// What a column's definition says of it.
+#[derive(Clone, Copy)]
+pub enum Help {
+    /// These words.
+    Text(&'static str),
+    /// What the API's documentation says of a field.
+    Field {
+        /// The schema of the type that has the field.
+        of: fn(&mut SchemaGenerator) -> Schema,
+        /// The field's name.
+        field: &'static str,
+    },
+}
+
+impl Help {
+    /// Of names of objects.
+    pub const NAME: Self = Self::of::<ObjectMeta>("name");
+    /// Of the times when objects were made.
+    pub const CREATED: Self = Self::of::<ObjectMeta>("creationTimestamp");
+
+    /// As the API tells of a field of `T`.
+    pub const fn of<T: JsonSchema>(field: &'static str) -> Self {
+        Self::Field { of: T::json_schema, field }
+    }
+
+    /// The words; empty when the type has no such field, which a test over all kinds rules out.
+    pub fn words(self) -> Cow<'static, str> {
+        let (of, field) = match self {
+            Self::Text(text) => return Cow::Borrowed(text),
+            Self::Field { of, field } => (of, field),
+        };
+        let schema = of(&mut crate::schema::generator());
+        let property = schema.get("properties").and_then(|p| p.get(field));
+        let words = property.and_then(|p| p.get("description")).and_then(serde_json::Value::as_str);
+        Cow::Owned(words.unwrap_or_default().to_owned())
+    }
+}
+
 /// A column of the Table that `kubectl get` prints.
 pub struct Column<K> {
     /// Heading, for example `Ready`.
     pub name: &'static str,
     /// Type of the cells.
     pub kind: ColumnType,
+    /// Format of the cells: `name` for names of objects, mostly empty.
+    pub format: &'static str,
+    /// What it shows.
+    pub help: Help,
     /// `0` is always printed, greater only with `-o wide`.
     pub priority: i32,
     /// The cell of one object. `now` is for ages.
@@ -239,14 +284,29 @@ pub struct Column<K> {
 }
 
 impl<K: Kind> Column<K> {
+    /// A column of any type.
+    const fn new(name: &'static str, kind: ColumnType, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self { name, kind, format: "", help: Help::Text(""), priority: 0, value }
+    }
+
     /// A text column.
     pub const fn text(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
-        Self { name, kind: ColumnType::String, priority: 0, value }
+        Self::new(name, ColumnType::String, value)
     }
 
     /// A number column.
     pub const fn int(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
-        Self { name, kind: ColumnType::Integer, priority: 0, value }
+        Self::new(name, ColumnType::Integer, value)
+    }
+
+    /// A column that says yes or no.
+    pub const fn bool(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self::new(name, ColumnType::Boolean, value)
+    }
+
+    /// A text column that is printed only with `-o wide`.
+    pub const fn wide_text(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
+        Self::text(name, value).wide()
     }
 
     /// The same column, printed only with `-o wide`.
@@ -255,24 +315,43 @@ impl<K: Kind> Column<K> {
         self
     }
 
-    /// A text column that is printed only with `-o wide`.
-    pub const fn wide_text(name: &'static str, value: fn(&K, Timestamp) -> Cell) -> Self {
-        Self { name, kind: ColumnType::String, priority: 1, value }
+    /// The same column, whose cells are names of objects.
+    pub const fn names(mut self) -> Self {
+        self.format = "name";
+        self
+    }
+
+    /// The same column, whose cells are the names of this kind's objects.
+    pub const fn object_name(mut self) -> Self {
+        self.help = Help::NAME;
+        self.names()
+    }
+
+    /// The same column, told of with these words.
+    pub const fn help(mut self, text: &'static str) -> Self {
+        self.help = Help::Text(text);
+        self
+    }
+
+    /// The same column, told of as the API tells of a field of `T`.
+    pub const fn field<T: JsonSchema>(mut self, name: &'static str) -> Self {
+        self.help = Help::of::<T>(name);
+        self
     }
 
     /// `Name`.
-    pub const NAME: Self = Self::text("Name", |k, _| Cell::from(k.metadata().name.clone().unwrap_or_default()));
+    pub const NAME: Self =
+        Self::text("Name", |k, _| Cell::from(k.metadata().name.clone().unwrap_or_default())).object_name();
 
-    /// `Created At`.
-    pub const CREATED_AT: Self = Self {
-        name: "Created At",
-        kind: ColumnType::Date,
-        priority: 0,
-        value: |k, _| Cell::from(k.metadata().creation_timestamp.as_ref().map(|t| whole_seconds(t.0))),
-    };
+    /// `Created At`, of kinds that say nothing else of themselves.
+    pub const CREATED_AT: Self = Self::new("Created At", ColumnType::Date, |k, _| {
+        Cell::from(k.metadata().creation_timestamp.as_ref().map(|t| whole_seconds(t.0)))
+    })
+    .field::<ObjectMeta>("creationTimestamp");
 
     /// `Age`, in kubectl's short form.
-    pub const AGE: Self = Self::text("Age", |k, now| Cell::from(age(k.metadata(), now)));
+    pub const AGE: Self =
+        Self::text("Age", |k, now| Cell::from(age(k.metadata(), now))).field::<ObjectMeta>("creationTimestamp");
 }
 
 fn whole_seconds(time: Timestamp) -> String {

@@ -2,10 +2,11 @@
 //! know no kind. [`Kind`]s get both by blanket implementation; custom resources implement them over JSON.
 
 use std::{
-    any::{Any, type_name},
+    any::{Any, TypeId, type_name},
+    collections::BTreeMap,
     fmt,
     marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use jiff::Timestamp;
@@ -15,7 +16,8 @@ use serde::Serialize;
 use crate::{
     error::ApiError,
     field::FieldErrors,
-    kind::{Cell, ColumnType, Kind, Names, ScaleView, Scope, Storage, SubBehaviour, Verb},
+    intern::intern,
+    kind::{Cell, Column, ColumnType, Help, Kind, Names, ScaleView, Scope, Storage, SubBehaviour, Verb},
     schema::RootType,
 };
 
@@ -203,8 +205,21 @@ pub struct ColumnInfo {
     pub name: &'static str,
     /// Type of the cells.
     pub kind: ColumnType,
+    /// Format of the cells: `name` for names of objects, mostly empty.
+    pub format: &'static str,
+    /// What it shows.
+    pub help: &'static str,
     /// Greater than `0`: printed only with `-o wide`.
     pub priority: i32,
+}
+
+impl ColumnInfo {
+    /// A column that is always printed.
+    pub fn new(name: &'static str, kind: ColumnType, format: &'static str, help: Help) -> Self {
+        // Too many texts are only possible for custom resources, whose columns then go without words.
+        let help = intern(&help.words()).unwrap_or_default();
+        Self { name, kind, format, help, priority: 0 }
+    }
 }
 
 /// A kind, with its type erased. Objects handed in must be of this kind; others are treated as no-ops or errors.
@@ -332,6 +347,10 @@ pub fn kind_of<K: Kind>() -> KindRef {
 
 struct Typed<K>(PhantomData<fn() -> K>);
 
+fn column_info<K>(column: &Column<K>) -> ColumnInfo {
+    ColumnInfo { priority: column.priority, ..ColumnInfo::new(column.name, column.kind, column.format, column.help) }
+}
+
 impl<K> fmt::Debug for Typed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Typed<{}>", type_name::<K>())
@@ -365,7 +384,15 @@ impl<K: Kind> AnyKind for Typed<K> {
     }
 
     fn columns(&self) -> Vec<ColumnInfo> {
-        K::COLUMNS.iter().map(|c| ColumnInfo { name: c.name, kind: c.kind, priority: c.priority }).collect()
+        static KNOWN: RwLock<BTreeMap<TypeId, Vec<ColumnInfo>>> = RwLock::new(BTreeMap::new());
+        let id = TypeId::of::<K>();
+        if let Some(columns) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return columns.clone();
+        }
+        let columns: Vec<_> = K::COLUMNS.iter().map(column_info).collect();
+        // Words come out of schemas, which take a while to make.
+        KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(id, columns.clone());
+        columns
     }
 
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Cell> {

@@ -43,22 +43,9 @@ impl FromStr for IncludeObject {
     }
 }
 
-const NAME_HELP: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
-    resources may allow a client to request the generation of an appropriate name automatically. Name is primarily \
-    intended for creation idempotence and configuration definition. Cannot be updated. More info: \
-    https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const AGE_HELP: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It \
-    is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It \
-    is represented in RFC3339 form and is in UTC.";
-
 /// The definitions of a kind's columns.
 pub fn columns(kind: &dyn AnyKind) -> Vec<Value> {
     let definition = |column: crate::object::ColumnInfo| {
-        let (format, description) = match column.name {
-            "Name" => ("name", NAME_HELP),
-            "Age" => ("", AGE_HELP),
-            _ => ("", ""),
-        };
         let kind = match column.kind {
             ColumnType::String => "string",
             ColumnType::Integer => "integer",
@@ -67,7 +54,7 @@ pub fn columns(kind: &dyn AnyKind) -> Vec<Value> {
             ColumnType::Date => "date",
         };
         json!({
-            "name": column.name, "type": kind, "format": format, "description": description,
+            "name": column.name, "type": kind, "format": column.format, "description": column.help,
             "priority": column.priority,
         })
     };

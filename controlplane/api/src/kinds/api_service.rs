@@ -26,8 +26,9 @@ impl Kind for APIService {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Service", |a, _| Cell::from(service(a))),
-        Column::text("Available", |a, _| Cell::from(available(a))),
+        Column::<Self>::text("Service", |a, _| Cell::from(service(a)))
+            .help("The reference to the service that hosts this API endpoint."),
+        Column::<Self>::text("Available", |a, _| Cell::from(available(a))).help("Whether this service is available."),
         Column::AGE,
     ];
 

@@ -67,15 +67,19 @@ impl Kind for CertificateSigningRequest {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::AGE,
-        Column::text("SignerName", |c, _| {
+        Column::<Self>::text("SignerName", |c, _| {
             Cell::from(Some(c.spec.signer_name.as_str()).filter(|s| !s.is_empty()).unwrap_or("<none>"))
-        }),
-        Column::text("Requestor", |c, _| Cell::from(c.spec.username.clone().unwrap_or_default())),
-        Column::text("RequestedDuration", |c, _| {
+        })
+        .field::<CertificateSigningRequestSpec>("signerName"),
+        Column::<Self>::text("Requestor", |c, _| Cell::from(c.spec.username.clone().unwrap_or_default()))
+            .field::<CertificateSigningRequestSpec>("request"),
+        Column::<Self>::text("RequestedDuration", |c, _| {
             let seconds = c.spec.expiration_seconds;
             Cell::from(seconds.map_or_else(|| "<none>".to_owned(), |s| human_duration(s.into())))
-        }),
-        Column::text("Condition", |c, _| Cell::from(state(c))),
+        })
+        .field::<CertificateSigningRequestSpec>("expirationSeconds"),
+        Column::<Self>::text("Condition", |c, _| Cell::from(state(c)))
+            .field::<CertificateSigningRequestStatus>("conditions"),
     ];
 
     fn prepare_create(&mut self) {

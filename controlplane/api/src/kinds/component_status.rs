@@ -10,15 +10,20 @@ impl Kind for ComponentStatus {
     const STORAGE: Storage = Storage::Computed;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Status", |c, _| {
+        Column::<Self>::text("Status", |c, _| {
             Cell::from(match healthy(c).map(|c| c.status.as_str()) {
                 Some("True") => "Healthy",
                 Some("False") => "Unhealthy",
                 _ => "Unknown",
             })
-        }),
-        Column::text("Message", |c, _| Cell::from(healthy(c).and_then(|c| c.message.clone()).unwrap_or_default())),
-        Column::text("Error", |c, _| Cell::from(healthy(c).and_then(|c| c.error.clone()).unwrap_or_default())),
+        })
+        .help("Status of the component conditions"),
+        Column::<Self>::text("Message", |c, _| {
+            Cell::from(healthy(c).and_then(|c| c.message.clone()).unwrap_or_default())
+        })
+        .help("Message of the component conditions"),
+        Column::<Self>::text("Error", |c, _| Cell::from(healthy(c).and_then(|c| c.error.clone()).unwrap_or_default()))
+            .help("Error of the component conditions"),
     ];
 }
 

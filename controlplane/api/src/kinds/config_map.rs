@@ -18,7 +18,8 @@ pub(super) const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 impl Kind for ConfigMap {
     const NAMES: Names = Names::new("", "v1", "ConfigMap", "configmaps", "configmap").short(&["cm"]);
     const SCOPE: Scope = Scope::Namespaced;
-    const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::int("Data", entries), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] =
+        &[Column::NAME, Column::<Self>::text("Data", entries).field::<ConfigMap>("data"), Column::AGE];
 
     fn validate(&self, errs: &mut FieldErrors) {
         let mut bytes = 0;

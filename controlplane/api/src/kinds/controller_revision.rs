@@ -15,8 +15,8 @@ impl Kind for ControllerRevision {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Controller", |r, _| Cell::from(controller(r))),
-        Column::text("Revision", |r, _| Cell::from(r.revision)),
+        Column::<Self>::text("Controller", |r, _| Cell::from(controller(r))).help("Controller of the object"),
+        Column::<Self>::text("Revision", |r, _| Cell::from(r.revision)).field::<ControllerRevision>("revision"),
         Column::AGE,
     ];
 

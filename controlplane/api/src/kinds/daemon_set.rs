@@ -5,7 +5,10 @@
 //! `pkg/registry/apps/daemonset/strategy.go`, `pkg/printers/internalversion/printers.go` (`printDaemonSet`).
 
 use k8s_openapi::{
-    api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus},
+    api::{
+        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus},
+        core::v1::PodSpec,
+    },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
@@ -22,21 +25,34 @@ impl Kind for DaemonSet {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Desired", |d, _| Cell::from(count(d, |s| Some(s.desired_number_scheduled)))),
-        Column::int("Current", |d, _| Cell::from(count(d, |s| Some(s.current_number_scheduled)))),
-        Column::int("Ready", |d, _| Cell::from(count(d, |s| Some(s.number_ready)))),
-        Column::int("Up-to-date", |d, _| Cell::from(count(d, |s| s.updated_number_scheduled))),
-        Column::int("Available", |d, _| Cell::from(count(d, |s| s.number_available))),
-        Column::text("Node Selector", |d, _| {
+        Column::<Self>::int("Desired", |d, _| Cell::from(count(d, |s| Some(s.desired_number_scheduled))))
+            .field::<DaemonSetStatus>("desiredNumberScheduled"),
+        Column::<Self>::int("Current", |d, _| Cell::from(count(d, |s| Some(s.current_number_scheduled))))
+            .field::<DaemonSetStatus>("currentNumberScheduled"),
+        Column::<Self>::int("Ready", |d, _| Cell::from(count(d, |s| Some(s.number_ready))))
+            .field::<DaemonSetStatus>("numberReady"),
+        Column::<Self>::int("Up-to-date", |d, _| Cell::from(count(d, |s| s.updated_number_scheduled)))
+            .field::<DaemonSetStatus>("updatedNumberScheduled"),
+        Column::<Self>::int("Available", |d, _| Cell::from(count(d, |s| s.number_available)))
+            .field::<DaemonSetStatus>("numberAvailable"),
+        Column::<Self>::text("Node Selector", |d, _| {
             let pod = d.spec.as_ref().and_then(|s| s.template.spec.as_ref());
             Cell::from(label_selector::labels_shown(pod.and_then(|p| p.node_selector.as_ref())))
-        }),
+        })
+        .field::<PodSpec>("nodeSelector"),
         Column::AGE,
-        Column::wide_text("Containers", |d, _| {
+        Column::<Self>::wide_text("Containers", |d, _| {
             Cell::from(pod::template_containers(d.spec.as_ref().map(|s| &s.template)))
-        }),
-        Column::wide_text("Images", |d, _| Cell::from(pod::template_images(d.spec.as_ref().map(|s| &s.template)))),
-        Column::wide_text("Selector", |d, _| Cell::from(label_selector::shown(d.spec.as_ref().map(|s| &s.selector)))),
+        })
+        .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |d, _| {
+            Cell::from(pod::template_images(d.spec.as_ref().map(|s| &s.template)))
+        })
+        .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |d, _| {
+            Cell::from(label_selector::shown(d.spec.as_ref().map(|s| &s.selector)))
+        })
+        .field::<DaemonSetSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

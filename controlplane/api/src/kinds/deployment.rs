@@ -25,18 +25,28 @@ impl Kind for Deployment {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::scale(read_scale, write_scale), Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Ready", |d, _| {
+        Column::<Self>::text("Ready", |d, _| {
             let wanted = d.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
             Cell::from(format!("{}/{wanted}", count(d, |s| s.ready_replicas)))
-        }),
-        Column::int("Up-to-date", |d, _| Cell::from(count(d, |s| s.updated_replicas))),
-        Column::int("Available", |d, _| Cell::from(count(d, |s| s.available_replicas))),
+        })
+        .help("Number of the pod with ready state"),
+        Column::<Self>::text("Up-to-date", |d, _| Cell::from(count(d, |s| s.updated_replicas)))
+            .field::<DeploymentStatus>("updatedReplicas"),
+        Column::<Self>::text("Available", |d, _| Cell::from(count(d, |s| s.available_replicas)))
+            .field::<DeploymentStatus>("availableReplicas"),
         Column::AGE,
-        Column::wide_text("Containers", |d, _| {
+        Column::<Self>::wide_text("Containers", |d, _| {
             Cell::from(pod::template_containers(d.spec.as_ref().map(|s| &s.template)))
-        }),
-        Column::wide_text("Images", |d, _| Cell::from(pod::template_images(d.spec.as_ref().map(|s| &s.template)))),
-        Column::wide_text("Selector", |d, _| Cell::from(label_selector::shown(d.spec.as_ref().map(|s| &s.selector)))),
+        })
+        .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |d, _| {
+            Cell::from(pod::template_images(d.spec.as_ref().map(|s| &s.template)))
+        })
+        .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |d, _| {
+            Cell::from(label_selector::shown(d.spec.as_ref().map(|s| &s.selector)))
+        })
+        .field::<DeploymentSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

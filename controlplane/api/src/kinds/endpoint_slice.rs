@@ -26,9 +26,10 @@ impl Kind for EndpointSlice {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("AddressType", |s, _| Cell::from(s.address_type.as_str())),
-        Column::text("Ports", |s, _| Cell::from(ports(s))),
-        Column::text("Endpoints", |s, _| Cell::from(addresses(s))),
+        Column::<Self>::text("AddressType", |s, _| Cell::from(s.address_type.as_str()))
+            .field::<EndpointSlice>("addressType"),
+        Column::<Self>::text("Ports", |s, _| Cell::from(ports(s))).field::<EndpointSlice>("ports"),
+        Column::<Self>::text("Endpoints", |s, _| Cell::from(addresses(s))).field::<EndpointSlice>("endpoints"),
         Column::AGE,
     ];
 

@@ -20,8 +20,11 @@ impl Kind for Endpoints {
     const NAMES: Names = Names::new("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]);
     const SCOPE: Scope = Scope::Namespaced;
     const CREATE_ON_UPDATE: bool = true;
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("Endpoints", |e, _| Cell::from(addresses(e))), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("Endpoints", |e, _| Cell::from(addresses(e))).field::<Endpoints>("subsets"),
+        Column::AGE,
+    ];
 
     fn fill_defaults(&mut self) {
         for port in self.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten()) {

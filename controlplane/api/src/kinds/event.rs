@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::Event,
+    api::core::v1::{Event, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
 };
 
@@ -34,16 +34,18 @@ impl Kind for Event {
         Field { path: "type", value: |e| text(e.type_.as_ref()) },
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::text("Last Seen", |e, now| Cell::from(ago(last_seen(e), now))),
-        Column::text("Type", |e, _| Cell::from(text(e.type_.as_ref()))),
-        Column::text("Reason", |e, _| Cell::from(text(e.reason.as_ref()))),
-        Column::text("Object", |e, _| Cell::from(object(e))),
-        Column::wide_text("Subobject", |e, _| Cell::from(text(e.involved_object.field_path.as_ref()))),
-        Column::wide_text("Source", |e, _| Cell::from(source(e))),
-        Column::text("Message", |e, _| Cell::from(text(e.message.as_ref()).trim())),
-        Column::wide_text("First Seen", |e, now| Cell::from(ago(first_seen(e), now))),
-        Column::wide_text("Count", |e, _| Cell::from(count(e))),
-        Column::wide_text("Name", |e, _| Cell::from(text(e.metadata.name.as_ref()))),
+        Column::<Self>::text("Last Seen", |e, now| Cell::from(ago(last_seen(e), now))).field::<Event>("lastTimestamp"),
+        Column::<Self>::text("Type", |e, _| Cell::from(text(e.type_.as_ref()))).field::<Event>("type"),
+        Column::<Self>::text("Reason", |e, _| Cell::from(text(e.reason.as_ref()))).field::<Event>("reason"),
+        Column::<Self>::text("Object", |e, _| Cell::from(object(e))).field::<Event>("involvedObject"),
+        Column::<Self>::wide_text("Subobject", |e, _| Cell::from(text(e.involved_object.field_path.as_ref())))
+            .field::<ObjectReference>("fieldPath"),
+        Column::<Self>::wide_text("Source", |e, _| Cell::from(source(e))).field::<Event>("source"),
+        Column::<Self>::text("Message", |e, _| Cell::from(text(e.message.as_ref()).trim())).field::<Event>("message"),
+        Column::<Self>::wide_text("First Seen", |e, now| Cell::from(ago(first_seen(e), now)))
+            .field::<Event>("firstTimestamp"),
+        Column::<Self>::wide_text("Count", |e, _| Cell::from(count(e))).field::<Event>("count"),
+        Column::<Self>::wide_text("Name", |e, _| Cell::from(text(e.metadata.name.as_ref()))).object_name(),
     ];
 
     fn validate(&self, errs: &mut FieldErrors) {

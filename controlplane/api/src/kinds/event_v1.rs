@@ -34,16 +34,18 @@ impl Kind for Event {
         Field { path: "type", value: |e| text(e.type_.as_ref()) },
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::text("Last Seen", |e, now| cell(e, now, "Last Seen")),
-        Column::text("Type", |e, now| cell(e, now, "Type")),
-        Column::text("Reason", |e, now| cell(e, now, "Reason")),
-        Column::text("Object", |e, now| cell(e, now, "Object")),
-        Column::wide_text("Subobject", |e, now| cell(e, now, "Subobject")),
-        Column::wide_text("Source", |e, now| cell(e, now, "Source")),
-        Column::text("Message", |e, now| cell(e, now, "Message")),
-        Column::wide_text("First Seen", |e, now| cell(e, now, "First Seen")),
-        Column::wide_text("Count", |e, now| cell(e, now, "Count")),
-        Column::wide_text("Name", |e, now| cell(e, now, "Name")),
+        Column::<Self>::text("Last Seen", |e, now| cell(e, now, "Last Seen")).field::<core::Event>("lastTimestamp"),
+        Column::<Self>::text("Type", |e, now| cell(e, now, "Type")).field::<core::Event>("type"),
+        Column::<Self>::text("Reason", |e, now| cell(e, now, "Reason")).field::<core::Event>("reason"),
+        Column::<Self>::text("Object", |e, now| cell(e, now, "Object")).field::<core::Event>("involvedObject"),
+        Column::<Self>::wide_text("Subobject", |e, now| cell(e, now, "Subobject"))
+            .field::<core::ObjectReference>("fieldPath"),
+        Column::<Self>::wide_text("Source", |e, now| cell(e, now, "Source")).field::<core::Event>("source"),
+        Column::<Self>::text("Message", |e, now| cell(e, now, "Message")).field::<core::Event>("message"),
+        Column::<Self>::wide_text("First Seen", |e, now| cell(e, now, "First Seen"))
+            .field::<core::Event>("firstTimestamp"),
+        Column::<Self>::wide_text("Count", |e, now| cell(e, now, "Count")).field::<core::Event>("count"),
+        Column::<Self>::wide_text("Name", |e, now| cell(e, now, "Name")).object_name(),
     ];
     const HUB: Option<Hub<Self>> = Some(Hub {
         kind: kind_of::<core::Event>,

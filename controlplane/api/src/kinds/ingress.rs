@@ -25,16 +25,20 @@ impl Kind for Ingress {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Class", |i, _| {
+        Column::<Self>::text("Class", |i, _| {
             let class = i.spec.as_ref().and_then(|s| s.ingress_class_name.as_deref());
             Cell::from(class.unwrap_or("<none>"))
-        }),
-        Column::text("Hosts", |i, _| Cell::from(hosts(i))),
-        Column::text("Address", |i, _| Cell::from(addresses(i))),
-        Column::text("Ports", |i, _| {
+        })
+        .help("The name of the IngressClass resource that should be used for additional configuration"),
+        Column::<Self>::text("Hosts", |i, _| Cell::from(hosts(i)))
+            .help("Hosts that incoming requests are matched against before the ingress rule"),
+        Column::<Self>::text("Address", |i, _| Cell::from(addresses(i)))
+            .help("Address is a list containing ingress points for the load-balancer"),
+        Column::<Self>::text("Ports", |i, _| {
             let tls = i.spec.as_ref().and_then(|s| s.tls.as_ref()).is_some_and(|t| !t.is_empty());
             Cell::from(if tls { "80, 443" } else { "80" })
-        }),
+        })
+        .help("Ports of TLS configurations that open"),
         Column::AGE,
     ];
 

@@ -19,8 +19,10 @@ impl Kind for IngressClass {
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Controller", |c, _| Cell::from(controller(c))),
-        Column::text("Parameters", |c, _| Cell::from(parameters(c))),
+        Column::<Self>::text("Controller", |c, _| Cell::from(controller(c)))
+            .help("Controller that is responsible for handling this class"),
+        Column::<Self>::text("Parameters", |c, _| Cell::from(parameters(c)))
+            .help("A reference to a resource with additional parameters"),
         Column::AGE,
     ];
 

@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/networking/validation/validation.go`, `pkg/registry/networking/ipaddress/strategy.go`,
 //! `pkg/printers/internalversion/printers.go` (`printIPAddress`).
 
-use k8s_openapi::api::networking::v1::{IPAddress, ParentReference};
+use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ParentReference};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -17,8 +17,12 @@ impl Kind for IPAddress {
         .short(&["ip"])
         .name_rule(NameRule::Ip);
     const SCOPE: Scope = Scope::Cluster;
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("ParentRef", |ip, _| Cell::from(parent(&ip.spec.parent_ref))), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("ParentRef", |ip, _| Cell::from(parent(&ip.spec.parent_ref)))
+            .field::<IPAddressSpec>("parentRef"),
+        Column::AGE,
+    ];
 
     fn validate(&self, errs: &mut FieldErrors) {
         let (parent, path) = (&self.spec.parent_ref, FieldPath::new("spec").child("parentRef"));

@@ -3,7 +3,7 @@
 //! # Source
 //! Kubernetes `pkg/apis/coordination/validation/validation.go`.
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -17,9 +17,10 @@ impl Kind for Lease {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Holder", |l, _| {
+        Column::<Self>::text("Holder", |l, _| {
             Cell::from(l.spec.as_ref().and_then(|s| s.holder_identity.clone()).unwrap_or_default())
-        }),
+        })
+        .field::<LeaseSpec>("holderIdentity"),
         Column::AGE,
     ];
 

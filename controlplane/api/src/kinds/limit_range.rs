@@ -14,7 +14,7 @@ use k8s_openapi::{
 use super::pod::validate_quantity;
 use crate::{
     field::{FieldErrors, FieldPath},
-    kind::{Cell, Column, Kind, Names, Scope},
+    kind::{Column, Kind, Names, Scope},
     names,
     quantity::Quantity,
 };
@@ -25,12 +25,7 @@ impl Kind for LimitRange {
     const NAMES: Names = Names::new("", "v1", "LimitRange", "limitranges", "limitrange").short(&["limits"]);
     const SCOPE: Scope = Scope::Namespaced;
     const CREATE_ON_UPDATE: bool = true;
-    const COLUMNS: &'static [Column<Self>] = &[
-        Column::NAME,
-        Column::text("Created At", |l, _| {
-            Cell::from(l.metadata.creation_timestamp.as_ref().map_or_else(String::new, |t| t.0.to_string()))
-        }),
-    ];
+    const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::CREATED_AT];
 
     fn fill_defaults(&mut self) {
         for item in self.spec.iter_mut().flat_map(|s| &mut s.limits).filter(|i| i.type_ == "Container") {

@@ -21,8 +21,11 @@ impl Kind for Namespace {
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("finalize", Verb::Finalize), Sub::STATUS];
     const FIELDS: &'static [Field<Self>] = &[Field { path: "status.phase", value: |n| phase(n).to_owned() }];
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("Status", |n, _| Cell::from(phase(n))), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("Status", |n, _| Cell::from(phase(n))).help("The status of the namespace"),
+        Column::AGE,
+    ];
 
     fn fill_defaults(&mut self) {
         if let Some(name) = self.metadata.name.clone().filter(|n| !n.is_empty()) {

@@ -25,10 +25,11 @@ impl Kind for NetworkPolicy {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Pod-Selector", |p, _| {
+        Column::<Self>::text("Pod-Selector", |p, _| {
             let spec = p.spec.as_ref();
             Cell::from(label_selector::shown(Some(&spec.and_then(|s| s.pod_selector.clone()).unwrap_or_default())))
-        }),
+        })
+        .field::<NetworkPolicySpec>("podSelector"),
         Column::AGE,
     ];
 

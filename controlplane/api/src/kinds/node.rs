@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
 
 use super::pod::{EFFECTS, one_of, validate_quantity};
 use crate::{
@@ -25,15 +25,21 @@ impl Kind for Node {
         &[Field { path: "spec.unschedulable", value: |n| unschedulable(n).to_string() }];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Status", |n, _| Cell::from(status(n))),
-        Column::text("Roles", |n, _| Cell::from(roles(n))),
+        Column::<Self>::text("Status", |n, _| Cell::from(status(n))).help("The status of the node"),
+        Column::<Self>::text("Roles", |n, _| Cell::from(roles(n))).help("The roles of the node"),
         Column::AGE,
-        Column::text("Version", |n, _| Cell::from(info(n, |i| &i.kubelet_version).unwrap_or_default())),
-        Column::wide_text("Internal-IP", |n, _| Cell::from(address(n, "InternalIP"))),
-        Column::wide_text("External-IP", |n, _| Cell::from(address(n, "ExternalIP"))),
-        Column::wide_text("OS-Image", |n, _| known(info(n, |i| &i.os_image))),
-        Column::wide_text("Kernel-Version", |n, _| known(info(n, |i| &i.kernel_version))),
-        Column::wide_text("Container-Runtime", |n, _| known(info(n, |i| &i.container_runtime_version))),
+        Column::<Self>::text("Version", |n, _| Cell::from(info(n, |i| &i.kubelet_version).unwrap_or_default()))
+            .field::<NodeSystemInfo>("kubeletVersion"),
+        Column::<Self>::wide_text("Internal-IP", |n, _| Cell::from(address(n, "InternalIP")))
+            .field::<NodeStatus>("addresses"),
+        Column::<Self>::wide_text("External-IP", |n, _| Cell::from(address(n, "ExternalIP")))
+            .field::<NodeStatus>("addresses"),
+        Column::<Self>::wide_text("OS-Image", |n, _| known(info(n, |i| &i.os_image)))
+            .field::<NodeSystemInfo>("osImage"),
+        Column::<Self>::wide_text("Kernel-Version", |n, _| known(info(n, |i| &i.kernel_version)))
+            .field::<NodeSystemInfo>("kernelVersion"),
+        Column::<Self>::wide_text("Container-Runtime", |n, _| known(info(n, |i| &i.container_runtime_version)))
+            .field::<NodeSystemInfo>("containerRuntimeVersion"),
     ];
 
     fn fill_defaults(&mut self) {

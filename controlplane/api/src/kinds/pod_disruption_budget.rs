@@ -22,11 +22,14 @@ impl Kind for PodDisruptionBudget {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Min Available", |b, _| shown(b.spec.as_ref().and_then(|s| s.min_available.as_ref()))),
-        Column::text("Max Unavailable", |b, _| shown(b.spec.as_ref().and_then(|s| s.max_unavailable.as_ref()))),
-        Column::int("Allowed Disruptions", |b, _| {
+        Column::<Self>::text("Min Available", |b, _| shown(b.spec.as_ref().and_then(|s| s.min_available.as_ref())))
+            .help("The minimum number of pods that must be available."),
+        Column::<Self>::text("Max Unavailable", |b, _| shown(b.spec.as_ref().and_then(|s| s.max_unavailable.as_ref())))
+            .help("The maximum number of pods that may be unavailable."),
+        Column::<Self>::int("Allowed Disruptions", |b, _| {
             Cell::from(b.status.as_ref().and_then(|s| s.disruptions_allowed).unwrap_or_default())
-        }),
+        })
+        .help("Calculated number of pods that may be disrupted at this time."),
         Column::AGE,
     ];
 

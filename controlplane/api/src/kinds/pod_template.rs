@@ -17,12 +17,15 @@ impl Kind for PodTemplate {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Containers", |t, _| Cell::from(pod::template_containers(t.template.as_ref()))),
-        Column::text("Images", |t, _| Cell::from(pod::template_images(t.template.as_ref()))),
-        Column::text("Pod Labels", |t, _| {
+        Column::<Self>::text("Containers", |t, _| Cell::from(pod::template_containers(t.template.as_ref())))
+            .help("Names of each container in the template."),
+        Column::<Self>::text("Images", |t, _| Cell::from(pod::template_images(t.template.as_ref())))
+            .help("Images referenced by each container in the template."),
+        Column::<Self>::text("Pod Labels", |t, _| {
             let meta = t.template.as_ref().and_then(|t| t.metadata.as_ref());
             Cell::from(label_selector::labels_shown(meta.and_then(|m| m.labels.as_ref())))
-        }),
+        })
+        .help("The labels for the pod template."),
     ];
 
     fn fill_defaults(&mut self) {

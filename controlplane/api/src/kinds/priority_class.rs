@@ -24,10 +24,12 @@ impl Kind for PriorityClass {
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Value", |p, _| Cell::from(p.value.unwrap_or_default())),
-        Column::text("Global-Default", |p, _| Cell::from(p.global_default.unwrap_or(false).to_string())),
+        Column::<Self>::int("Value", |p, _| Cell::from(p.value.unwrap_or_default())).field::<PriorityClass>("value"),
+        Column::<Self>::bool("Global-Default", |p, _| Cell::from(p.global_default.unwrap_or(false)))
+            .field::<PriorityClass>("globalDefault"),
         Column::AGE,
-        Column::text("PreemptionPolicy", |p, _| Cell::from(p.preemption_policy.clone().unwrap_or_default())),
+        Column::<Self>::text("PreemptionPolicy", |p, _| Cell::from(p.preemption_policy.clone().unwrap_or_default()))
+            .field::<PriorityClass>("preemptionPolicy"),
     ];
 
     fn fill_defaults(&mut self) {

@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/apps/validation/validation.go`, `pkg/registry/apps/replicaset/strategy.go`.
 
 use k8s_openapi::api::{
-    apps::v1::{ReplicaSet, ReplicaSetSpec},
+    apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
     core::v1::PodTemplateSpec,
 };
 
@@ -26,13 +26,25 @@ impl Kind for ReplicaSet {
         &[Field { path: "status.replicas", value: |rs| rs.status.as_ref().map_or(0, |s| s.replicas).to_string() }];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Desired", |rs, _| Cell::from(rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default())),
-        Column::int("Current", |rs, _| Cell::from(rs.status.as_ref().map_or(0, |s| s.replicas))),
-        Column::int("Ready", |rs, _| Cell::from(rs.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default())),
+        Column::<Self>::int("Desired", |rs, _| {
+            Cell::from(rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default())
+        })
+        .field::<ReplicaSetSpec>("replicas"),
+        Column::<Self>::int("Current", |rs, _| Cell::from(rs.status.as_ref().map_or(0, |s| s.replicas)))
+            .field::<ReplicaSetStatus>("replicas"),
+        Column::<Self>::int("Ready", |rs, _| {
+            Cell::from(rs.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default())
+        })
+        .field::<ReplicaSetStatus>("readyReplicas"),
         Column::AGE,
-        Column::wide_text("Containers", |rs, _| Cell::from(pod::template_containers(template(rs)))),
-        Column::wide_text("Images", |rs, _| Cell::from(pod::template_images(template(rs)))),
-        Column::wide_text("Selector", |rs, _| Cell::from(label_selector::shown(rs.spec.as_ref().map(|s| &s.selector)))),
+        Column::<Self>::wide_text("Containers", |rs, _| Cell::from(pod::template_containers(template(rs))))
+            .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |rs, _| Cell::from(pod::template_images(template(rs))))
+            .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |rs, _| {
+            Cell::from(label_selector::shown(rs.spec.as_ref().map(|s| &s.selector)))
+        })
+        .field::<ReplicaSetSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

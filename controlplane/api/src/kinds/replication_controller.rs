@@ -5,7 +5,7 @@
 //! (`ValidateReplicationController*`), `pkg/registry/core/replicationcontroller/strategy.go`.
 
 use k8s_openapi::{
-    api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerSpec},
+    api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerSpec, ReplicationControllerStatus},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
@@ -30,15 +30,25 @@ impl Kind for ReplicationController {
         &[Field { path: "status.replicas", value: |rc| rc.status.as_ref().map_or(0, |s| s.replicas).to_string() }];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Desired", |rc, _| Cell::from(rc.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default())),
-        Column::int("Current", |rc, _| Cell::from(rc.status.as_ref().map_or(0, |s| s.replicas))),
-        Column::int("Ready", |rc, _| Cell::from(rc.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default())),
+        Column::<Self>::int("Desired", |rc, _| {
+            Cell::from(rc.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default())
+        })
+        .field::<ReplicationControllerSpec>("replicas"),
+        Column::<Self>::int("Current", |rc, _| Cell::from(rc.status.as_ref().map_or(0, |s| s.replicas)))
+            .field::<ReplicationControllerStatus>("replicas"),
+        Column::<Self>::int("Ready", |rc, _| {
+            Cell::from(rc.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default())
+        })
+        .field::<ReplicationControllerStatus>("readyReplicas"),
         Column::AGE,
-        Column::wide_text("Containers", |rc, _| Cell::from(pod::template_containers(template(rc)))),
-        Column::wide_text("Images", |rc, _| Cell::from(pod::template_images(template(rc)))),
-        Column::wide_text("Selector", |rc, _| {
+        Column::<Self>::wide_text("Containers", |rc, _| Cell::from(pod::template_containers(template(rc))))
+            .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |rc, _| Cell::from(pod::template_images(template(rc))))
+            .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |rc, _| {
             Cell::from(labels_shown(rc.spec.as_ref().and_then(|s| s.selector.as_ref())))
-        }),
+        })
+        .field::<ReplicationControllerSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

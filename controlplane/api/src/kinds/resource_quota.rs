@@ -38,8 +38,8 @@ impl Kind for ResourceQuota {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Request", |q, _| Cell::from(shown(q, false))),
-        Column::text("Limit", |q, _| Cell::from(shown(q, true))),
+        Column::<Self>::text("Request", |q, _| Cell::from(shown(q, false))).help("Request represents a minimum amount of cpu/memory that a container may consume."),
+        Column::<Self>::text("Limit", |q, _| Cell::from(shown(q, true))).help("Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
         Column::AGE,
     ];
 

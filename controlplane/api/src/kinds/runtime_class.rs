@@ -16,8 +16,11 @@ use crate::{
 impl Kind for RuntimeClass {
     const NAMES: Names = Names::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass");
     const SCOPE: Scope = Scope::Cluster;
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("Handler", |r, _| Cell::from(r.handler.as_str())), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("Handler", |r, _| Cell::from(r.handler.as_str())).field::<RuntimeClass>("handler"),
+        Column::AGE,
+    ];
 
     fn validate(&self, errs: &mut FieldErrors) {
         errs.invalid_each(&FieldPath::new("handler"), &self.handler, names::is_dns1123_label(&self.handler));

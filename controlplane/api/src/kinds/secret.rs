@@ -20,8 +20,8 @@ impl Kind for Secret {
     const FIELDS: &'static [Field<Self>] = &[Field { path: "type", value: |s| s.type_.clone().unwrap_or_default() }];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Type", |s, _| Cell::from(s.type_.clone().unwrap_or_default())),
-        Column::int("Data", |s, _| Cell::from(s.data.as_ref().map_or(0, |d| d.len()))),
+        Column::<Self>::text("Type", |s, _| Cell::from(s.type_.clone().unwrap_or_default())).field::<Secret>("type"),
+        Column::<Self>::text("Data", |s, _| Cell::from(s.data.as_ref().map_or(0, |d| d.len()))).field::<Secret>("data"),
         Column::AGE,
     ];
 

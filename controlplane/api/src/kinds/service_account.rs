@@ -10,7 +10,8 @@ impl Kind for ServiceAccount {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("token", Verb::Token)];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Secrets", |a, _| Cell::from(a.secrets.as_ref().map_or(0, |s| s.len()))),
+        Column::<Self>::text("Secrets", |a, _| Cell::from(a.secrets.as_ref().map_or(0, |s| s.len())))
+            .field::<ServiceAccount>("secrets"),
         Column::AGE,
     ];
 }

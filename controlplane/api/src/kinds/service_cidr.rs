@@ -4,7 +4,7 @@
 //! Kubernetes `pkg/apis/networking/validation/validation.go`, `pkg/registry/networking/servicecidr/strategy.go`,
 //! `pkg/printers/internalversion/printers.go` (`printServiceCIDR`).
 
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -16,8 +16,11 @@ impl Kind for ServiceCIDR {
     const NAMES: Names = Names::new("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", "servicecidr");
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("CIDRs", |s, _| Cell::from(cidrs(s).join(","))), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("CIDRs", |s, _| Cell::from(cidrs(s).join(","))).field::<ServiceCIDRSpec>("cidrs"),
+        Column::AGE,
+    ];
 
     fn fill_defaults(&mut self) {
         self.spec.get_or_insert_default();

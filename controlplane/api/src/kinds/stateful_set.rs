@@ -30,16 +30,21 @@ impl Kind for StatefulSet {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::scale(read_scale, write_scale), Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Ready", |s, _| {
+        Column::<Self>::text("Ready", |s, _| {
             let wanted = s.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
             let ready = s.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or_default();
             Cell::from(format!("{ready}/{wanted}"))
-        }),
+        })
+        .help("Number of the pod with ready state"),
         Column::AGE,
-        Column::wide_text("Containers", |s, _| {
+        Column::<Self>::wide_text("Containers", |s, _| {
             Cell::from(pod::template_containers(s.spec.as_ref().map(|s| &s.template)))
-        }),
-        Column::wide_text("Images", |s, _| Cell::from(pod::template_images(s.spec.as_ref().map(|s| &s.template)))),
+        })
+        .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |s, _| {
+            Cell::from(pod::template_images(s.spec.as_ref().map(|s| &s.template)))
+        })
+        .help("Images referenced by each container in the template."),
     ];
 
     fn fill_defaults(&mut self) {

@@ -5,7 +5,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
-use podium_api::{Cell, ColumnType, intern, kind::human_duration, object::ColumnInfo};
+use podium_api::{
+    Cell, ColumnType, intern,
+    kind::{Help, human_duration},
+    object::ColumnInfo,
+};
 use serde_json::Value;
 
 use super::{CustomObject, path::Path};
@@ -27,13 +31,22 @@ impl Column {
             "date" => ColumnType::Date,
             _ => ColumnType::String,
         };
-        let info = ColumnInfo { name: intern(&definition.name)?, kind, priority: definition.priority.unwrap_or(0) };
+        let path = &definition.json_path;
+        let help = definition.description.clone().filter(|d| !d.is_empty());
+        let help = help.unwrap_or_else(|| format!("Custom resource definition column (in JSONPath format): {path}"));
+        let info = ColumnInfo {
+            name: intern(&definition.name)?,
+            kind,
+            format: intern(definition.format.as_deref().unwrap_or_default())?,
+            help: intern(&help)?,
+            priority: definition.priority.unwrap_or(0),
+        };
         Some(Self { info, path: Path::parse(&definition.json_path) })
     }
 
     /// `Age`, where a definition names no columns.
     pub(super) fn age() -> Self {
-        let info = ColumnInfo { name: "Age", kind: ColumnType::Date, priority: 0 };
+        let info = ColumnInfo::new("Age", ColumnType::Date, "", Help::CREATED);
         Self { info, path: Path::parse(".metadata.creationTimestamp") }
     }
 

@@ -26,6 +26,7 @@ use podium_api::{
     ApiError, Cell, Decoded, FieldErrors, FieldPath, KindRef, NameRule, Names, Object, Scope, SubresourceInfo,
     field::{FieldError, FieldReason},
     intern,
+    kind::Help,
     kind::ScaleView,
     object::{AnyKind, ColumnInfo, SubresourceBehaviour},
     schema::RootType,
@@ -286,7 +287,7 @@ impl AnyKind for CustomKind {
     }
 
     fn columns(&self) -> Vec<ColumnInfo> {
-        let name = ColumnInfo { name: "Name", kind: podium_api::ColumnType::String, priority: 0 };
+        let name = ColumnInfo::new("Name", podium_api::ColumnType::String, "name", Help::NAME);
         std::iter::once(name).chain(self.columns.iter().map(|c| c.info)).collect()
     }
 

@@ -29,8 +29,10 @@ impl Kind for ValidatingAdmissionPolicyBinding {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("PolicyName", |b, _| Cell::from(b.spec.policy_name.as_str())),
-        Column::text("ParamRef", |b, _| param_shown(b.spec.param_ref.as_ref())),
+        Column::<Self>::text("PolicyName", |b, _| Cell::from(b.spec.policy_name.as_str()))
+            .help("PolicyName indicates the policy definition which the policy binding binded to"),
+        Column::<Self>::text("ParamRef", |b, _| param_shown(b.spec.param_ref.as_ref()))
+            .help("ParamRef indicates the param resource which sets the configration param"),
         Column::AGE,
     ];
 
@@ -67,10 +69,12 @@ impl Kind for MutatingAdmissionPolicyBinding {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("PolicyName", |b, _| {
+        Column::<Self>::text("PolicyName", |b, _| {
             Cell::from(b.spec.as_ref().and_then(|s| s.policy_name.clone()).unwrap_or_default())
-        }),
-        Column::text("ParamRef", |b, _| param_shown(b.spec.as_ref().and_then(|s| s.param_ref.as_ref()))),
+        })
+        .help("PolicyName indicates the policy definition which the policy binding binded to"),
+        Column::<Self>::text("ParamRef", |b, _| param_shown(b.spec.as_ref().and_then(|s| s.param_ref.as_ref())))
+            .help("ParamRef indicates the param resource which sets the configration param"),
         Column::AGE,
     ];
 

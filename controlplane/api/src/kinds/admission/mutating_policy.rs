@@ -22,10 +22,12 @@ impl Kind for MutatingAdmissionPolicy {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Mutations", |p, _| {
+        Column::<Self>::int("Mutations", |p, _| {
             Cell::from(p.spec.as_ref().and_then(|s| s.mutations.as_ref()).map_or(0, Vec::len))
-        }),
-        Column::text("ParamKind", |p, _| kind_shown(p.spec.as_ref().and_then(|s| s.param_kind.as_ref()))),
+        })
+        .help("Mutation indicates the number of mutations rules defined in this configuration"),
+        Column::<Self>::text("ParamKind", |p, _| kind_shown(p.spec.as_ref().and_then(|s| s.param_kind.as_ref())))
+            .help("ParamKind specifies the kind of resources used to parameterize this policy"),
         Column::AGE,
     ];
 

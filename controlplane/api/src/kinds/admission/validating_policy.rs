@@ -38,10 +38,12 @@ impl Kind for ValidatingAdmissionPolicy {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Validations", |p, _| {
+        Column::<Self>::int("Validations", |p, _| {
             Cell::from(p.spec.as_ref().and_then(|s| s.validations.as_ref()).map_or(0, Vec::len))
-        }),
-        Column::text("ParamKind", |p, _| kind_shown(p.spec.as_ref().and_then(|s| s.param_kind.as_ref()))),
+        })
+        .help("Validations indicates the number of validation rules defined in this configuration"),
+        Column::<Self>::text("ParamKind", |p, _| kind_shown(p.spec.as_ref().and_then(|s| s.param_kind.as_ref())))
+            .help("ParamKind specifies the kind of resources used to parameterize this policy"),
         Column::AGE,
     ];
 

@@ -35,7 +35,8 @@ impl Kind for ValidatingWebhookConfiguration {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Webhooks", |c, _| Cell::from(c.webhooks.as_ref().map_or(0, Vec::len))),
+        Column::<Self>::int("Webhooks", |c, _| Cell::from(c.webhooks.as_ref().map_or(0, Vec::len)))
+            .help("Webhooks indicates the number of webhooks registered in this configuration"),
         Column::AGE,
     ];
 
@@ -72,7 +73,8 @@ impl Kind for MutatingWebhookConfiguration {
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::int("Webhooks", |c, _| Cell::from(c.webhooks.as_ref().map_or(0, Vec::len))),
+        Column::<Self>::int("Webhooks", |c, _| Cell::from(c.webhooks.as_ref().map_or(0, Vec::len)))
+            .help("Webhooks indicates the number of webhooks registered in this configuration"),
         Column::AGE,
     ];
 

@@ -21,21 +21,26 @@ impl Kind for HorizontalPodAutoscaler {
     });
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Reference", |h, _| {
+        Column::<Self>::text("Reference", |h, _| {
             let target = &h.spec.scale_target_ref;
             Cell::from(format!("{}/{}", target.kind, target.name))
-        }),
-        Column::text("Targets", |h, _| {
+        })
+        .field::<v2::HorizontalPodAutoscalerSpec>("scaleTargetRef"),
+        Column::<Self>::text("Targets", |h, _| {
             let percent = |p: Option<i32>| p.map_or_else(|| "<unknown>".to_owned(), |p| format!("{p}%"));
             let now = h.status.as_ref().and_then(|s| s.current_cpu_utilization_percentage);
             let wanted = h.spec.target_cpu_utilization_percentage;
             Cell::from(format!("cpu: {}/{}", percent(now), percent(wanted)))
-        }),
-        Column::text("MinPods", |h, _| {
+        })
+        .field::<v2::HorizontalPodAutoscalerSpec>("metrics"),
+        Column::<Self>::text("MinPods", |h, _| {
             Cell::from(h.spec.min_replicas.map_or_else(|| "<unset>".to_owned(), |m| m.to_string()))
-        }),
-        Column::int("MaxPods", |h, _| Cell::from(h.spec.max_replicas)),
-        Column::int("Replicas", |h, _| Cell::from(h.status.as_ref().map_or(0, |s| s.current_replicas))),
+        })
+        .field::<v2::HorizontalPodAutoscalerSpec>("minReplicas"),
+        Column::<Self>::text("MaxPods", |h, _| Cell::from(h.spec.max_replicas))
+            .field::<v2::HorizontalPodAutoscalerSpec>("maxReplicas"),
+        Column::<Self>::text("Replicas", |h, _| Cell::from(h.status.as_ref().map_or(0, |s| s.current_replicas)))
+            .field::<v2::HorizontalPodAutoscalerStatus>("currentReplicas"),
         Column::AGE,
     ];
 

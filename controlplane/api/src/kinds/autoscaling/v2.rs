@@ -6,8 +6,8 @@
 
 use k8s_openapi::{
     api::autoscaling::v2::{
-        HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec,
-        MetricTarget, ResourceMetricSource,
+        HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+        HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget, ResourceMetricSource,
     },
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
@@ -41,18 +41,22 @@ impl Kind for HorizontalPodAutoscaler {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Reference", |h, _| {
+        Column::<Self>::text("Reference", |h, _| {
             let target = &h.spec.scale_target_ref;
             Cell::from(format!("{}/{}", target.kind, target.name))
-        }),
-        Column::text("Targets", |h, _| Cell::from(targets(h))),
-        Column::text("MinPods", |h, _| {
+        })
+        .field::<HorizontalPodAutoscalerSpec>("scaleTargetRef"),
+        Column::<Self>::text("Targets", |h, _| Cell::from(targets(h))).field::<HorizontalPodAutoscalerSpec>("metrics"),
+        Column::<Self>::text("MinPods", |h, _| {
             Cell::from(h.spec.min_replicas.map_or_else(|| "<unset>".to_owned(), |m| m.to_string()))
-        }),
-        Column::int("MaxPods", |h, _| Cell::from(h.spec.max_replicas)),
-        Column::int("Replicas", |h, _| {
+        })
+        .field::<HorizontalPodAutoscalerSpec>("minReplicas"),
+        Column::<Self>::text("MaxPods", |h, _| Cell::from(h.spec.max_replicas))
+            .field::<HorizontalPodAutoscalerSpec>("maxReplicas"),
+        Column::<Self>::text("Replicas", |h, _| {
             Cell::from(h.status.as_ref().and_then(|s| s.current_replicas).unwrap_or_default())
-        }),
+        })
+        .field::<HorizontalPodAutoscalerStatus>("currentReplicas"),
         Column::AGE,
     ];
 

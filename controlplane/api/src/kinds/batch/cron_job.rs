@@ -5,7 +5,7 @@
 //! `pkg/registry/batch/cronjob/strategy.go`, `pkg/printers/internalversion/printers.go` (`printCronJob`).
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
 use super::{job, schedule};
 use crate::{
@@ -25,21 +25,32 @@ impl Kind for CronJob {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Schedule", |c, _| Cell::from(c.spec.schedule.as_str())),
-        Column::text("Timezone", |c, _| Cell::from(c.spec.time_zone.clone().unwrap_or_else(|| "<none>".to_owned()))),
-        Column::text("Suspend", |c, _| {
+        Column::<Self>::text("Schedule", |c, _| Cell::from(c.spec.schedule.as_str())).field::<CronJobSpec>("schedule"),
+        Column::<Self>::text("Timezone", |c, _| {
+            Cell::from(c.spec.time_zone.clone().unwrap_or_else(|| "<none>".to_owned()))
+        })
+        .field::<CronJobSpec>("timeZone"),
+        Column::<Self>::bool("Suspend", |c, _| {
             let suspend = c.spec.suspend.unwrap_or(false);
             Cell::from(if suspend { "True" } else { "False" })
-        }),
-        Column::int("Active", |c, _| Cell::from(c.status.as_ref().and_then(|s| s.active.as_ref()).map_or(0, Vec::len))),
-        Column::text("Last Schedule", |c, now| Cell::from(last(c, now))),
+        })
+        .field::<CronJobSpec>("suspend"),
+        Column::<Self>::int("Active", |c, _| {
+            Cell::from(c.status.as_ref().and_then(|s| s.active.as_ref()).map_or(0, Vec::len))
+        })
+        .field::<CronJobStatus>("active"),
+        Column::<Self>::text("Last Schedule", |c, now| Cell::from(last(c, now)))
+            .field::<CronJobStatus>("lastScheduleTime"),
         Column::AGE,
-        Column::wide_text("Containers", |c, _| Cell::from(pod::template_containers(template(c)))),
-        Column::wide_text("Images", |c, _| Cell::from(pod::template_images(template(c)))),
-        Column::wide_text("Selector", |c, _| {
+        Column::<Self>::wide_text("Containers", |c, _| Cell::from(pod::template_containers(template(c))))
+            .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |c, _| Cell::from(pod::template_images(template(c))))
+            .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |c, _| {
             let job = c.spec.job_template.spec.as_ref();
             Cell::from(label_selector::shown(job.and_then(|j| j.selector.as_ref())))
-        }),
+        })
+        .field::<JobSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

@@ -41,17 +41,23 @@ impl Kind for Job {
     }];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Status", |j, _| Cell::from(state(j))),
-        Column::text("Completions", |j, _| Cell::from(completions(j))),
-        Column::text("Duration", |j, now| Cell::from(duration(j, now))),
+        Column::<Self>::text("Status", |j, _| Cell::from(state(j))).help("Status of the job."),
+        Column::<Self>::text("Completions", |j, _| Cell::from(completions(j))).field::<JobStatus>("succeeded"),
+        Column::<Self>::text("Duration", |j, now| Cell::from(duration(j, now)))
+            .help("Time required to complete the job."),
         Column::AGE,
-        Column::wide_text("Containers", |j, _| {
+        Column::<Self>::wide_text("Containers", |j, _| {
             Cell::from(pod::template_containers(j.spec.as_ref().map(|s| &s.template)))
-        }),
-        Column::wide_text("Images", |j, _| Cell::from(pod::template_images(j.spec.as_ref().map(|s| &s.template)))),
-        Column::wide_text("Selector", |j, _| {
+        })
+        .help("Names of each container in the template."),
+        Column::<Self>::wide_text("Images", |j, _| {
+            Cell::from(pod::template_images(j.spec.as_ref().map(|s| &s.template)))
+        })
+        .help("Images referenced by each container in the template."),
+        Column::<Self>::wide_text("Selector", |j, _| {
             Cell::from(label_selector::shown(j.spec.as_ref().and_then(|s| s.selector.as_ref())))
-        }),
+        })
+        .field::<JobSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

@@ -22,13 +22,17 @@ impl Kind for FlowSchema {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("PriorityLevel", |f, _| Cell::from(spec(f).priority_level_configuration.name)),
-        Column::int("MatchingPrecedence", |f, _| Cell::from(spec(f).matching_precedence.unwrap_or_default())),
-        Column::text("DistinguisherMethod", |f, _| {
+        Column::<Self>::text("PriorityLevel", |f, _| Cell::from(spec(f).priority_level_configuration.name))
+            .field::<PriorityLevelConfigurationReference>("name"),
+        Column::<Self>::text("MatchingPrecedence", |f, _| Cell::from(spec(f).matching_precedence.unwrap_or_default()))
+            .field::<FlowSchemaSpec>("matchingPrecedence"),
+        Column::<Self>::text("DistinguisherMethod", |f, _| {
             Cell::from(spec(f).distinguisher_method.map_or_else(|| "<none>".to_owned(), |m| m.type_))
-        }),
+        })
+        .field::<FlowSchemaSpec>("distinguisherMethod"),
         Column::AGE,
-        Column::text("MissingPL", |f, _| Cell::from(dangling(f))),
+        Column::<Self>::text("MissingPL", |f, _| Cell::from(dangling(f)))
+            .help("references a broken or non-existent PriorityLevelConfiguration"),
     ];
 
     fn fill_defaults(&mut self) {

@@ -30,13 +30,17 @@ impl Kind for PriorityLevelConfiguration {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Type", |p, _| Cell::from(spec(p).type_)),
-        Column::text("NominalConcurrencyShares", |p, _| {
+        Column::<Self>::text("Type", |p, _| Cell::from(spec(p).type_)).field::<PriorityLevelConfigurationSpec>("type"),
+        Column::<Self>::text("NominalConcurrencyShares", |p, _| {
             shown(spec(p).limited.and_then(|l| l.nominal_concurrency_shares))
-        }),
-        Column::text("Queues", |p, _| shown(queuing(p).and_then(|q| q.queues))),
-        Column::text("HandSize", |p, _| shown(queuing(p).and_then(|q| q.hand_size))),
-        Column::text("QueueLengthLimit", |p, _| shown(queuing(p).and_then(|q| q.queue_length_limit))),
+        })
+        .field::<LimitedPriorityLevelConfiguration>("nominalConcurrencyShares"),
+        Column::<Self>::text("Queues", |p, _| shown(queuing(p).and_then(|q| q.queues)))
+            .field::<QueuingConfiguration>("queues"),
+        Column::<Self>::text("HandSize", |p, _| shown(queuing(p).and_then(|q| q.hand_size)))
+            .field::<QueuingConfiguration>("handSize"),
+        Column::<Self>::text("QueueLengthLimit", |p, _| shown(queuing(p).and_then(|q| q.queue_length_limit)))
+            .field::<QueuingConfiguration>("queueLengthLimit"),
         Column::AGE,
     ];
 

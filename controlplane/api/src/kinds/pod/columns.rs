@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod},
+    api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -13,19 +13,19 @@ use crate::kind::{Cell, Column, human_duration};
 
 pub(super) const COLUMNS: &[Column<Pod>] = &[
     Column::NAME,
-    Column::text("Ready", |pod, _| {
+    Column::<Pod>::text("Ready", |pod, _| {
         let seen = look(pod);
         Cell::from(format!("{}/{}", seen.ready, seen.total))
-    }),
-    Column::text("Status", |pod, _| Cell::from(look(pod).reason)),
-    Column::text("Restarts", |pod, now| Cell::from(look(pod).restarts.text(now))),
+    }).help("The aggregate readiness state of this pod for accepting traffic."),
+    Column::<Pod>::text("Status", |pod, _| Cell::from(look(pod).reason)).help("The aggregate status of the containers in this pod."),
+    Column::<Pod>::text("Restarts", |pod, now| Cell::from(look(pod).restarts.text(now))).help("The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
     Column::AGE,
-    Column::wide_text("IP", |pod, _| Cell::from(ip(pod))),
-    Column::wide_text("Node", |pod, _| or_none(pod.spec.as_ref().and_then(|s| s.node_name.as_deref()))),
-    Column::wide_text("Nominated Node", |pod, _| {
+    Column::<Pod>::wide_text("IP", |pod, _| Cell::from(ip(pod))).field::<PodStatus>("podIP"),
+    Column::<Pod>::wide_text("Node", |pod, _| or_none(pod.spec.as_ref().and_then(|s| s.node_name.as_deref()))).field::<PodSpec>("nodeName"),
+    Column::<Pod>::wide_text("Nominated Node", |pod, _| {
         or_none(pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()))
-    }),
-    Column::wide_text("Readiness Gates", |pod, _| Cell::from(readiness_gates(pod))),
+    }).field::<PodStatus>("nominatedNodeName"),
+    Column::<Pod>::wide_text("Readiness Gates", |pod, _| Cell::from(readiness_gates(pod))).field::<PodSpec>("readinessGates"),
 ];
 
 /// How often containers were started again, and when one last ended.

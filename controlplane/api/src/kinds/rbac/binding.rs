@@ -16,11 +16,14 @@ impl Kind for RoleBinding {
     const CREATE_ON_UPDATE: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Role", |b, _| Cell::from(role(&b.role_ref))),
+        Column::<Self>::text("Role", |b, _| Cell::from(role(&b.role_ref))).field::<RoleBinding>("roleRef"),
         Column::AGE,
-        Column::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User"))),
-        Column::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group"))),
-        Column::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount"))),
+        Column::<Self>::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User")))
+            .help("Users in the roleBinding"),
+        Column::<Self>::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group")))
+            .help("Groups in the roleBinding"),
+        Column::<Self>::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount")))
+            .help("ServiceAccounts in the roleBinding"),
     ];
 
     fn fill_defaults(&mut self) {
@@ -44,11 +47,14 @@ impl Kind for ClusterRoleBinding {
     const CREATE_ON_UPDATE: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Role", |b, _| Cell::from(role(&b.role_ref))),
+        Column::<Self>::text("Role", |b, _| Cell::from(role(&b.role_ref))).field::<ClusterRoleBinding>("roleRef"),
         Column::AGE,
-        Column::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User"))),
-        Column::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group"))),
-        Column::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount"))),
+        Column::<Self>::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User")))
+            .help("Users in the clusterRoleBinding"),
+        Column::<Self>::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group")))
+            .help("Groups in the clusterRoleBinding"),
+        Column::<Self>::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount")))
+            .help("ServiceAccounts in the clusterRoleBinding"),
     ];
 
     fn fill_defaults(&mut self) {

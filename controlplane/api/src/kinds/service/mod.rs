@@ -34,17 +34,19 @@ impl Kind for Service {
     ];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Type", |s, _| Cell::from(text(s, |s| s.type_.as_ref()))),
-        Column::text("Cluster-IP", |s, _| {
+        Column::<Self>::text("Type", |s, _| Cell::from(text(s, |s| s.type_.as_ref()))).field::<ServiceSpec>("type"),
+        Column::<Self>::text("Cluster-IP", |s, _| {
             let ip = text(s, |s| s.cluster_ips.as_ref().and_then(|i| i.first()).or(s.cluster_ip.as_ref()));
             Cell::from(if ip.is_empty() { "<none>".to_owned() } else { ip })
-        }),
-        Column::text("External-IP", |s, _| Cell::from(external_ips(s))),
-        Column::text("Port(s)", |s, _| Cell::from(ports(s))),
+        })
+        .field::<ServiceSpec>("clusterIP"),
+        Column::<Self>::text("External-IP", |s, _| Cell::from(external_ips(s))).field::<ServiceSpec>("externalIPs"),
+        Column::<Self>::text("Port(s)", |s, _| Cell::from(ports(s))).field::<ServiceSpec>("ports"),
         Column::AGE,
-        Column::wide_text("Selector", |s, _| {
+        Column::<Self>::wide_text("Selector", |s, _| {
             Cell::from(label_selector::labels_shown(s.spec.as_ref().and_then(|s| s.selector.as_ref())))
-        }),
+        })
+        .field::<ServiceSpec>("selector"),
     ];
 
     fn fill_defaults(&mut self) {

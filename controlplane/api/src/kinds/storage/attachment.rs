@@ -4,7 +4,9 @@
 //! Kubernetes `pkg/apis/storage/validation/validation.go` (`ValidateVolumeAttachment*`),
 //! `pkg/printers/internalversion/printers.go` (`printVolumeAttachment`).
 
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{
+    VolumeAttachment, VolumeAttachmentSource, VolumeAttachmentSpec, VolumeAttachmentStatus,
+};
 
 use super::csi::validate_driver_name;
 use crate::{
@@ -19,10 +21,15 @@ impl Kind for VolumeAttachment {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Attacher", |a, _| Cell::from(a.spec.attacher.as_str())),
-        Column::text("PV", |a, _| Cell::from(a.spec.source.persistent_volume_name.clone().unwrap_or_default())),
-        Column::text("Node", |a, _| Cell::from(a.spec.node_name.as_str())),
-        Column::text("Attached", |a, _| Cell::from(a.status.as_ref().is_some_and(|s| s.attached).to_string())),
+        Column::<Self>::text("Attacher", |a, _| Cell::from(a.spec.attacher.as_str()))
+            .names()
+            .field::<VolumeAttachmentSpec>("attacher"),
+        Column::<Self>::text("PV", |a, _| Cell::from(a.spec.source.persistent_volume_name.clone().unwrap_or_default()))
+            .field::<VolumeAttachmentSource>("persistentVolumeName"),
+        Column::<Self>::text("Node", |a, _| Cell::from(a.spec.node_name.as_str()))
+            .field::<VolumeAttachmentSpec>("nodeName"),
+        Column::<Self>::bool("Attached", |a, _| Cell::from(a.status.as_ref().is_some_and(|s| s.attached)))
+            .field::<VolumeAttachmentStatus>("attached"),
         Column::AGE,
     ];
 

@@ -26,19 +26,26 @@ impl Kind for PersistentVolumeClaim {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Status", |c, _| Cell::from(phase(c))),
-        Column::text("Volume", |c, _| Cell::from(spec(c).and_then(|s| s.volume_name.clone()).unwrap_or_default())),
-        Column::text("Capacity", |c, _| Cell::from(capacity(c))),
-        Column::text("Access Modes", |c, _| Cell::from(modes(c))),
-        Column::text("StorageClass", |c, _| Cell::from(class(c))),
-        Column::text("VolumeAttributesClass", |c, _| {
+        Column::<Self>::text("Status", |c, _| Cell::from(phase(c))).field::<PersistentVolumeClaimStatus>("phase"),
+        Column::<Self>::text("Volume", |c, _| {
+            Cell::from(spec(c).and_then(|s| s.volume_name.clone()).unwrap_or_default())
+        })
+        .field::<PersistentVolumeClaimSpec>("volumeName"),
+        Column::<Self>::text("Capacity", |c, _| Cell::from(capacity(c)))
+            .field::<PersistentVolumeClaimStatus>("capacity"),
+        Column::<Self>::text("Access Modes", |c, _| Cell::from(modes(c)))
+            .field::<PersistentVolumeClaimStatus>("accessModes"),
+        Column::<Self>::text("StorageClass", |c, _| Cell::from(class(c))).help("StorageClass of the pvc"),
+        Column::<Self>::text("VolumeAttributesClass", |c, _| {
             let class = spec(c).and_then(|s| s.volume_attributes_class_name.clone());
             Cell::from(class.unwrap_or_else(|| "<unset>".to_owned()))
-        }),
+        })
+        .help("VolumeAttributesClass of the pvc"),
         Column::AGE,
-        Column::wide_text("VolumeMode", |c, _| {
+        Column::<Self>::wide_text("VolumeMode", |c, _| {
             Cell::from(spec(c).and_then(|s| s.volume_mode.clone()).unwrap_or_else(|| "<unset>".to_owned()))
-        }),
+        })
+        .field::<PersistentVolumeClaimSpec>("volumeMode"),
     ];
 
     fn fill_defaults(&mut self) {

@@ -24,11 +24,17 @@ impl Kind for StorageClass {
         Names::new("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").short(&["sc"]);
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::text("Name", |c, _| Cell::from(name(c))),
-        Column::text("Provisioner", |c, _| Cell::from(c.provisioner.as_str())),
-        Column::text("ReclaimPolicy", |c, _| Cell::from(c.reclaim_policy.as_deref().unwrap_or("Delete"))),
-        Column::text("VolumeBindingMode", |c, _| Cell::from(c.volume_binding_mode.as_deref().unwrap_or("Immediate"))),
-        Column::text("AllowVolumeExpansion", |c, _| Cell::from(c.allow_volume_expansion.unwrap_or(false).to_string())),
+        Column::<Self>::text("Name", |c, _| Cell::from(name(c))).object_name(),
+        Column::<Self>::text("Provisioner", |c, _| Cell::from(c.provisioner.as_str()))
+            .field::<StorageClass>("provisioner"),
+        Column::<Self>::text("ReclaimPolicy", |c, _| Cell::from(c.reclaim_policy.as_deref().unwrap_or("Delete")))
+            .field::<StorageClass>("reclaimPolicy"),
+        Column::<Self>::text("VolumeBindingMode", |c, _| {
+            Cell::from(c.volume_binding_mode.as_deref().unwrap_or("Immediate"))
+        })
+        .field::<StorageClass>("volumeBindingMode"),
+        Column::<Self>::text("AllowVolumeExpansion", |c, _| Cell::from(c.allow_volume_expansion.unwrap_or(false)))
+            .field::<StorageClass>("allowVolumeExpansion"),
         Column::AGE,
     ];
 
@@ -75,8 +81,12 @@ impl Kind for VolumeAttributesClass {
         Names::new("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass")
             .short(&["vac"]);
     const SCOPE: Scope = Scope::Cluster;
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::text("DriverName", |c, _| Cell::from(c.driver_name.as_str())), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::text("DriverName", |c, _| Cell::from(c.driver_name.as_str()))
+            .field::<VolumeAttributesClass>("driverName"),
+        Column::AGE,
+    ];
 
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("driverName");

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, CSINode, CSIStorageCapacity};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -26,17 +26,24 @@ impl Kind for CSIDriver {
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("AttachRequired", |d, _| Cell::from(d.spec.attach_required.unwrap_or(true).to_string())),
-        Column::text("PodInfoOnMount", |d, _| Cell::from(d.spec.pod_info_on_mount.unwrap_or(false).to_string())),
-        Column::text("StorageCapacity", |d, _| Cell::from(d.spec.storage_capacity.unwrap_or(false).to_string())),
-        Column::text("TokenRequests", |d, _| {
+        Column::<Self>::bool("AttachRequired", |d, _| Cell::from(d.spec.attach_required.unwrap_or(true)))
+            .field::<CSIDriverSpec>("attachRequired"),
+        Column::<Self>::bool("PodInfoOnMount", |d, _| Cell::from(d.spec.pod_info_on_mount.unwrap_or(false)))
+            .field::<CSIDriverSpec>("podInfoOnMount"),
+        Column::<Self>::bool("StorageCapacity", |d, _| Cell::from(d.spec.storage_capacity.unwrap_or(false)))
+            .field::<CSIDriverSpec>("storageCapacity"),
+        Column::<Self>::text("TokenRequests", |d, _| {
             let audiences = d.spec.token_requests.iter().flatten().map(|r| r.audience.as_str()).collect::<Vec<_>>();
             Cell::from(if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") })
-        }),
-        Column::text("RequiresRepublish", |d, _| Cell::from(d.spec.requires_republish.unwrap_or(false).to_string())),
-        Column::text("Modes", |d, _| {
-            Cell::from(d.spec.volume_lifecycle_modes.as_ref().map(|m| m.join(",")).unwrap_or_default())
-        }),
+        })
+        .field::<CSIDriverSpec>("tokenRequests"),
+        Column::<Self>::bool("RequiresRepublish", |d, _| Cell::from(d.spec.requires_republish.unwrap_or(false)))
+            .field::<CSIDriverSpec>("requiresRepublish"),
+        Column::<Self>::text("Modes", |d, _| {
+            let modes = d.spec.volume_lifecycle_modes.as_ref().map(|m| m.join(",")).filter(|m| !m.is_empty());
+            Cell::from(modes.unwrap_or_else(|| "<none>".to_owned()))
+        })
+        .field::<CSIDriverSpec>("volumeLifecycleModes"),
         Column::AGE,
     ];
 
@@ -94,8 +101,12 @@ impl Kind for CSIDriver {
 impl Kind for CSINode {
     const NAMES: Names = Names::new(GROUP, "v1", "CSINode", "csinodes", "csinode");
     const SCOPE: Scope = Scope::Cluster;
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::NAME, Column::int("Drivers", |n, _| Cell::from(n.spec.drivers.len())), Column::AGE];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::NAME,
+        Column::<Self>::int("Drivers", |n, _| Cell::from(n.spec.drivers.len()))
+            .help("Drivers indicates the number of CSI drivers registered on the node"),
+        Column::AGE,
+    ];
 
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec").child("drivers");
@@ -133,10 +144,12 @@ impl Kind for CSIStorageCapacity {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("StorageClassName", |c, _| Cell::from(c.storage_class_name.as_str())),
-        Column::text("Capacity", |c, _| {
+        Column::<Self>::text("StorageClassName", |c, _| Cell::from(c.storage_class_name.as_str()))
+            .field::<CSIStorageCapacity>("storageClassName"),
+        Column::<Self>::text("Capacity", |c, _| {
             Cell::from(c.capacity.as_ref().map_or_else(|| "<unset>".to_owned(), |q| q.0.clone()))
-        }),
+        })
+        .field::<CSIStorageCapacity>("capacity"),
     ];
 
     fn validate(&self, errs: &mut FieldErrors) {

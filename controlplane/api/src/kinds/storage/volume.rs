@@ -49,26 +49,36 @@ impl Kind for PersistentVolume {
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
-        Column::text("Capacity", |v, _| {
+        Column::<Self>::text("Capacity", |v, _| {
             let capacity = spec(v).and_then(|s| s.capacity.as_ref()).and_then(|c| c.get("storage"));
             Cell::from(capacity.map(|q| q.0.clone()).unwrap_or_default())
-        }),
-        Column::text("Access Modes", |v, _| Cell::from(short_modes(spec(v).and_then(|s| s.access_modes.as_ref())))),
-        Column::text("Reclaim Policy", |v, _| {
+        })
+        .field::<PersistentVolumeSpec>("capacity"),
+        Column::<Self>::text("Access Modes", |v, _| {
+            Cell::from(short_modes(spec(v).and_then(|s| s.access_modes.as_ref())))
+        })
+        .field::<PersistentVolumeSpec>("accessModes"),
+        Column::<Self>::text("Reclaim Policy", |v, _| {
             Cell::from(spec(v).and_then(|s| s.persistent_volume_reclaim_policy.clone()).unwrap_or_default())
-        }),
-        Column::text("Status", |v, _| Cell::from(phase(v))),
-        Column::text("Claim", |v, _| Cell::from(claim(v))),
-        Column::text("StorageClass", |v, _| Cell::from(class(v))),
-        Column::text("VolumeAttributesClass", |v, _| {
+        })
+        .field::<PersistentVolumeSpec>("persistentVolumeReclaimPolicy"),
+        Column::<Self>::text("Status", |v, _| Cell::from(phase(v))).field::<PersistentVolumeStatus>("phase"),
+        Column::<Self>::text("Claim", |v, _| Cell::from(claim(v))).field::<PersistentVolumeSpec>("claimRef"),
+        Column::<Self>::text("StorageClass", |v, _| Cell::from(class(v))).help("StorageClass of the pv"),
+        Column::<Self>::text("VolumeAttributesClass", |v, _| {
             let class = spec(v).and_then(|s| s.volume_attributes_class_name.clone());
             Cell::from(class.unwrap_or_else(|| "<unset>".to_owned()))
-        }),
-        Column::text("Reason", |v, _| Cell::from(v.status.as_ref().and_then(|s| s.reason.clone()).unwrap_or_default())),
+        })
+        .help("VolumeAttributesClass of the pv"),
+        Column::<Self>::text("Reason", |v, _| {
+            Cell::from(v.status.as_ref().and_then(|s| s.reason.clone()).unwrap_or_default())
+        })
+        .field::<PersistentVolumeStatus>("reason"),
         Column::AGE,
-        Column::wide_text("VolumeMode", |v, _| {
+        Column::<Self>::wide_text("VolumeMode", |v, _| {
             Cell::from(spec(v).and_then(|s| s.volume_mode.clone()).unwrap_or_else(|| "<unset>".to_owned()))
-        }),
+        })
+        .field::<PersistentVolumeSpec>("volumeMode"),
     ];
 
     fn fill_defaults(&mut self) {

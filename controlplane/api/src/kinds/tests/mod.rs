@@ -120,6 +120,25 @@ fn discovery() {
     expect_file!["discovery.txt"].assert_eq(&got);
 }
 
+/// Names, types and formats of all columns, and what is said of them.
+#[test]
+fn columns() {
+    let mut got = String::new();
+    for kind in every() {
+        got += &format!("{} {}\n", kind.names().api_version(), kind.names().kind);
+        for column in kind.columns() {
+            assert_ne!(column.help, "", "{kind:?}: {}", column.name);
+            let (word, rest) =
+                column.help.split_at(column.help.len().min(100).min(column.help.find('\n').unwrap_or(100)));
+            let more = if rest.is_empty() { "" } else { "…" };
+            let wide = if column.priority > 0 { "*" } else { "" };
+            let format = if column.format.is_empty() { String::new() } else { format!("/{}", column.format) };
+            got += &format!("  {}{wide} {:?}{format}: {word}{more}\n", column.name, column.kind);
+        }
+    }
+    expect_file!["columns.txt"].assert_eq(&got);
+}
+
 #[test]
 fn objects_read_back_and_defaults_are_idempotent() {
     for manifest in every().iter().map(bare).chain(examples::all()) {
