@@ -118,6 +118,11 @@ impl FieldErrors {
         self.push(field, FieldReason::Invalid, format!("Invalid value: {}: {detail}", value.into()));
     }
 
+    /// `Invalid value: detail`, where the value would tell nothing.
+    pub fn invalid_without_value(&mut self, field: &FieldPath, detail: &str) {
+        self.push(field, FieldReason::Invalid, format!("Invalid value: {detail}"));
+    }
+
     /// `Required value: detail`.
     pub fn required(&mut self, field: &FieldPath, detail: &str) {
         let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
@@ -126,8 +131,14 @@ impl FieldErrors {
 
     /// `Unsupported value: "x": supported values: "a", "b"`.
     pub fn not_supported(&mut self, field: &FieldPath, value: &str, supported: &[&str]) {
+        self.not_supported_value(field, value, supported);
+    }
+
+    /// The same of a value that is no text.
+    pub fn not_supported_value(&mut self, field: &FieldPath, value: impl Into<serde_json::Value>, supported: &[&str]) {
+        let value = value.into();
         let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
-        self.push(field, FieldReason::NotSupported, format!("Unsupported value: {value:?}: supported values: {list}"));
+        self.push(field, FieldReason::NotSupported, format!("Unsupported value: {value}: supported values: {list}"));
     }
 
     /// `Duplicate value: "x"`.

@@ -257,6 +257,20 @@ pub fn is_path_segment(value: &str) -> Vec<String> {
     contained.map(|part| format!("may not contain '{part}'")).collect()
 }
 
+/// A DNS name, `/` and a path: `example.com/ingress`. Each message comes with the part that it is about.
+pub fn is_domain_prefixed_path(value: &str) -> Vec<(&str, String)> {
+    let Some((domain, path)) = value.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
+    else {
+        return vec![(value, "must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned())];
+    };
+    let mut messages: Vec<_> = is_dns1123_subdomain(domain).into_iter().map(|m| (domain, m)).collect();
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(allowed) {
+        messages.push((path, format_message("Invalid path", "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+", &[])));
+    }
+    messages
+}
+
 /// An IPv4 or IPv6 address.
 pub fn is_ip(value: &str) -> Vec<String> {
     if value.parse::<std::net::IpAddr>().is_ok() {

@@ -66,11 +66,8 @@ fn validate_controller(controller: &str, path: &FieldPath, errs: &mut FieldError
     if controller.is_empty() {
         return errs.required(path, "");
     }
-    match controller.split_once('/') {
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            errs.invalid_each(path, domain, names::is_dns1123_subdomain(domain));
-        }
-        _ => errs.invalid(path, controller, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    for (part, message) in names::is_domain_prefixed_path(controller) {
+        errs.invalid(path, part, &message);
     }
 }
 

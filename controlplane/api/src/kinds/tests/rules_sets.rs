@@ -91,7 +91,40 @@ fn jobs() {
             ", completionMode: Indexed, parallelism: 2",
             &["spec.completions: Required value: when completion mode is Indexed"],
         ),
-        (", backoffLimitPerIndex: 1", &["spec.backoffLimitPerIndex: Invalid value: 1: may not be specified when"]),
+        (
+            ", backoffLimitPerIndex: 1",
+            &["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
+        ),
+        (
+            ", completionMode: Sometimes, managedBy: me, podReplacementPolicy: Now",
+            &[
+                "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+                "spec.completionMode: Unsupported value: \"Sometimes\": supported values: \"NonIndexed\", \"Indexed\"",
+                "spec.podReplacementPolicy: Unsupported value: \"Now\": supported values: \"Failed\", \
+                 \"TerminatingOrFailed\"",
+            ],
+        ),
+        (", completionMode: Indexed, completions: 5, backoffLimitPerIndex: 1, maxFailedIndexes: 5", &[]),
+        (
+            ", completionMode: Indexed, completions: 5, maxFailedIndexes: 6",
+            &[
+                "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+                "spec.maxFailedIndexes: Invalid value: 6: must be less than or equal to completions",
+            ],
+        ),
+        (
+            ", completionMode: Indexed, completions: 100001, parallelism: 10001, backoffLimitPerIndex: 1",
+            &[
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+                "spec.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above \
+                 100000 and used with backoff limit per index",
+            ],
+        ),
+        (
+            ", selector: {matchLabels: {app: a}}",
+            &["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"batch.kubernetes.io/controller-uid\":\
+                 \"u\"}}: `selector` not auto-generated"],
+        ),
     ];
     for (rest, wanted) in cases {
         check(rest, &errors(&job(rest)), wanted);
@@ -135,6 +168,168 @@ fn jobs() {
 }
 
 #[test]
+fn policies_of_jobs() {
+    let pods = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}";
+    let job = |rest: &str| object("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
+    let failure = |rule: &str| job(&format!(", podFailurePolicy: {{rules: [{rule}]}}"));
+    let rule = "spec.podFailurePolicy.rules[0]";
+    let cases: &[(&str, &[&str])] = &[
+        ("{action: Ignore, onPodConditions: [{type: DisruptionTarget}]}", &[]),
+        ("{action: FailJob, onExitCodes: {containerName: c, operator: In, values: [1, 42]}}", &[]),
+        (
+            "{action: FailIndex, onExitCodes: {operator: In, values: [3, 1, 1, 0], containerName: d}}",
+            &[
+                "R.action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+                "R.onExitCodes.containerName: Invalid value: \"d\": must be one of the container or initContainer names in \
+                 the pod template",
+                "R.onExitCodes.values[2]: Duplicate value: 1",
+                "R.onExitCodes.values[3]: Invalid value: 0: must not be 0 for the In operator",
+                "R.onExitCodes.values: Invalid value: [3,1,1,0]: must be ordered",
+            ],
+        ),
+        (
+            "{action: '', onExitCodes: {operator: '', values: []}, onPodConditions: [{type: a b, status: Maybe}]}",
+            &[
+                "R.action: Required value: valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
+                "R.onExitCodes.operator: Required value: valid values: [\"In\" \"NotIn\"]",
+                "R.onExitCodes.values: Invalid value: []: at least one value is required",
+                "R.onPodConditions[0].type: Invalid value: \"a b\": name part",
+                "R.onPodConditions[0].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \
+                 \"Unknown\"",
+                "R: Invalid value: specifying both OnExitCodes and OnPodConditions is not supported",
+            ],
+        ),
+        (
+            "{action: Restart}",
+            &[
+                "R.action: Unsupported value: \"Restart\": supported values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
+                "R: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            ],
+        ),
+    ];
+    for (text, wanted) in cases {
+        let wanted: Vec<_> = wanted.iter().map(|w| w.replacen('R', rule, 1)).collect();
+        check(text, &errors(&failure(text)), &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let success = |rest: &str| job(&format!(", completionMode: Indexed, completions: 5, successPolicy: {{{rest}}}"));
+    let rule = "spec.successPolicy.rules[0]";
+    let cases: &[(&str, &[&str])] = &[
+        ("rules: [{succeededIndexes: '0,2-4', succeededCount: 2}]", &[]),
+        (
+            "rules: []",
+            &[
+                "spec.successPolicy.rules: Required value: at least one rules must be specified when the successPolicy is \
+               specified",
+            ],
+        ),
+        ("rules: [{}]", &["R: Required value: at least one of succeededCount or succeededIndexes must be specified"]),
+        (
+            "rules: [{succeededIndexes: '0,5', succeededCount: 6}]",
+            &[
+                "R.succeededIndexes: Invalid value: \"0,5\": error parsing succeededIndexes: too large index: \"5\"",
+                "R.succeededCount: Invalid value: 6: must be less than or equal to 5 (the number of specified completions)",
+                "R.succeededCount: Invalid value: 6: must be less than or equal to 0 (the number of indexes in the specified \
+                 succeededIndexes field)",
+            ],
+        ),
+    ];
+    for (text, wanted) in cases {
+        let wanted: Vec<_> = wanted.iter().map(|w| w.replacen('R', rule, usize::from(w.starts_with('R')))).collect();
+        check(text, &errors(&success(text)), &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+/// What a write of a status from one to another is told.
+fn status_errors(manifest: &Value, old: &str, new: &str) -> Vec<String> {
+    let (mut before, mut after) = (manifest.clone(), manifest.clone());
+    (before["status"], after["status"]) = (yaml(old), yaml(new));
+    let ((kind, old), (_, new)) = (super::read(&before), super::read(&after));
+    let mut errs = crate::field::FieldErrors::new();
+    kind.validate_status_update(new.as_ref(), old.as_ref(), &mut errs);
+    errs.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn statuses_of_jobs() {
+    let job = |rest: &str| object("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
+    let condition =
+        |kinds: &[&str]| kinds.iter().map(|k| format!("{{type: {k}, status: 'True'}}")).collect::<Vec<_>>().join(", ");
+    let times = "startTime: '2026-01-01T00:00:00Z', completionTime: '2026-01-01T00:00:05Z'";
+    let done = format!("{{{times}, succeeded: 1, conditions: [{}]}}", condition(&["SuccessCriteriaMet", "Complete"]));
+    let only = |kinds: &[&str]| format!("{{startTime: '2026-01-01T00:00:00Z', conditions: [{}]}}", condition(kinds));
+    let failed = only(&["FailureTarget", "Failed"]);
+    let cases: &[(&str, &str, &str, &[&str])] = &[
+        ("", "{}", "{active: 1, ready: 1, startTime: '2026-01-01T00:00:00Z'}", &[]),
+        ("", "{}", &done, &[]),
+        ("", "{active: 1}", &failed, &[]),
+        (
+            "",
+            "{}",
+            &only(&["Complete"]),
+            &[
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true \
+                 condition",
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+            ],
+        ),
+        (
+            "",
+            "{}",
+            &only(&["Failed"]),
+            &[
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ],
+        ),
+        (
+            "",
+            &done,
+            "{failed: 1, ready: 2}",
+            &[
+                "status.ready: Invalid value: 2: cannot set more ready pods than active",
+                "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+                "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
+                "status.startTime: Required value: startTime cannot be removed for unsuspended job",
+                "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+            ],
+        ),
+        (
+            "",
+            "{}",
+            "{completionTime: '2026-01-01T00:00:00Z', startTime: '2026-01-01T00:00:05Z', completedIndexes: '1', failedIndexes: '2'}",
+            &[
+                "status.completionTime: Invalid value: \"2026-01-01T00:00:00Z\": cannot set completionTime when there is no \
+                 Complete=True condition",
+                "status.completionTime: Invalid value: \"2026-01-01T00:00:00Z\": completionTime cannot be set before startTime",
+                "status.completedIndexes: Invalid value: \"1\": cannot set non-empty completedIndexes when non-indexed \
+                 completion mode",
+                "status.failedIndexes: Invalid value: \"2\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+            ],
+        ),
+        (
+            ", completionMode: Indexed, completions: 5, backoffLimitPerIndex: 1",
+            "{}",
+            "{completedIndexes: '0-2', failedIndexes: '2,7'}",
+            &[
+                "status.failedIndexes: Invalid value: \"2,7\": error parsing failedIndexes: too large index: \"7\"",
+                "status.failedIndexes: Invalid value: \"2,7\": failedIndexes and completedIndexes overlap at index: 2",
+            ],
+        ),
+        (
+            "",
+            "{active: 1}",
+            "{active: 1, uncountedTerminatedPods: {succeeded: [a, ''], failed: [a]}}",
+            &[
+                "status.uncountedTerminatedPods.succeeded[1]: Invalid value: \"\": must not be empty",
+                "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+            ],
+        ),
+    ];
+    for (rest, old, new, wanted) in cases {
+        check(new, &status_errors(&job(rest), old, new), wanted);
+    }
+}
+
+#[test]
 fn cron_jobs() {
     let pods = "jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}}}";
     let cron = |rest: &str| object("batch/v1", "CronJob", &format!("{{{pods}{rest}}}"));
@@ -146,6 +341,22 @@ fn cron_jobs() {
             &["spec.schedule: Invalid value: \"61 * * * *\": end of range (61) above maximum (59)"],
         ),
         (", schedule: 'TZ=UTC 0 * * * *'", &["spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ"]),
+        (
+            ", schedule: '@daily', timeZone: europe/berlin",
+            &["spec.timeZone: Invalid value: \"europe/berlin\": unknown time zone europe/berlin"],
+        ),
+        (
+            ", schedule: '@daily', timeZone: local",
+            &[
+                "spec.timeZone: Invalid value: \"local\": timeZone must be an explicit time zone as defined in \
+                 https://www.iana.org/time-zones",
+                "spec.timeZone: Invalid value: \"local\": unknown time zone local",
+            ],
+        ),
+        (
+            ", schedule: '@daily', timeZone: ''",
+            &["spec.timeZone: Invalid value: \"\": timeZone must be nil or non-empty"],
+        ),
         (", schedule: '@daily', timeZone: 'a b'", &["spec.timeZone: Invalid value: \"a b\": unknown time zone a b"]),
         (", schedule: '@daily', concurrencyPolicy: Maybe", &["spec.concurrencyPolicy: Unsupported value: \"Maybe\""]),
     ];

@@ -1,24 +1,28 @@
 //! Job: pods that run to their end.
 //!
+//! Its policies, its status and lists of indexes are checked in the modules below.
+//!
 //! # Source
 //! Kubernetes `pkg/apis/batch/v1/defaults.go`, `pkg/apis/batch/validation/validation.go`,
 //! `pkg/registry/batch/job/strategy.go`, `pkg/printers/internalversion/printers.go` (`printJob`).
 
+mod indexes;
+mod policy;
+mod status;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        batch::v1::{Job, JobSpec, JobStatus},
-        core::v1::Affinity,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+use k8s_openapi::api::{
+    batch::v1::{Job, JobSpec, JobStatus},
+    core::v1::Affinity,
 };
 
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Field, Kind, Names, Scope, Sub, human_duration},
     kinds::{label_selector, pod},
+    names,
     selector::label_selector_matches,
 };
 
@@ -26,9 +30,12 @@ const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 const OLD_UID_LABEL: &str = "controller-uid";
 const OLD_NAME_LABEL: &str = "job-name";
-/// Indexed Jobs may run so many pods at once.
-const INDEXED_PARALLELISM_MAX: i32 = 100_000;
-const MODES: [&str; 2] = ["Indexed", "NonIndexed"];
+/// Indexed Jobs may run so many pods at once, and let so many fail: their lists of indexes have a bound.
+const INDEXED_MAX: i32 = 100_000;
+/// Of Jobs with more completions than [`INDEXED_MAX`], each with a limit of its own.
+const MANY_INDEXED_MAX: i32 = 10_000;
+const MANAGED_BY_BYTES_MAX: usize = 63;
+const MODES: [&str; 2] = ["NonIndexed", "Indexed"];
 const REPLACEMENTS: [&str; 2] = ["Failed", "TerminatingOrFailed"];
 
 impl Kind for Job {
@@ -94,6 +101,7 @@ impl Kind for Job {
         let default = JobSpec::default();
         let spec = self.spec.as_ref().unwrap_or(&default);
         let path = FieldPath::new("spec");
+        validate_spec(spec, &path, errs);
         let at = path.child("selector");
         match &spec.selector {
             None => errs.required(&at, ""),
@@ -107,7 +115,6 @@ impl Kind for Job {
                 }
             }
         }
-        validate_spec(spec, &path, errs);
     }
 
     fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
@@ -156,19 +163,20 @@ impl Kind for Job {
         errs.immutable(&path.child("template"), &template, &before.template);
     }
 
-    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("status");
-        let Some(status) = &self.status else { return };
-        let parts = [
-            ("active", status.active),
-            ("succeeded", status.succeeded),
-            ("failed", status.failed),
-            ("ready", status.ready),
-            ("terminating", status.terminating),
-        ];
-        for (field, part) in parts {
-            errs.non_negative(&path.child(field), i64::from(part.unwrap_or_default()));
+    fn validate_create(&self, errs: &mut FieldErrors) {
+        let Some(spec) = &self.spec else { return };
+        validate_own_selector(self, spec, errs);
+        let Some(last) = spec.completions.filter(|c| *c > 0).map(|c| c - 1) else { return };
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        let hostname = format!("{name}-{last}");
+        if spec.completion_mode.as_deref() == Some("Indexed") && !names::is_dns1123_label(&hostname).is_empty() {
+            let detail = format!("will not able to create pod with invalid DNS label: {hostname}");
+            errs.invalid(&FieldPath::new("metadata").child("name"), name, &detail);
         }
+    }
+
+    fn validate_status_update(&self, old: &Self, errs: &mut FieldErrors) {
+        status::validate(self, old, errs);
     }
 }
 
@@ -195,15 +203,47 @@ fn fill_spec_defaults(spec: &mut JobSpec) {
     pod::fill_template_defaults(&mut spec.template);
 }
 
-/// A selector that no other Job's pods match.
+/// A selector that no other Job's pods match. What the user gave stays, and is refused when it is not right.
 fn own_selector(spec: &mut JobSpec, name: &str, uid: &str) {
     let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
-    for (key, value) in [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (NAME_LABEL, name), (OLD_NAME_LABEL, name)] {
-        labels.insert(key.to_owned(), value.to_owned());
+    for (key, value) in own_labels(name, uid) {
+        labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
-    let own: BTreeMap<_, _> = [(UID_LABEL.to_owned(), uid.to_owned())].into();
-    let selector = spec.selector.get_or_insert_default();
-    *selector = LabelSelector { match_labels: Some(own), match_expressions: selector.match_expressions.take() };
+    let selector = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
+    selector.entry(UID_LABEL.to_owned()).or_insert_with(|| uid.to_owned());
+}
+
+fn own_labels<'a>(name: &'a str, uid: &'a str) -> [(&'static str, &'a str); 4] {
+    [(OLD_UID_LABEL, uid), (OLD_NAME_LABEL, name), (UID_LABEL, uid), (NAME_LABEL, name)]
+}
+
+/// Whether the labels and the selector of a Job are those that it is given.
+fn validate_own_selector(job: &Job, spec: &JobSpec, errs: &mut FieldErrors) {
+    let Some(selector) = spec.selector.as_ref().filter(|_| spec.manual_selector != Some(true)) else { return };
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let (name, uid) = (text(&job.metadata.name), text(&job.metadata.uid));
+    if uid.is_empty() {
+        errs.required(&FieldPath::new("metadata").child("uid"), "");
+    }
+    let path = FieldPath::new("spec");
+    let at = path.child("template").child("metadata").child("labels");
+    let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    for (key, wanted) in own_labels(&name, &uid) {
+        let detail = format!("must be '{wanted}'");
+        match labels.and_then(|l| l.get(key)) {
+            None => errs.required(&at.key(key), &detail),
+            Some(value) if value != wanted => {
+                errs.invalid(&at.key(key), serde_json::to_value(labels).unwrap_or_default(), &detail);
+            }
+            Some(_) => {}
+        }
+    }
+    let expected: BTreeMap<_, _> =
+        own_labels(&name, &uid).into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    if !label_selector_matches(Some(selector), Some(&expected)) {
+        let value = serde_json::to_value(selector).unwrap_or_default();
+        errs.invalid(&path.child("selector"), value, "`selector` not auto-generated");
+    }
 }
 
 /// Checks everything but the selector, for Jobs and for the templates of CronJobs.
@@ -220,39 +260,105 @@ pub(super) fn validate_spec(spec: &JobSpec, path: &FieldPath, errs: &mut FieldEr
     for (field, number) in numbers {
         errs.non_negative(&path.child(field), number.unwrap_or_default());
     }
-    if let Some(mode) = spec.completion_mode.as_deref().filter(|m| !MODES.contains(m)) {
-        errs.not_supported(&path.child("completionMode"), mode, &MODES);
-    }
-    if let Some(policy) = spec.pod_replacement_policy.as_deref().filter(|p| !REPLACEMENTS.contains(p)) {
-        errs.not_supported(&path.child("podReplacementPolicy"), policy, &REPLACEMENTS);
-    }
-    if spec.completion_mode.as_deref() == Some("Indexed") {
-        if spec.completions.is_none() {
-            errs.required(&path.child("completions"), "when completion mode is Indexed");
-        }
-        if spec.parallelism.unwrap_or_default() > INDEXED_PARALLELISM_MAX {
-            let detail =
-                format!("must be less than or equal to {INDEXED_PARALLELISM_MAX} when completion mode is Indexed");
-            errs.invalid(&path.child("parallelism"), spec.parallelism, &detail);
-        }
-    } else if spec.backoff_limit_per_index.is_some() {
-        let detail = "may not be specified when completion mode is not Indexed";
-        errs.invalid(&path.child("backoffLimitPerIndex"), spec.backoff_limit_per_index, detail);
-    }
     if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
         errs.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
+    if let Some(manager) = &spec.managed_by {
+        validate_manager(manager, &path.child("managedBy"), errs);
+    }
+    validate_mode(spec, path, errs);
+    validate_policies(spec, path, errs);
     let at = path.child("template");
     pod::validate_any_template(&spec.template, &at, errs);
     let restart = spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or_default();
     let at = at.child("spec").child("restartPolicy");
     match restart {
         "" | "Always" => errs.required(&at, "valid values: \"OnFailure\", \"Never\""),
-        "OnFailure" | "Never" => {}
+        "Never" => {}
+        "OnFailure" if spec.pod_failure_policy.is_some() => {
+            errs.invalid(&at, restart, "only \"Never\" is supported when podFailurePolicy is specified");
+        }
+        "OnFailure" => {}
         other => errs.not_supported(&at, other, &["OnFailure", "Never"]),
     }
-    if spec.pod_failure_policy.is_some() && restart != "Never" {
-        errs.invalid(&at, restart, "only \"Never\" is supported when podFailurePolicy is specified");
+}
+
+fn validate_manager(manager: &str, path: &FieldPath, errs: &mut FieldErrors) {
+    if manager.is_empty() {
+        errs.required(path, "");
+    } else {
+        for (part, message) in names::is_domain_prefixed_path(manager) {
+            errs.invalid(path, part, &message);
+        }
+    }
+    if manager.len() > MANAGED_BY_BYTES_MAX {
+        errs.too_long(path, MANAGED_BY_BYTES_MAX);
+    }
+}
+
+fn validate_mode(spec: &JobSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    match spec.completion_mode.as_deref().unwrap_or("NonIndexed") {
+        "Indexed" => validate_indexed(spec, path, errs),
+        "NonIndexed" => {
+            let limits =
+                [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)];
+            for (field, limit) in limits {
+                if let Some(limit) = limit {
+                    errs.invalid(&path.child(field), limit, "requires indexed completion mode");
+                }
+            }
+        }
+        mode => errs.not_supported(&path.child("completionMode"), mode, &MODES),
+    }
+}
+
+fn validate_indexed(spec: &JobSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    let at_most = |field: &str, value: Option<i32>, max: i32, rest: &str, errs: &mut FieldErrors| {
+        if let Some(value) = value.filter(|v| *v > max) {
+            errs.invalid(&path.child(field), value, &format!("must be less than or equal to {max}{rest}"));
+        }
+    };
+    let (parallelism, failed) = (spec.parallelism, spec.max_failed_indexes);
+    let Some(completions) = spec.completions else {
+        errs.required(&path.child("completions"), "when completion mode is Indexed");
+        at_most("parallelism", parallelism, INDEXED_MAX, " when completion mode is Indexed", errs);
+        return at_most("maxFailedIndexes", failed, INDEXED_MAX, "", errs);
+    };
+    at_most("parallelism", parallelism, INDEXED_MAX, " when completion mode is Indexed", errs);
+    if let Some(failed) = failed.filter(|f| *f > completions) {
+        errs.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to completions");
+    }
+    at_most("maxFailedIndexes", failed, INDEXED_MAX, "", errs);
+    if completions > INDEXED_MAX && spec.backoff_limit_per_index.is_some() {
+        if failed.is_none() {
+            let detail = format!("must be specified when completions is above {INDEXED_MAX}");
+            errs.required(&path.child("maxFailedIndexes"), &detail);
+        }
+        let rest = format!(" when completions are above {INDEXED_MAX} and used with backoff limit per index");
+        at_most("parallelism", parallelism, MANY_INDEXED_MAX, &rest, errs);
+        at_most("maxFailedIndexes", failed, MANY_INDEXED_MAX, &rest, errs);
+    }
+}
+
+fn validate_policies(spec: &JobSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    if let Some(policy) = &spec.pod_failure_policy {
+        policy::validate_failure(policy, spec, &path.child("podFailurePolicy"), errs);
+    }
+    if let Some(policy) = &spec.success_policy {
+        let at = path.child("successPolicy");
+        match (spec.completion_mode.as_deref(), spec.completions) {
+            (Some("Indexed"), Some(completions)) => policy::validate_success(policy, completions, &at, errs),
+            // That completions are missing was said.
+            (Some("Indexed"), None) => {}
+            _ => {
+                let value = serde_json::to_value(policy).unwrap_or_default();
+                errs.invalid(&at, value, "requires indexed completion mode");
+            }
+        }
+    }
+    let supported = if spec.pod_failure_policy.is_some() { &REPLACEMENTS[..1] } else { &REPLACEMENTS[..] };
+    if let Some(policy) = spec.pod_replacement_policy.as_deref().filter(|p| !supported.contains(p)) {
+        errs.not_supported(&path.child("podReplacementPolicy"), policy, supported);
     }
 }
 
