@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(table["metadata"], json!({"resourceVersion": "7"}));
             let column = |i: usize| table["columnDefinitions"][i].clone();
             assert_eq!((&column(0)["name"], &column(0)["format"]), (&json!("Name"), &json!("name")));
-            assert_eq!((&column(1)["type"], &column(1)["priority"]), (&json!("integer"), &json!(0)));
+            assert_eq!((&column(1)["type"], &column(1)["priority"]), (&json!("string"), &json!(0)));
         }
         assert_eq!(partial_metadata_list([&map as &dyn Object], &list)["items"][0]["metadata"]["name"], json!("m"));
         let beta = as_beta(table_of(&*kind, [&map as &dyn Object], &list, now, IncludeObject::Metadata).unwrap());

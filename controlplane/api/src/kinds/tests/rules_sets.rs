@@ -122,8 +122,11 @@ fn jobs() {
         ),
         (
             ", selector: {matchLabels: {app: a}}",
-            &["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"batch.kubernetes.io/controller-uid\":\
-                 \"u\"}}: `selector` not auto-generated"],
+            &[
+                "spec.template.metadata.labels: Invalid value: {\"batch.kubernetes.io/controller-uid\":\"u\",",
+                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"batch.kubernetes.io/controller-uid\":\
+                 \"u\"}}: `selector` not auto-generated",
+            ],
         ),
     ];
     for (rest, wanted) in cases {
