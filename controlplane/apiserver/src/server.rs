@@ -202,6 +202,8 @@ fn frontend(
     };
     let audit = config.audit.as_ref().map(opened).transpose()?;
     let metrics = Metrics::new(config.metrics.clone()).map_err(|e| StartError::Metrics(e.to_string()))?;
+    let admission = registry.admission().metrics();
+    admission.register(&config.metrics).map_err(|e| StartError::Metrics(e.to_string()))?;
     Ok(Frontend {
         registry,
         tokens,

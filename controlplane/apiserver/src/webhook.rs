@@ -63,8 +63,8 @@ impl Target {
 pub(crate) struct WebhookError {
     url: String,
     why: String,
-    /// Whether it was the time that ran out.
-    pub(crate) timed_out: bool,
+    /// The code of an answer that was not 200.
+    pub(crate) code: Option<u16>,
 }
 
 /// Posts a document; answers with that of the webhook.
@@ -83,12 +83,12 @@ pub(crate) async fn call(
     let separator = if target.url().contains('?') { '&' } else { '?' };
     let url = format!("{}{separator}timeout={}s", target.url(), timeout.as_secs());
     let answer = tokio::time::timeout(timeout, exchange(registry, target, ca_bundle, body, &url)).await;
-    let (why, timed_out) = match answer {
+    let (why, code) = match answer {
         Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(why)) => (why, false),
-        Err(_) => ("context deadline exceeded".to_owned(), true),
+        Ok(Err(why)) => (why, None),
+        Err(_) => ("context deadline exceeded".to_owned(), None),
     };
-    Err(WebhookError { url, why, timed_out })
+    Err(WebhookError { url, why, code })
 }
 
 async fn exchange(

@@ -5,14 +5,17 @@
 //! `plugin/pkg/admission/network/defaultingressclass/admission.go`.
 
 use async_trait::async_trait;
-use k8s_openapi::api::{
-    core::v1::PersistentVolumeClaim,
-    networking::v1::{Ingress, IngressClass},
-    storage::v1::StorageClass,
+use k8s_openapi::{
+    api::{
+        core::v1::PersistentVolumeClaim,
+        networking::v1::{Ingress, IngressClass},
+        storage::v1::StorageClass,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use podium_api::{ApiError, Kind};
 
-use super::{Operation, Plugin, Request};
+use super::{Plugin, Request, Step};
 use crate::registry::{Registry, cache::Filter};
 
 const STORAGE: [&str; 2] =
@@ -22,35 +25,56 @@ const INGRESS: [&str; 1] = ["ingressclass.kubernetes.io/is-default-class"];
 const STORAGE_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 const INGRESS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-/// The plug-in.
-pub(super) struct DefaultClass;
+/// The plug-in for claims.
+pub(super) struct DefaultStorageClass;
 
 #[async_trait]
-impl Plugin for DefaultClass {
+impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
-        "DefaultClass"
+        "DefaultStorageClass"
+    }
+
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Admit && request.creates::<PersistentVolumeClaim>()
     }
 
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
-        if request.operation != Operation::Create || !request.subresource.is_empty() {
-            return Ok(());
-        }
-        let Some(object) = request.object.as_deref_mut() else { return Ok(()) };
-        let says = |key: &str| object.meta().annotations.as_ref().is_some_and(|a| a.contains_key(key));
-        let (storage, ingress) = (says(STORAGE_ANNOTATION), says(INGRESS_ANNOTATION));
-        if let Some(claim) = object.downcast_mut::<PersistentVolumeClaim>() {
-            let spec = claim.spec.get_or_insert_default();
-            if spec.storage_class_name.is_none() && !storage {
-                spec.storage_class_name = marked::<StorageClass>(registry, &STORAGE);
-            }
-        } else if let Some(entrance) = object.downcast_mut::<Ingress>() {
-            let spec = entrance.spec.get_or_insert_default();
-            if spec.ingress_class_name.is_none() && !ingress {
-                spec.ingress_class_name = marked::<IngressClass>(registry, &INGRESS);
-            }
+        let Some(claim) = request.new_as_mut::<PersistentVolumeClaim>() else { return Ok(()) };
+        let says = has(&claim.metadata, STORAGE_ANNOTATION);
+        let spec = claim.spec.get_or_insert_default();
+        if spec.storage_class_name.is_none() && !says {
+            spec.storage_class_name = marked::<StorageClass>(registry, &STORAGE);
         }
         Ok(())
     }
+}
+
+/// The plug-in for Ingresses.
+pub(super) struct DefaultIngressClass;
+
+#[async_trait]
+impl Plugin for DefaultIngressClass {
+    fn name(&self) -> &'static str {
+        "DefaultIngressClass"
+    }
+
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Admit && request.creates::<Ingress>()
+    }
+
+    async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
+        let Some(entrance) = request.new_as_mut::<Ingress>() else { return Ok(()) };
+        let says = has(&entrance.metadata, INGRESS_ANNOTATION);
+        let spec = entrance.spec.get_or_insert_default();
+        if spec.ingress_class_name.is_none() && !says {
+            spec.ingress_class_name = marked::<IngressClass>(registry, &INGRESS);
+        }
+        Ok(())
+    }
+}
+
+fn has(meta: &ObjectMeta, annotation: &str) -> bool {
+    meta.annotations.as_ref().is_some_and(|a| a.contains_key(annotation))
 }
 
 /// The class that is marked; of several the newest, then the first by name.

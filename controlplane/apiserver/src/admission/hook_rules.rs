@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use podium_api::{ApiError, FieldErrors, FieldPath, Object};
 
-use super::{Plugin, Request, matching};
+use super::{Plugin, Request, Step, matching};
 use crate::registry::Registry;
 
 /// The match conditions of each webhook.
@@ -24,10 +24,11 @@ impl Plugin for HookRules {
         "WebhookMatchConditions"
     }
 
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Validate && matching::is_exempt(request.resource)
+    }
+
     async fn validate(&self, _registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
-        if !matching::is_exempt(request.resource) {
-            return Ok(());
-        }
         let Some(given) = request.object.as_deref().and_then(conditions_of) else { return Ok(()) };
         // What was stored once is not judged again.
         let known = request.old.and_then(conditions_of).unwrap_or_default();

@@ -5,7 +5,11 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/{generic,request,errors}`.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::admissionregistration::v1::{
@@ -19,8 +23,9 @@ use podium_api::{ApiError, Names, Object, Reason, Revision};
 use serde_json::{Value, json};
 
 use super::{
-    Operation, Request,
+    Operation, Request, Step,
     matching::{self, Condition, Seen, Selectors, is_namespace, rule_matches},
+    metrics::{Called, Rejected},
 };
 use crate::{
     registry::{
@@ -36,6 +41,8 @@ const TIMEOUT_DEFAULT_SECONDS: i32 = 10;
 /// One webhook, ready to be matched and called.
 pub(super) struct Hook {
     pub(super) name: String,
+    /// A name that no other webhook has.
+    pub(super) key: String,
     /// Called again when others changed the object after it.
     pub(super) reinvoked: bool,
     ignore_failures: bool,
@@ -81,10 +88,11 @@ macro_rules! parts {
 }
 
 impl Hook {
-    fn new(parts: &Parts<'_>) -> Self {
+    fn new(parts: &Parts<'_>, key: String) -> Self {
         let seconds = parts.timeout_seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
         Self {
             name: parts.name.to_owned(),
+            key,
             reinvoked: false,
             ignore_failures: parts.failure_policy == Some("Ignore"),
             rules: parts.rules.unwrap_or_default().to_vec(),
@@ -98,13 +106,13 @@ impl Hook {
         }
     }
 
-    fn validating(hook: &ValidatingWebhook) -> Self {
-        Self::new(&parts!(hook))
+    fn validating(hook: &ValidatingWebhook, key: String) -> Self {
+        Self::new(&parts!(hook), key)
     }
 
-    fn mutating(hook: &MutatingWebhook) -> Self {
+    fn mutating(hook: &MutatingWebhook, key: String) -> Self {
         let reinvoked = hook.reinvocation_policy.as_deref() == Some("IfNeeded");
-        Self { reinvoked, ..Self::new(&parts!(hook)) }
+        Self { reinvoked, ..Self::new(&parts!(hook), key) }
     }
 }
 
@@ -172,12 +180,15 @@ impl Configured {
 }
 
 fn compile(object: &dyn Object) -> Hooks {
-    let one = |hook: Hook| Arc::new(hook);
+    let of = object.meta().name.clone().unwrap_or_default();
+    let key = |i: usize, name: &str| format!("{of}/{name}/{i}");
     if let Some(config) = object.downcast_ref::<MutatingWebhookConfiguration>() {
-        return Arc::new(config.webhooks.iter().flatten().map(|h| one(Hook::mutating(h))).collect());
+        let hooks = config.webhooks.iter().flatten().enumerate();
+        return Arc::new(hooks.map(|(i, h)| Arc::new(Hook::mutating(h, key(i, &h.name)))).collect());
     }
     let config = object.downcast_ref::<ValidatingWebhookConfiguration>();
-    Arc::new(config.iter().flat_map(|c| c.webhooks.iter().flatten()).map(|h| one(Hook::validating(h))).collect())
+    let hooks = config.iter().flat_map(|c| c.webhooks.iter().flatten()).enumerate();
+    Arc::new(hooks.map(|(i, h)| Arc::new(Hook::validating(h, key(i, &h.name)))).collect())
 }
 
 /// A webhook whose rules are about a request.
@@ -203,7 +214,7 @@ impl Wanted {
         &self,
         registry: &Registry,
         request: &Request<'_>,
-        mutating: bool,
+        step: Step,
     ) -> Result<Option<Verdict>, ApiError> {
         let hook = &*self.hook;
         if !hook.selectors.match_request(registry, request)? {
@@ -214,26 +225,76 @@ impl Wanted {
         if !hook.conditions_hold(request, &review)? {
             return Ok(None);
         }
-        if request.context.dry_run && !hook.dry_runs {
-            return Err(ApiError::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)));
-        }
-        let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": review});
-        let called = webhook::call(registry, &hook.target, &hook.ca_bundle, &body, hook.timeout).await;
-        let read = called.map_err(|error| format!("failed to call webhook: {error}")).and_then(|answer| {
-            verified(answer, &uid, mutating).map_err(|e| format!("received invalid webhook response: {e}"))
-        });
-        match read {
-            Ok(response) => hook.judged(response, request).map(Some),
-            Err(why) if hook.ignore_failures => {
+        let started = Instant::now();
+        let outcome = hook.call(registry, request, review, (&uid, step)).await;
+        let (code, rejected) = match &outcome {
+            Ok(_) => (200, None),
+            Err(Failure::Said(error)) => (error.reason.code(), Some(Rejected::Said)),
+            Err(Failure::Server(_)) => (0, Some(Rejected::Server)),
+            Err(Failure::Calling(error)) => {
+                (error.code.unwrap_or(UNAVAILABLE), (!hook.ignore_failures).then_some(Rejected::Calling))
+            }
+        };
+        let metrics = registry.admission().metrics();
+        let took = started.elapsed();
+        metrics.webhook(&hook.name, &Called { step, operation: request.operation, took, code, rejected });
+        match outcome {
+            Ok(verdict) => Ok(Some(verdict)),
+            Err(Failure::Said(error) | Failure::Server(error)) => Err(error),
+            Err(Failure::Calling(error)) if hook.ignore_failures => {
+                metrics.failed_open(&hook.name, step);
+                let why = error.why;
                 tracing::warn!(webhook = hook.name, why, "a webhook failed, which its configuration says to ignore");
                 Ok(None)
             }
-            Err(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
+            Err(Failure::Calling(CallError { why, .. })) => {
+                Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name)))
+            }
         }
     }
 }
 
+/// The code of the error when a webhook gave none.
+const UNAVAILABLE: u16 = 503;
+
+/// Why there is no verdict.
+enum Failure {
+    /// It refuses.
+    Said(ApiError),
+    /// It could not be asked, or its answer not be read.
+    Calling(CallError),
+    /// It must not be asked.
+    Server(ApiError),
+}
+
+struct CallError {
+    why: String,
+    code: Option<u16>,
+}
+
 impl Hook {
+    async fn call(
+        &self,
+        registry: &Registry,
+        request: &Request<'_>,
+        review: Value,
+        (uid, step): (&str, Step),
+    ) -> Result<Verdict, Failure> {
+        if request.context.dry_run && !self.dry_runs {
+            let message = format!("admission webhook {:?} does not support dry run", self.name);
+            return Err(Failure::Server(ApiError::bad_request(message)));
+        }
+        let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": review});
+        let called = webhook::call(registry, &self.target, &self.ca_bundle, &body, self.timeout).await;
+        let answer = called.map_err(|error| {
+            Failure::Calling(CallError { why: format!("failed to call webhook: {error}"), code: error.code })
+        })?;
+        let response = verified(answer, uid, step == Step::Admit).map_err(|why| {
+            Failure::Calling(CallError { why: format!("received invalid webhook response: {why}"), code: None })
+        })?;
+        self.judged(response, request).map_err(Failure::Said)
+    }
+
     fn conditions_hold(&self, request: &Request<'_>, review: &Value) -> Result<bool, ApiError> {
         if self.conditions.is_empty() {
             return Ok(true);

@@ -15,7 +15,7 @@ use podium_api::{
     quota::{self, Usage},
 };
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Plugin, Request, Step};
 use crate::registry::{Registry, cache::Filter};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -29,6 +29,13 @@ pub(super) struct LimitRanger;
 impl Plugin for LimitRanger {
     fn name(&self) -> &'static str {
         "LimitRanger"
+    }
+
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        let judged =
+            matches!(request.operation, Operation::Create | Operation::Update) && request.subresource.is_empty();
+        let claims = step == Step::Validate && request.is_about::<PersistentVolumeClaim>();
+        judged && (claims || request.is_about::<Pod>())
     }
 
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {

@@ -7,15 +7,13 @@
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/mutating/{dispatcher,compilation}.go` and
 //! `patch/{smd,json_patch}.go` there.
 
-use std::{collections::HashMap, sync::Arc};
-
 use async_trait::async_trait;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, Mutation, ParamKind,
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, Mutation},
+    apimachinery::pkg::apis::meta::v1::StatusCause,
 };
-use parking_lot::Mutex;
 use podium_api::{
-    ApiError, FieldErrors, FieldPath, Kind as _, Reason, Revision,
+    ApiError, FieldErrors, FieldPath, Reason,
     apply::{self, ManagedFields, Reset, Writer},
     patch::{self, PatchBody},
 };
@@ -23,12 +21,15 @@ use podium_custom::cel::{AdmissionEnv, Env, Expression, Type};
 use serde_json::Value;
 
 use super::{
-    Plugin, Request, hooks, matching,
-    matching::{Condition, Matcher, Seen},
-    policies::namespace_object,
+    Plugin, Request, Step,
+    compile::{Base, Compiler, Given},
+    compiled::{self, Active, Binding, Compiled},
+    hooks,
+    matching::{self, Matcher, Seen},
+    policies::{namespace_object, refuse_broken},
     policy_params,
 };
-use crate::registry::{Registry, cache::Filter};
+use crate::registry::Registry;
 
 /// How an expression's value is put into the object.
 enum Change {
@@ -40,109 +41,71 @@ enum Change {
 
 /// A policy, ready to change requests.
 struct Policy {
-    name: String,
-    /// Whether a failing expression refuses.
-    fails: bool,
-    matcher: Matcher,
-    param_kind: Option<ParamKind>,
-    conditions: Vec<Condition>,
-    variables: Vec<(String, Expression)>,
+    base: Base,
     changes: Vec<Change>,
-    /// Why it cannot be used.
-    broken: Option<String>,
+    /// Asked again when others changed the object after it.
+    reinvoked: bool,
 }
 
-impl Policy {
-    /// `errs` gets what is wrong with the expressions.
-    fn compile(policy: &MutatingAdmissionPolicy, errs: &mut FieldErrors) -> Self {
-        let spec = policy.spec.clone().unwrap_or_default();
-        let params = spec.param_kind.is_some();
-        let mut env = Env::admission(AdmissionEnv { params, authorizer: true, variables: true, patches: true });
-        let root = FieldPath::new("spec");
-        let mut broken = None;
-        let mut compile = |text: &str, env: &Env, types: &[Type], path: &FieldPath| {
-            let text = text.trim();
-            let compiled = if types.is_empty() {
-                Expression::compile(text, env)
-            } else {
-                Expression::compile_as(text, env, types)
-            };
-            compiled
-                .map_err(|error| {
-                    errs.invalid(path, text, &error.to_string());
-                    broken.get_or_insert_with(|| error.to_string());
-                })
-                .ok()
+impl compiled::Policy for Policy {
+    type Written = MutatingAdmissionPolicy;
+    type Binding = MutatingAdmissionPolicyBinding;
+
+    fn compile(written: &MutatingAdmissionPolicy, errs: &mut FieldErrors) -> Self {
+        let spec = written.spec.clone().unwrap_or_default();
+        let given = Given {
+            name: written.metadata.name.as_ref(),
+            failure_policy: spec.failure_policy.as_ref(),
+            constraints: spec.match_constraints.as_ref(),
+            conditions: spec.match_conditions.as_ref(),
+            variables: spec.variables.as_ref(),
+            param_kind: spec.param_kind.as_ref(),
         };
-        let mut variables = Vec::new();
-        for (i, variable) in spec.variables.iter().flatten().enumerate() {
-            let path = root.child("variables").index(i).child("expression");
-            let Some(expression) = compile(&variable.expression, &env, &[], &path) else { continue };
-            env.compose(&variable.name, expression.result().clone());
-            variables.push((variable.name.clone(), expression));
-        }
-        let mut changes = Vec::new();
-        for (i, mutation) in spec.mutations.iter().flatten().enumerate() {
-            let path = root.child("mutations").index(i);
-            changes.extend(change(mutation, &path, &mut |text, of, path| compile(text, &env, of, path)));
-        }
-        let conditions = matching::conditions(spec.match_conditions.as_deref(), params);
-        for (i, (_, condition)) in conditions.iter().enumerate() {
-            if let Err(error) = condition {
-                let text = spec.match_conditions.iter().flatten().nth(i).map(|c| c.expression.clone());
-                let path = root.child("matchConditions").index(i).child("expression");
-                errs.invalid(&path, text.unwrap_or_default(), &error.to_string());
+        let full = AdmissionEnv { authorizer: true, patches: true, ..AdmissionEnv::default() };
+        let (base, changes) = Base::compile(&given, errs, full, |compiler, [env, _]| {
+            let mut changes = Vec::new();
+            for (i, mutation) in spec.mutations.iter().flatten().enumerate() {
+                changes.extend(change(compiler, mutation, env, &FieldPath::new("spec.mutations").index(i)));
             }
-        }
-        Self {
-            name: policy.metadata.name.clone().unwrap_or_default(),
-            fails: spec.failure_policy.as_deref() != Some("Ignore"),
-            matcher: Matcher::new(&spec.match_constraints.unwrap_or_default()),
-            param_kind: spec.param_kind,
-            conditions,
-            variables,
-            changes,
-            broken,
-        }
+            changes
+        });
+        Self { base, changes, reinvoked: spec.reinvocation_policy.as_deref() == Some("IfNeeded") }
+    }
+
+    fn same_spec(one: &MutatingAdmissionPolicy, other: &MutatingAdmissionPolicy) -> bool {
+        one.spec == other.spec
+    }
+
+    fn bind(binding: &MutatingAdmissionPolicyBinding) -> (String, Binding) {
+        let spec = binding.spec.clone().unwrap_or_default();
+        let bound = Binding {
+            name: binding.metadata.name.clone().unwrap_or_default(),
+            params: spec.param_ref,
+            matcher: spec.match_resources.as_ref().map(Matcher::new),
+            actions: Vec::new(),
+        };
+        (spec.policy_name.unwrap_or_default(), bound)
     }
 }
 
-/// Compiles an expression that has to have one of some types.
-type Compile<'c> = dyn FnMut(&str, &[Type], &FieldPath) -> Option<Expression> + 'c;
-
-fn change(mutation: &Mutation, path: &FieldPath, compile: &mut Compile<'_>) -> Option<Change> {
+fn change(compiler: &mut Compiler<'_>, mutation: &Mutation, env: &Env, path: &FieldPath) -> Option<Change> {
     let text = |t: Option<&String>| t.cloned().unwrap_or_default();
     if mutation.patch_type == "JSONPatch" {
         let given = text(mutation.json_patch.as_ref().and_then(|p| p.expression.as_ref()));
         let of = [Type::list(Type::built("JSONPatch"))];
-        return compile(&given, &of, &path.child("jsonPatch").child("expression")).map(Change::Patch);
+        return compiler.compile(&given, env, &of, &path.child("jsonPatch").child("expression")).map(Change::Patch);
     }
     let given = text(mutation.apply_configuration.as_ref().and_then(|c| c.expression.as_ref()));
     let of = [Type::built("Object")];
-    compile(&given, &of, &path.child("applyConfiguration").child("expression")).map(Change::Merge)
+    compiler.compile(&given, env, &of, &path.child("applyConfiguration").child("expression")).map(Change::Merge)
 }
 
 /// The plug-in.
-#[derive(Default)]
-pub(super) struct MutatingPolicies(Mutex<HashMap<String, (Revision, Arc<Policy>)>>);
+pub(super) struct MutatingPolicies(Compiled<Policy>);
 
 impl MutatingPolicies {
-    fn policy(&self, registry: &Registry, name: &str) -> Option<Arc<Policy>> {
-        let entry = registry.of(&MutatingAdmissionPolicy::NAMES).ok()?.cache.get("", name);
-        let mut compiled = self.0.lock();
-        let Some(entry) = entry else {
-            compiled.remove(name);
-            return None;
-        };
-        if let Some((at, policy)) = compiled.get(name)
-            && *at == entry.revision()
-        {
-            return Some(policy.clone());
-        }
-        let policy = entry.object.downcast_ref::<MutatingAdmissionPolicy>()?;
-        let policy = Arc::new(Policy::compile(policy, &mut FieldErrors::new()));
-        compiled.insert(name.to_owned(), (entry.revision(), policy.clone()));
-        Some(policy)
+    pub(super) fn new() -> Self {
+        Self(Compiled::new())
     }
 }
 
@@ -152,105 +115,158 @@ impl Plugin for MutatingPolicies {
         "MutatingAdmissionPolicy"
     }
 
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        match (step, matching::is_exempt(request.resource)) {
+            (Step::Admit, exempt) => !exempt && hooks::changes(request.operation),
+            (Step::Validate, exempt) => exempt,
+        }
+    }
+
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
-        if matching::is_exempt(request.resource) || !hooks::changes(request.operation) {
+        let active = self.0.active(registry);
+        if active.is_empty() {
             return Ok(());
         }
-        let Ok(bindings) = registry.of(&MutatingAdmissionPolicyBinding::NAMES) else { return Ok(()) };
-        if bindings.cache.len() == 0 {
-            return Ok(());
+        let invocations = invocations(&active, registry, request).await?;
+        if request.reinvocation.is_again() {
+            request.reinvocation.policies.require_if_changed(request.object.as_deref());
         }
-        for entry in bindings.cache.list(&Filter::default()).entries {
-            let Some(binding) = entry.object.downcast_ref::<MutatingAdmissionPolicyBinding>() else { continue };
-            let spec = binding.spec.clone().unwrap_or_default();
-            let Some(policy) = self.policy(registry, spec.policy_name.as_deref().unwrap_or_default()) else { continue };
-            if policy.matcher.matches(registry, request)?.is_none() {
-                continue;
-            }
-            if let Some(resources) = &spec.match_resources
-                && Matcher::new(resources).matches(registry, request)?.is_none()
-            {
-                continue;
-            }
-            let by = (policy.param_kind.as_ref(), spec.param_ref.as_ref());
-            let outcome = match policy_params::find(registry, request.namespace, by).await? {
-                Ok(params) => mutate(registry, request, &policy, &params).await?,
-                Err(why) => Err(format!("failed to configure binding: {why}")),
-            };
-            if let Err(why) = outcome.or_else(|why| if policy.fails { Err(why) } else { Ok(()) }) {
-                let name = binding.metadata.name.as_deref().unwrap_or_default();
-                let why = format!("policy '{}' with binding '{name}' denied request: {why}", policy.name);
-                let mut error = ApiError::forbidden(&request.resource.names, request.name, &why);
-                error.reason = Reason::Invalid;
-                return Err(error);
+        let mut denied = invocations.denied;
+        for one in &invocations.wanted {
+            if let Err(why) = one.invoke(registry, request).await? {
+                denied.extend(one.policy.base.fails.then(|| shown(one.policy, one.binding, &why)));
             }
         }
-        Ok(())
+        request.reinvocation.policies.finished(request.object.as_deref());
+        refusal(request, denied)
     }
 
     /// Refuses policies whose expressions cannot be used.
     async fn validate(&self, _registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
-        let policy = request.object.as_deref().and_then(|o| o.downcast_ref::<MutatingAdmissionPolicy>());
-        let Some(policy) = policy.filter(|_| request.subresource.is_empty()) else { return Ok(()) };
-        let old = request.old.and_then(|o| o.downcast_ref::<MutatingAdmissionPolicy>());
-        let mut errs = FieldErrors::new();
-        if old.is_none_or(|old| old.spec != policy.spec) {
-            Policy::compile(policy, &mut errs);
-        }
-        if errs.is_empty() {
-            return Ok(());
-        }
-        Err(ApiError::invalid(&MutatingAdmissionPolicy::NAMES, request.name, errs))
+        refuse_broken::<Policy>(request)
     }
 }
 
-/// Makes all changes of a policy for each of its parameters; the inner error is for its failure policy to judge.
-async fn mutate(
+fn shown(policy: &Policy, binding: &Binding, why: &str) -> String {
+    format!("policy '{}' with binding '{}' denied request: {why}", policy.base.name, binding.name)
+}
+
+/// The first of what was wrong, with all as causes.
+fn refusal(request: &Request<'_>, denied: Vec<String>) -> Result<(), ApiError> {
+    let Some(first) = denied.first().cloned() else { return Ok(()) };
+    let mut error = request.forbidden(&first);
+    error.message = first;
+    error.reason = Reason::Invalid;
+    let cause = |message| StatusCause { message: Some(message), ..StatusCause::default() };
+    error.details.get_or_insert_default().causes = Some(denied.into_iter().map(cause).collect());
+    Err(error)
+}
+
+/// One policy under one binding with one parameter.
+struct Invocation<'a> {
+    policy: &'a Policy,
+    binding: &'a Binding,
+    param: Value,
+}
+
+struct Invocations<'a> {
+    wanted: Vec<Invocation<'a>>,
+    /// Why those are not asked that cannot be, where that refuses.
+    denied: Vec<String>,
+}
+
+/// What is about a request, as it was before any policy changed it.
+async fn invocations<'a>(
+    active: &'a std::collections::BTreeMap<String, Active<Policy>>,
     registry: &Registry,
-    request: &mut Request<'_>,
-    policy: &Policy,
-    params: &[Value],
-) -> Result<Result<(), String>, ApiError> {
-    if let Some(broken) = &policy.broken {
-        return Ok(Err(broken.clone()));
-    }
-    let namespace = namespace_object(registry, request)?;
-    for param in params {
-        for change in &policy.changes {
-            let review = hooks::review(request, None, "").await?;
-            let made = match evaluate(&Seen::new(request, &review), policy, change, (&namespace, param)) {
-                Ok(Some(made)) => made,
-                Ok(None) => break,
-                Err(why) => return Ok(Err(why)),
-            };
-            if let Err(error) = put(request, change, made) {
-                return Ok(Err(error.message));
+    request: &Request<'_>,
+) -> Result<Invocations<'a>, ApiError> {
+    let (mut wanted, mut denied) = (Vec::new(), Vec::new());
+    for Active { policy, bindings, .. } in active.values() {
+        if policy.base.matcher.matches(registry, request)?.is_none() {
+            continue;
+        }
+        for binding in bindings {
+            if let Some(matcher) = &binding.matcher
+                && matcher.matches(registry, request)?.is_none()
+            {
+                continue;
+            }
+            let by = (policy.base.param_kind.as_ref(), binding.params.as_ref());
+            match policy_params::find(registry, request.namespace, by).await? {
+                Ok(params) => wanted.extend(params.into_iter().map(|param| Invocation { policy, binding, param })),
+                Err(why) if policy.base.fails => {
+                    denied.push(shown(policy, binding, &format!("failed to configure binding: {why}")));
+                }
+                Err(_) => {}
             }
         }
     }
-    Ok(Ok(()))
+    Ok(Invocations { wanted, denied })
 }
 
-/// What an expression says to change; `None` when the policy's conditions do not hold.
-fn evaluate(
-    seen: &Seen,
-    policy: &Policy,
-    change: &Change,
-    (namespace, param): (&Value, &Value),
-) -> Result<Option<Value>, String> {
-    let budget = Seen::budget();
-    let mut vars = seen.vars().json("namespaceObject", namespace).json("params", param);
-    for (name, expression) in &policy.variables {
-        vars = vars.variable(name, expression);
+impl Invocation<'_> {
+    /// A name that no other has.
+    fn key(&self) -> String {
+        let text = |field: &str| self.param["metadata"][field].as_str().unwrap_or_default();
+        format!("{}/{}/{}/{}", self.policy.base.name, self.binding.name, text("namespace"), text("name"))
     }
-    if !matching::conditions_hold(&policy.conditions, &vars, &budget)? {
-        return Ok(None);
+
+    /// Makes all changes; the inner error is for the failure policy to judge.
+    async fn invoke(&self, registry: &Registry, request: &mut Request<'_>) -> Result<Result<(), String>, ApiError> {
+        let base = &self.policy.base;
+        if let Some(broken) = &base.broken {
+            return Ok(Err(broken.clone()));
+        }
+        let namespace = namespace_object(registry, request)?;
+        let review = hooks::review(request, None, "").await?;
+        match self.is_meant(&Seen::new(request, &review), &namespace) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(why) => return Ok(Err(why)),
+        }
+        let key = self.key();
+        if request.reinvocation.is_again() && !request.reinvocation.policies.is_due(&key) {
+            return Ok(Ok(()));
+        }
+        let before = request.object.as_deref().map(podium_api::Object::boxed_clone);
+        let mut outcome = Ok(());
+        for change in &self.policy.changes {
+            let review = hooks::review(request, None, "").await?;
+            let made = self.evaluate(&Seen::new(request, &review), change, &namespace);
+            let put = made.and_then(|made| put(request, change, made).map_err(|error| error.message));
+            outcome = outcome.and(put);
+        }
+        let same = before.zip(request.object.as_deref()).is_some_and(|(before, now)| before.same_as(now));
+        let reinvocation = &mut request.reinvocation;
+        if !same {
+            reinvocation.policies.require();
+            reinvocation.changed();
+        }
+        if self.policy.reinvoked {
+            reinvocation.policies.asked(key);
+        }
+        Ok(outcome)
     }
-    let (Change::Merge(expression) | Change::Patch(expression)) = change;
-    let failed =
-        |error: &dyn std::fmt::Display| format!("expression '{}' resulted in error: {error}", expression.text().trim());
-    let made = expression.evaluate(&vars, &budget).map_err(|e| failed(&e))?;
-    made.to_json().map(Some).map_err(|e| failed(&e))
+
+    /// Whether the policy's conditions hold.
+    fn is_meant(&self, seen: &Seen, namespace: &Value) -> Result<bool, String> {
+        let vars = seen.vars().json("namespaceObject", namespace).json("params", &self.param);
+        let vars = self.policy.base.with_variables(vars);
+        matching::conditions_hold(&self.policy.base.conditions, &vars, &Seen::budget())
+    }
+
+    /// What an expression says to change.
+    fn evaluate(&self, seen: &Seen, change: &Change, namespace: &Value) -> Result<Value, String> {
+        let vars = seen.vars().json("namespaceObject", namespace).json("params", &self.param);
+        let vars = self.policy.base.with_variables(vars);
+        let (Change::Merge(expression) | Change::Patch(expression)) = change;
+        let failed = |error: &dyn std::fmt::Display| {
+            format!("expression '{}' resulted in error: {error}", expression.text().trim())
+        };
+        let made = expression.evaluate(&vars, &Seen::budget()).map_err(|e| failed(&e))?;
+        made.to_json().map_err(|e| failed(&e))
+    }
 }
 
 /// Puts what an expression made into the object.

@@ -5,58 +5,31 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/validating/{dispatcher,validator}.go`.
 
-use std::{collections::HashMap, sync::Arc};
-
 use async_trait::async_trait;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{
-            ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
-        },
-        core::v1::Namespace,
-    },
-    apimachinery::pkg::apis::meta::v1::StatusCause,
-};
-use parking_lot::Mutex;
-use podium_api::{ApiError, FieldErrors, Kind as _, Reason, Revision};
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::StatusCause};
+use podium_api::{ApiError, FieldErrors, Kind as _, Reason};
 use podium_custom::cel::Value as Cel;
 use serde_json::{Value, json};
 
 use super::{
-    Plugin, Request, hooks, matching,
-    matching::{Matcher, Seen},
+    Plugin, Request, Step,
+    compiled::{self, Active, Binding, Compiled},
+    hooks,
+    matching::{self, Seen},
     policy::{Decision, Policy},
     policy_params,
 };
-use crate::registry::{Registry, cache::Filter};
+use crate::registry::{Registry, Resource};
 
 /// The longest value of an audit annotation, in characters.
 const ANNOTATION_MAX: usize = 10 * 1024;
 
 /// The plug-in.
-pub(super) struct ValidatingPolicies(Mutex<HashMap<String, (Revision, Arc<Policy>)>>);
+pub(super) struct ValidatingPolicies(Compiled<Policy>);
 
 impl ValidatingPolicies {
     pub(super) fn new() -> Self {
-        Self(Mutex::default())
-    }
-
-    fn policy(&self, registry: &Registry, name: &str) -> Option<Arc<Policy>> {
-        let entry = registry.of(&ValidatingAdmissionPolicy::NAMES).ok()?.cache.get("", name);
-        let Some(entry) = entry else {
-            self.0.lock().remove(name);
-            return None;
-        };
-        let mut compiled = self.0.lock();
-        if let Some((at, policy)) = compiled.get(name)
-            && *at == entry.revision()
-        {
-            return Some(policy.clone());
-        }
-        let policy = entry.object.downcast_ref::<ValidatingAdmissionPolicy>()?;
-        let policy = Arc::new(Policy::compile(policy, &mut FieldErrors::new()));
-        compiled.insert(name.to_owned(), (entry.revision(), policy.clone()));
-        Some(policy)
+        Self(Compiled::new())
     }
 }
 
@@ -66,40 +39,39 @@ impl Plugin for ValidatingPolicies {
         "ValidatingAdmissionPolicy"
     }
 
+    fn handles(&self, step: Step, _request: &Request<'_>) -> bool {
+        step == Step::Validate
+    }
+
     async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
         if matching::is_exempt(request.resource) {
-            return check(request);
-        }
-        let Ok(bindings) = registry.of(&ValidatingAdmissionPolicyBinding::NAMES) else { return Ok(()) };
-        if bindings.cache.len() == 0 {
-            return Ok(());
+            return refuse_broken::<Policy>(request);
         }
         let mut denied = None;
-        for entry in bindings.cache.list(&Filter::default()).entries {
-            let binding = entry.object.downcast_ref::<ValidatingAdmissionPolicyBinding>();
-            let Some(spec) = binding.map(|b| &b.spec) else { continue };
-            let Some(policy) = self.policy(registry, &spec.policy_name) else { continue };
-            let name = entry.object.meta().name.as_deref().unwrap_or_default();
-            let found = Judgement { registry, request, policy: &policy, spec, name }.judge().await?;
-            denied = denied.or(found);
+        for Active { policy, bindings, .. } in self.0.active(registry).values() {
+            let Some(version) = policy.base.matcher.matches(registry, request)? else { continue };
+            for binding in bindings {
+                let judgement = Judgement { registry, request, policy, binding };
+                let found = judgement.judge(version.as_deref()).await?;
+                denied = denied.or(found);
+            }
         }
         denied.map_or(Ok(()), Err)
     }
 }
 
-/// Refuses policies whose expressions cannot be used.
-fn check(request: &Request<'_>) -> Result<(), ApiError> {
-    let policy = request.object.as_deref().and_then(|o| o.downcast_ref::<ValidatingAdmissionPolicy>());
-    let Some(policy) = policy.filter(|_| request.subresource.is_empty()) else { return Ok(()) };
-    let old = request.old.and_then(|o| o.downcast_ref::<ValidatingAdmissionPolicy>());
+/// Refuses policies whose expressions cannot be used. What was stored once is not judged again.
+pub(super) fn refuse_broken<P: compiled::Policy>(request: &Request<'_>) -> Result<(), ApiError> {
+    let Some(policy) = request.new_as::<P::Written>().filter(|_| request.subresource.is_empty()) else { return Ok(()) };
+    let old = request.old.and_then(|o| o.downcast_ref::<P::Written>());
     let mut errs = FieldErrors::new();
-    if old.is_none_or(|old| old.spec != policy.spec) {
-        Policy::compile(policy, &mut errs);
+    if old.is_none_or(|old| !P::same_spec(old, policy)) {
+        P::compile(policy, &mut errs);
     }
     if errs.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(&ValidatingAdmissionPolicy::NAMES, request.name, errs))
+    Err(ApiError::invalid(&request.resource.names, request.name, errs))
 }
 
 /// The namespace that a request is about; `null` where there is none.
@@ -117,30 +89,27 @@ struct Judgement<'a> {
     registry: &'a Registry,
     request: &'a Request<'a>,
     policy: &'a Policy,
-    spec: &'a ValidatingAdmissionPolicyBindingSpec,
-    name: &'a str,
+    binding: &'a Binding,
 }
 
 impl Judgement<'_> {
-    /// The refusal, if it is one.
-    async fn judge(&self) -> Result<Option<ApiError>, ApiError> {
-        let Some(version) = self.policy.matcher.matches(self.registry, self.request)? else { return Ok(None) };
-        if let Some(resources) = &self.spec.match_resources
-            && Matcher::new(resources).matches(self.registry, self.request)?.is_none()
+    /// The refusal, if it is one. `version`: in which the policy is about the request, when not its own.
+    async fn judge(&self, version: Option<&Resource>) -> Result<Option<ApiError>, ApiError> {
+        if let Some(matcher) = &self.binding.matcher
+            && matcher.matches(self.registry, self.request)?.is_none()
         {
             return Ok(None);
         }
-        let by = (self.policy.param_kind.as_ref(), self.spec.param_ref.as_ref());
-        let params = policy_params::find(self.registry, self.request.namespace, by).await?;
-        let params = match params {
+        let by = (self.policy.base.param_kind.as_ref(), self.binding.params.as_ref());
+        let params = match policy_params::find(self.registry, self.request.namespace, by).await? {
             Ok(params) => params,
-            Err(_) if !self.policy.fails => return Ok(None),
+            Err(_) if !self.policy.base.fails => return Ok(None),
             Err(why) => {
                 let decision = Decision::failed(format!("failed to configure binding: {why}"));
                 return Ok(Some(self.denied(&decision)));
             }
         };
-        let review = hooks::review(self.request, version.as_deref(), "").await?;
+        let review = hooks::review(self.request, version, "").await?;
         let seen = Seen::new(self.request, &review);
         let namespace = namespace_object(self.registry, self.request)?;
         let decisions = params.iter().flat_map(|param| self.evaluate(&seen, &namespace, param)).collect();
@@ -150,16 +119,14 @@ impl Judgement<'_> {
     /// What does not hold.
     fn evaluate(&self, seen: &Seen, namespace: &Value, param: &Value) -> Vec<Decision> {
         let policy = self.policy;
-        let failed = |why: String| if policy.fails { vec![Decision::failed(why)] } else { Vec::new() };
-        if let Some(broken) = &policy.broken {
+        let failed = |why: String| if policy.base.fails { vec![Decision::failed(why)] } else { Vec::new() };
+        if let Some(broken) = &policy.base.broken {
             return failed(broken.clone());
         }
         let budget = Seen::budget();
-        let mut vars = seen.vars().json("namespaceObject", namespace).json("params", param);
-        for (name, expression) in &policy.variables {
-            vars = vars.variable(name, expression);
-        }
-        match matching::conditions_hold(&policy.conditions, &vars, &budget) {
+        let vars = seen.vars().json("namespaceObject", namespace).json("params", param);
+        let vars = policy.base.with_variables(vars);
+        match matching::conditions_hold(&policy.base.conditions, &vars, &budget) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),
             Err(why) => return failed(why),
@@ -191,14 +158,14 @@ impl Judgement<'_> {
     fn annotate(&self, key: &str, value: &Cel<'_>) {
         let text: String = value.as_str().unwrap_or_default().trim().chars().take(ANNOTATION_MAX).collect();
         if !text.is_empty() {
-            self.request.context.annotate(format!("{}/{key}", self.policy.name), text);
+            self.request.context.annotate(format!("{}/{key}", self.policy.base.name), text);
         }
     }
 
     /// Denies, warns and notes, as the binding says.
     fn act(&self, decisions: Vec<Decision>) -> Option<ApiError> {
-        let (policy, binding, context) = (&self.policy.name, self.name, self.request.context);
-        let does = |action: &str| self.spec.validation_actions.iter().any(|a| a == action);
+        let (policy, binding, context) = (&self.policy.base.name, &self.binding.name, self.request.context);
+        let does = |action: &str| self.binding.actions.iter().any(|a| a == action);
         if does("Warn") {
             for Decision { message, .. } in &decisions {
                 context.warn(format!(
@@ -210,7 +177,7 @@ impl Judgement<'_> {
             let one = |d: &Decision| {
                 json!({
                     "message": d.message, "policy": policy, "binding": binding, "expressionIndex": d.index,
-                    "validationActions": self.spec.validation_actions,
+                    "validationActions": self.binding.actions,
                 })
             };
             let all: Value = decisions.iter().map(one).collect();
@@ -220,7 +187,7 @@ impl Judgement<'_> {
     }
 
     fn denied(&self, decision: &Decision) -> ApiError {
-        let (policy, binding) = (&self.policy.name, self.name);
+        let (policy, binding) = (&self.policy.base.name, &self.binding.name);
         let message = &decision.message;
         let why = format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {message}");
         let mut error = ApiError::forbidden(&self.request.resource.names, self.request.name, &why);

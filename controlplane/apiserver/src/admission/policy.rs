@@ -1,27 +1,25 @@
 //! A `ValidatingAdmissionPolicy`, compiled.
 
-use k8s_openapi::api::admissionregistration::v1::{ParamKind, ValidatingAdmissionPolicy, Validation};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, Validation,
+};
 use podium_api::{FieldErrors, FieldPath};
 use podium_custom::cel::{AdmissionEnv, Env, Expression, Type};
 
-use super::matching::{self, Condition, Matcher};
+use super::{
+    compile::{Base, Compiler, Given},
+    compiled::{self, Binding},
+    matching::Matcher,
+};
 
 /// The longest message that an expression may make, in bytes.
 const MESSAGE_MAX: usize = 5 * 1024;
 
 /// A policy, ready to be held against requests.
 pub(super) struct Policy {
-    pub(super) name: String,
-    /// Whether a failing expression refuses.
-    pub(super) fails: bool,
-    pub(super) matcher: Matcher,
-    pub(super) param_kind: Option<ParamKind>,
-    pub(super) conditions: Vec<Condition>,
-    pub(super) variables: Vec<(String, Expression)>,
+    pub(super) base: Base,
     pub(super) rules: Vec<Rule>,
     pub(super) annotations: Vec<(String, Expression)>,
-    /// Why it cannot be used.
-    pub(super) broken: Option<String>,
 }
 
 /// What has to hold.
@@ -46,6 +44,24 @@ impl Decision {
 }
 
 impl Rule {
+    fn compile(
+        compiler: &mut Compiler<'_>,
+        given: &Validation,
+        [full, messages]: [&Env; 2],
+        path: &FieldPath,
+    ) -> Option<Self> {
+        let expression = compiler.compile(&given.expression, full, &[Type::Bool], &path.child("expression"));
+        let message_path = path.child("messageExpression");
+        let message = given.message_expression.as_deref().filter(|m| !m.is_empty());
+        let message_expression = message.and_then(|m| compiler.compile(m, messages, &[Type::String], &message_path));
+        Some(Self {
+            expression: expression?,
+            message_expression,
+            message: given.message.clone().unwrap_or_default(),
+            reason: given.reason.clone().unwrap_or_default(),
+        })
+    }
+
     /// `computed`: by the rule's message expression.
     pub(super) fn denied(&self, index: usize, computed: Option<String>) -> Decision {
         let usable = |m: &String| !m.is_empty() && m.len() <= MESSAGE_MAX && !m.contains('\n');
@@ -57,89 +73,50 @@ impl Rule {
     }
 }
 
-/// Compiles one expression after the other and keeps what is wrong with them.
-struct Compiler<'a> {
-    errs: &'a mut FieldErrors,
-    broken: Option<String>,
-}
+impl compiled::Policy for Policy {
+    type Written = ValidatingAdmissionPolicy;
+    type Binding = ValidatingAdmissionPolicyBinding;
 
-impl Compiler<'_> {
-    fn compile(&mut self, text: &str, env: &Env, types: &[Type], path: &FieldPath) -> Option<Expression> {
-        let text = text.trim();
-        let compiled =
-            if types.is_empty() { Expression::compile(text, env) } else { Expression::compile_as(text, env, types) };
-        compiled
-            .map_err(|error| {
-                self.errs.invalid(path, text, &error.to_string());
-                self.broken.get_or_insert_with(|| error.to_string());
-            })
-            .ok()
-    }
-
-    fn rule(&mut self, given: &Validation, env: &Env, messages: &Env, path: &FieldPath) -> Option<Rule> {
-        let expression = self.compile(&given.expression, env, &[Type::Bool], &path.child("expression"));
-        let message_path = path.child("messageExpression");
-        let message = given.message_expression.as_deref().filter(|m| !m.is_empty());
-        let message_expression = message.and_then(|m| self.compile(m, messages, &[Type::String], &message_path));
-        Some(Rule {
-            expression: expression?,
-            message_expression,
-            message: given.message.clone().unwrap_or_default(),
-            reason: given.reason.clone().unwrap_or_default(),
-        })
-    }
-}
-
-impl Policy {
-    /// `errs` gets what is wrong with the expressions.
-    pub(super) fn compile(policy: &ValidatingAdmissionPolicy, errs: &mut FieldErrors) -> Self {
-        let spec = policy.spec.clone().unwrap_or_default();
-        let params = spec.param_kind.is_some();
-        let mut env =
-            Env::admission(AdmissionEnv { params, authorizer: true, variables: true, ..AdmissionEnv::default() });
-        let mut messages = Env::admission(AdmissionEnv { params, variables: true, ..AdmissionEnv::default() });
+    fn compile(written: &ValidatingAdmissionPolicy, errs: &mut FieldErrors) -> Self {
+        let spec = written.spec.clone().unwrap_or_default();
+        let given = Given {
+            name: written.metadata.name.as_ref(),
+            failure_policy: spec.failure_policy.as_ref(),
+            constraints: spec.match_constraints.as_ref(),
+            conditions: spec.match_conditions.as_ref(),
+            variables: spec.variables.as_ref(),
+            param_kind: spec.param_kind.as_ref(),
+        };
         let root = FieldPath::new("spec");
-        let mut compiler = Compiler { errs, broken: None };
-        let mut variables = Vec::new();
-        for (i, variable) in spec.variables.iter().flatten().enumerate() {
-            let path = root.child("variables").index(i).child("expression");
-            let Some(expression) = compiler.compile(&variable.expression, &env, &[], &path) else { continue };
-            env.compose(&variable.name, expression.result().clone());
-            messages.compose(&variable.name, expression.result().clone());
-            variables.push((variable.name.clone(), expression));
-        }
-        let mut rules = Vec::new();
-        for (i, rule) in spec.validations.iter().flatten().enumerate() {
-            rules.extend(compiler.rule(rule, &env, &messages, &root.child("validations").index(i)));
-        }
-        let mut annotations = Vec::new();
-        for (i, given) in spec.audit_annotations.iter().flatten().enumerate() {
-            let path = root.child("auditAnnotations").index(i).child("valueExpression");
-            let value = compiler.compile(&given.value_expression, &env, &[Type::String, Type::Null], &path);
-            annotations.extend(value.map(|e| (given.key.clone(), e)));
-        }
-        let conditions = matching::conditions(spec.match_conditions.as_deref(), params);
-        for (i, (_, condition)) in conditions.iter().enumerate() {
-            if let Err(error) = condition {
-                let path = root.child("matchConditions").index(i).child("expression");
-                compiler.errs.invalid(&path, spec_text(spec.match_conditions.as_deref(), i), &error.to_string());
+        let full = AdmissionEnv { authorizer: true, ..AdmissionEnv::default() };
+        let (base, (rules, annotations)) = Base::compile(&given, errs, full, |compiler, envs| {
+            let mut rules = Vec::new();
+            for (i, rule) in spec.validations.iter().flatten().enumerate() {
+                rules.extend(Rule::compile(compiler, rule, envs, &root.child("validations").index(i)));
             }
-        }
-        let broken = compiler.broken;
-        Self {
-            name: policy.metadata.name.clone().unwrap_or_default(),
-            fails: spec.failure_policy.as_deref() != Some("Ignore"),
-            matcher: Matcher::new(&spec.match_constraints.unwrap_or_default()),
-            param_kind: spec.param_kind,
-            conditions,
-            variables,
-            rules,
-            annotations,
-            broken,
-        }
+            let mut annotations = Vec::new();
+            for (i, given) in spec.audit_annotations.iter().flatten().enumerate() {
+                let path = root.child("auditAnnotations").index(i).child("valueExpression");
+                let value = compiler.compile(&given.value_expression, envs[0], &[Type::String, Type::Null], &path);
+                annotations.extend(value.map(|e| (given.key.clone(), e)));
+            }
+            (rules, annotations)
+        });
+        Self { base, rules, annotations }
     }
-}
 
-fn spec_text(conditions: Option<&[k8s_openapi::api::admissionregistration::v1::MatchCondition]>, i: usize) -> String {
-    conditions.and_then(|c| c.get(i)).map(|c| c.expression.clone()).unwrap_or_default()
+    fn same_spec(one: &ValidatingAdmissionPolicy, other: &ValidatingAdmissionPolicy) -> bool {
+        one.spec == other.spec
+    }
+
+    fn bind(binding: &ValidatingAdmissionPolicyBinding) -> (String, Binding) {
+        let spec = &binding.spec;
+        let bound = Binding {
+            name: binding.metadata.name.clone().unwrap_or_default(),
+            params: spec.param_ref.clone(),
+            matcher: spec.match_resources.as_ref().map(Matcher::new),
+            actions: spec.validation_actions.clone(),
+        };
+        (spec.policy_name.clone(), bound)
+    }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::{core::v1::Pod, scheduling::v1::PriorityClass};
 use podium_api::{ApiError, Kind as _};
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Plugin, Request, Step};
 use crate::registry::{Registry, cache::Filter};
 
 /// Classes that are there whether or not they are stored.
@@ -23,10 +23,14 @@ impl Plugin for Priority {
         "Priority"
     }
 
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Admit
+            && matches!(request.operation, Operation::Create | Operation::Update)
+            && request.subresource.is_empty()
+            && request.is_about::<Pod>()
+    }
+
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
-        if !request.subresource.is_empty() {
-            return Ok(());
-        }
         if request.operation != Operation::Create {
             keep(request);
             return Ok(());

@@ -20,7 +20,7 @@ use podium_api::{
     quota::{self, Usage},
 };
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Plugin, Request, Step};
 use crate::registry::{Registry, Resource, cache::Filter};
 
 /// How long an object waits for others of its namespace.
@@ -41,11 +41,15 @@ impl Plugin for ResourceQuota {
         "ResourceQuota"
     }
 
-    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
-        let counts = matches!(request.operation, Operation::Create | Operation::Update)
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Validate
+            && matches!(request.operation, Operation::Create | Operation::Update)
             && request.resource.scope == Scope::Namespaced
-            && matches!(request.subresource, "" | "resize");
-        let Some(object) = request.object.as_deref().filter(|_| counts) else { return Ok(()) };
+            && matches!(request.subresource, "" | "resize")
+    }
+
+    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
+        let Some(object) = request.object.as_deref() else { return Ok(()) };
         let quotas = quotas_of(registry, request.namespace);
         let concerned: Vec<&Quota> = quotas.iter().filter(|q| needs_more(q, object, request.old)).collect();
         if concerned.is_empty() {

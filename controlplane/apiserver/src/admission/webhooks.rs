@@ -12,8 +12,9 @@ use podium_api::{
 use serde_json::Value;
 
 use super::{
-    Plugin, Request,
+    Plugin, Request, Step,
     hooks::{self, Configured, Wanted},
+    matching,
 };
 use crate::registry::Registry;
 
@@ -32,29 +33,42 @@ impl Plugin for MutatingWebhooks {
         "MutatingAdmissionWebhook"
     }
 
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Admit && !matching::is_exempt(request.resource)
+    }
+
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
         let wanted = self.0.about(registry, request)?;
-        // How many had been asked when the object was changed for the last time.
-        let mut changed_at = 0;
-        let mut asked = vec![false; wanted.len()];
-        for (i, one) in wanted.iter().enumerate() {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let again = request.reinvocation.is_again();
+        if again {
+            request.reinvocation.webhooks.require_if_changed(request.object.as_deref());
+        }
+        for one in &wanted {
+            // Who was not asked the first time is not asked the second time either.
+            if again && !request.reinvocation.webhooks.is_due(&one.hook.key) {
+                continue;
+            }
             let Some(changed) = ask(registry, request, one).await? else { continue };
-            asked[i] = true;
+            let reinvocation = &mut request.reinvocation;
             if changed {
-                changed_at = i;
+                reinvocation.webhooks.require();
+                reinvocation.changed();
+            }
+            if one.hook.reinvoked {
+                reinvocation.webhooks.asked(one.hook.key.clone());
             }
         }
-        let again = wanted.iter().zip(asked).take(changed_at).filter(|(one, asked)| *asked && one.hook.reinvoked);
-        for (one, _) in again {
-            ask(registry, request, one).await?;
-        }
+        request.reinvocation.webhooks.finished(request.object.as_deref());
         Ok(())
     }
 }
 
 /// Asks one and does as it says; whether the object is another then, `None` when it was not asked.
 async fn ask(registry: &Registry, request: &mut Request<'_>, one: &Wanted) -> Result<Option<bool>, ApiError> {
-    let Some(verdict) = one.ask(registry, request, true).await? else { return Ok(None) };
+    let Some(verdict) = one.ask(registry, request, Step::Admit).await? else { return Ok(None) };
     match verdict.patch {
         Some(patch) if patch.as_array().is_none_or(|p| !p.is_empty()) => apply(request, one, patch).await.map(Some),
         _ => Ok(Some(false)),
@@ -100,12 +114,16 @@ impl Plugin for ValidatingWebhooks {
         "ValidatingAdmissionWebhook"
     }
 
+    fn handles(&self, step: Step, request: &Request<'_>) -> bool {
+        step == Step::Validate && !matching::is_exempt(request.resource)
+    }
+
     async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
         let wanted = self.0.about(registry, request)?;
         if wanted.is_empty() {
             return Ok(());
         }
-        let asked = wanted.iter().map(|one| one.ask(registry, request, false));
+        let asked = wanted.iter().map(|one| one.ask(registry, request, Step::Validate));
         let refused = futures::future::join_all(asked).await.into_iter().find_map(Result::err);
         refused.map_or(Ok(()), Err)
     }

@@ -6,7 +6,7 @@ use podium_api::{ApiError, FieldErrors, Kind as _, Reason};
 use podium_custom::{CustomObject, check_stored_versions, validate_definition};
 
 use crate::{
-    admission::{Operation, Plugin, Request},
+    admission::{Operation, Plugin, Request, Step},
     registry::Registry,
 };
 
@@ -17,6 +17,10 @@ pub(crate) struct Definitions;
 impl Plugin for Definitions {
     fn name(&self) -> &'static str {
         "CustomResourceDefinitions"
+    }
+
+    fn handles(&self, step: Step, _request: &Request<'_>) -> bool {
+        step == Step::Validate
     }
 
     async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {

@@ -79,6 +79,7 @@ impl Registry {
             options: context.create_options(),
             context,
             held: Default::default(),
+            reinvocation: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         let mut object = request.object.take().ok_or_else(lost)?;
@@ -205,7 +206,8 @@ pub(crate) fn check_name(name: &str, object: &mut dyn Object) -> Result<(), ApiE
     Ok(())
 }
 
-fn generated_name(prefix: &str) -> String {
+/// A prefix, cut where it is too long, and five letters of chance.
+pub(crate) fn generated_name(prefix: &str) -> String {
     let mut rng = rand::rng();
     let keep = prefix.char_indices().take_while(|(i, c)| i + c.len_utf8() <= NAME_MAX - SUFFIX_LEN).count();
     let mut name: String = prefix.chars().take(keep).collect();

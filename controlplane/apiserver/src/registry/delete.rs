@@ -134,6 +134,7 @@ impl Registry {
             options: context.delete_options(options),
             context,
             held: Default::default(),
+            reinvocation: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         self.admission().validate(self, &request).await

@@ -40,6 +40,7 @@ mod verbs;
 
 pub(crate) use apply::Applied;
 pub(crate) use context::WriteContext;
+pub(crate) use create::generated_name;
 pub(crate) use delete::Deleted;
 pub(crate) use served::Resource;
 pub(crate) use update::Part;

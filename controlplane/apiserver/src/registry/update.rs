@@ -103,6 +103,7 @@ impl Registry {
             options: context.update_options(),
             context,
             held: Default::default(),
+            reinvocation: Default::default(),
         };
         self.admission().mutate(self, &mut request).await?;
         let mut new = request.object.take().ok_or_else(lost)?;

@@ -353,8 +353,12 @@ async fn pods_get_the_priority_of_their_class() {
         (&plain["spec"]["priority"], &plain["spec"]["preemptionPolicy"]),
         (&json!(0), &json!("PreemptLowerPriority"))
     );
-    let account = json!({"serviceAccountName": "default", "serviceAccount": "default"});
-    let replaced = cluster.put(&format!("{pods}/plain"), pod("plain", account)).await.ok(200);
+    let mut unsaid = plain.clone();
+    unsaid["spec"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|field, _| !matches!(field.as_str(), "priority" | "preemptionPolicy"));
+    let replaced = cluster.put(&format!("{pods}/plain"), unsaid).await.ok(200);
     assert_eq!(replaced["spec"]["priority"], 0);
     cluster.post("/apis/scheduling.k8s.io/v1/priorityclasses", class("high", 1000, false)).await.ok(201);
     cluster.post("/apis/scheduling.k8s.io/v1/priorityclasses", class("usual", 10, true)).await.ok(201);

@@ -11,6 +11,7 @@ mod kubectl;
 mod limits;
 mod mutating;
 mod objects;
+mod plugins;
 mod pods;
 mod quota;
 mod reads;

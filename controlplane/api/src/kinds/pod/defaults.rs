@@ -3,22 +3,20 @@
 //! Only the kinds of volumes that Podium can mount have defaults here.
 //!
 //! # Source
-//! Kubernetes `pkg/apis/core/v1/defaults.go`; `plugin/pkg/admission/{defaulttolerationseconds,serviceaccount,priority}`.
+//! Kubernetes `pkg/apis/core/v1/defaults.go`.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, Pod, PodSpec, Probe, Toleration,
-        Volume, VolumeProjection,
+        Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, Pod, PodSpec, Probe, Volume,
+        VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
 
 use crate::quantity::Quantity;
 
-/// Seconds that a pod stays on a node that is not ready or cannot be reached.
-const TOLERATION_SECONDS: i64 = 300;
 const FILE_MODE: i32 = 0o644;
 
 /// Sets a text that is absent or empty.
@@ -46,36 +44,6 @@ pub(super) fn pod(pod: &mut Pod) {
         if host_network {
             host_ports(container);
         }
-    }
-}
-
-/// What Kubernetes' admission plugins add to a pod that is created.
-pub(super) fn admission(spec: &mut PodSpec) {
-    text(&mut spec.service_account_name, "default");
-    spec.service_account.clone_from(&spec.service_account_name);
-    spec.priority.get_or_insert(0);
-    text(&mut spec.preemption_policy, "PreemptLowerPriority");
-    default_tolerations(spec);
-}
-
-/// Tolerates for five minutes that the node is not ready or cannot be reached, unless the pod says otherwise.
-pub(super) fn default_tolerations(spec: &mut PodSpec) {
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let says = |t: &Toleration| {
-            let of = t.key.as_deref().unwrap_or_default();
-            let effect = t.effect.as_deref().unwrap_or_default();
-            (of.is_empty() || of == key) && (effect.is_empty() || effect == "NoExecute")
-        };
-        if spec.tolerations.iter().flatten().any(says) {
-            continue;
-        }
-        spec.tolerations.get_or_insert_default().push(Toleration {
-            key: Some(key.to_owned()),
-            operator: Some("Exists".to_owned()),
-            effect: Some("NoExecute".to_owned()),
-            toleration_seconds: Some(TOLERATION_SECONDS),
-            value: None,
-        });
     }
 }
 

@@ -75,7 +75,6 @@ impl Kind for Pod {
 
     fn prepare_create(&mut self) {
         let spec = self.spec.get_or_insert_default();
-        defaults::admission(spec);
         let gated = spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty());
         self.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
@@ -86,9 +85,6 @@ impl Kind for Pod {
     }
 
     fn prepare_update(&mut self, old: &Self) {
-        if let Some(spec) = &mut self.spec {
-            defaults::default_tolerations(spec);
-        }
         self.status.clone_from(&old.status);
     }
 

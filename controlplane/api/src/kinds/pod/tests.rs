@@ -159,13 +159,9 @@ fn defaults() {
             "successThreshold": 1, "failureThreshold": 3},
         "env": [{"name": "A", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}],
     });
-    let toleration =
-        |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
     let wanted = json!({
         "containers": [container], "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
-        "securityContext": {}, "terminationGracePeriodSeconds": 30, "enableServiceLinks": true, "priority": 0,
-        "preemptionPolicy": "PreemptLowerPriority", "serviceAccountName": "default", "serviceAccount": "default",
-        "tolerations": [toleration("node.kubernetes.io/not-ready"), toleration("node.kubernetes.io/unreachable")],
+        "securityContext": {}, "terminationGracePeriodSeconds": 30, "enableServiceLinks": true,
         "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "configMap": {"name": "m", "defaultMode": 420}}],
     });
     assert_eq!(got["spec"], wanted);
@@ -352,7 +348,6 @@ fn updates() {
         old.fill_defaults();
         old.prepare_create();
         new.fill_defaults();
-        super::defaults::admission(new.spec.as_mut().unwrap());
         new.prepare_update(&old);
         let mut errs = FieldErrors::new();
         new.validate_update(&old, &mut errs);
