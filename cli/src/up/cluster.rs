@@ -36,7 +36,8 @@ pub(crate) struct Cluster {
     network: Network,
     controllers: Handle,
     scheduler: Handle,
-    agent: Agent,
+    /// `None`: nodes join from elsewhere.
+    agent: Option<Agent>,
     http: SocketAddr,
     kubeconfig: PathBuf,
 }
@@ -70,8 +71,13 @@ impl Cluster {
             component("kube-scheduler"),
             SchedulerConfig { metrics: drivers, ..SchedulerConfig::default() },
         );
-        let agent = start_agent(args, data, component("node"), &network, metrics).await?;
-        server.connect_node(Arc::new(AgentLogs(agent.logs())));
+        let agent = match args.no_agent {
+            true => None,
+            false => Some(start_agent(args, data, component("node"), &network, metrics).await?),
+        };
+        if let Some(agent) = &agent {
+            server.connect_node(Arc::new(AgentLogs(agent.logs())));
+        }
         Ok(Self { store, compactor, server, api, network, controllers, scheduler, agent, http, kubeconfig })
     }
 
@@ -116,7 +122,9 @@ impl Cluster {
     /// Stops in the reverse order: clients outside first, the store last.
     pub(crate) async fn shutdown(self) {
         self.network.shutdown(DRAIN).await;
-        self.agent.shutdown().await;
+        if let Some(agent) = self.agent {
+            agent.shutdown().await;
+        }
         self.scheduler.shutdown().await;
         self.controllers.shutdown().await;
         self.server.shutdown().await;

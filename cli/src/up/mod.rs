@@ -23,7 +23,8 @@ use self::{cluster::Cluster, data_dir::DataDir};
 #[command(after_help = "Examples:
   podium up -f examples/hello            run a folder of manifests and .wasm files
   podium up --data-dir /tmp/try          an empty cluster with its data elsewhere
-  podium up --http 0.0.0.0:80 -f shop/   serve Ingresses to everybody")]
+  podium up --http 0.0.0.0:80 -f shop/   serve Ingresses to everybody
+  podium up --no-agent                   the control plane alone, for nodes that run elsewhere")]
 pub(crate) struct UpArgs {
     /// Manifest file, or folder of manifests; images may be loaded from its folder. Repeatable
     #[arg(short, long, value_name = "PATH")]
@@ -45,6 +46,9 @@ pub(crate) struct UpArgs {
     /// Name of the node [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Run the control plane alone: pods wait for a node that registers itself through the API
+    #[arg(long)]
+    pub(crate) no_agent: bool,
     /// What to log on standard error, for example info or podium_agent=debug
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     pub(crate) log: String,

@@ -69,6 +69,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::Deployments),
         Box::new(replica_set::ReplicaSets),
+        Box::new(replica_set::ReplicationControllers),
         Box::new(endpoint_slice::EndpointSlices),
         Box::new(endpoints::EndpointsObjects),
         Box::new(namespace::Namespaces),

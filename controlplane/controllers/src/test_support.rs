@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ResourceQuota, Service},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
@@ -140,6 +140,7 @@ fn object(line: &str) -> Arc<dyn Object> {
     match kind {
         "pod" => typed::<Pod>(pod(metadata, &words)),
         "rs" => typed::<ReplicaSet>(replica_set(metadata, &words)),
+        "rc" => typed::<ReplicationController>(replication_controller(metadata, &words)),
         "deployment" => typed::<Deployment>(deployment(metadata, &words)),
         "service" => typed::<Service>(service(metadata, &words)),
         "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
@@ -188,6 +189,7 @@ fn reference(owner: &str, words: &Words<'_>) -> Value {
     let (kind, name) = owner.split_once('/').unwrap();
     let (version, kind) = match kind {
         "rs" => ("apps/v1", "ReplicaSet"),
+        "rc" => ("v1", "ReplicationController"),
         "deployment" => ("apps/v1", "Deployment"),
         "service" => ("v1", "Service"),
         "configmap" => ("v1", "ConfigMap"),
@@ -260,6 +262,14 @@ fn replica_set(metadata: Value, words: &Words<'_>) -> Value {
     annotate("rev", "revision");
     annotate("desired", "desired-replicas");
     annotate("max", "max-replicas");
+    object
+}
+
+/// A ReplicaSet with the selector that there was before there were sets of requirements.
+fn replication_controller(metadata: Value, words: &Words<'_>) -> Value {
+    let mut object = replica_set(metadata, words);
+    let labels = object["spec"]["selector"]["matchLabels"].take();
+    object["spec"]["selector"] = labels;
     object
 }
 

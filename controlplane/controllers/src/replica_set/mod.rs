@@ -1,11 +1,12 @@
-//! ReplicaSet: as many pods as wanted, whoever made them.
+//! ReplicaSet and ReplicationController: as many pods as wanted, whoever made them.
 //!
-//! One plan creates or deletes at most [`BURST_MAX`] pods; the pods' own events bring the key back for the rest.
+//! Both kinds go the same way, told apart by [`Replicated`] alone. One plan creates or deletes at most [`BURST_MAX`] pods; the pods' own events bring the key back for the rest.
 //!
 //! # Source
-//! Kubernetes `pkg/controller/replicaset/replica_set.go`.
+//! Kubernetes `pkg/controller/replicaset/replica_set.go`, `pkg/controller/replication/replication_controller.go`.
 
 mod rank;
+mod replicated;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{apps::v1::ReplicaSet, core::v1::Pod},
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, ReplicationController},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use podium_api::{ApiError, Kind, Object, Reason, kind_of, selector::Selector};
+use podium_api::{ApiError, Object, Reason, kind_of};
+
+use self::replicated::Replicated;
 
 use crate::{
     Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
@@ -43,51 +49,83 @@ impl Controller for ReplicaSets {
     }
 
     fn triggers(&self) -> Vec<Trigger> {
-        vec![
-            Trigger { kind: kind_of::<ReplicaSet>(), keys: |object, _| vec![Key::of(object)] },
-            Trigger { kind: kind_of::<Pod>(), keys: of_pod },
-        ]
+        triggers::<ReplicaSet>()
     }
 
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
-        let Some(rs) = view.get_as::<ReplicaSet>(&key.object) else { return Plan::default() };
-        let Some(selector) = selector(&rs).filter(|s| !s.is_everything()) else { return Plan::default() };
-        let mut plan = Plan::default();
-        let mut pods: Vec<Arc<Pod>> = claim(&*rs, &selector, view, &mut plan.actions);
-        pods.retain(|pod| is_active(pod));
-        if rs.metadata.deletion_timestamp.is_none() {
-            manage(&rs, &pods, view, now, &mut plan);
-        }
-        status::update(&rs, &pods, now, &mut plan);
-        plan
+        reconcile::<ReplicaSet>(key, view, now)
     }
 
     fn refused(&self, key: &Key, error: &ApiError, view: &dyn View, now: Timestamp) -> Plan {
-        let mut plan = Plan::default();
-        let in_terminating_namespace = error.message.contains("because it is being terminated");
-        if error.reason == Reason::AlreadyExists || in_terminating_namespace {
-            return plan;
-        }
-        if let Some(rs) = view.get_as::<ReplicaSet>(&key.object) {
-            let message = format!("Error creating: {error}");
-            plan.push(Action::Event(EventNote::warning(&*rs, "FailedCreate", message)));
-            status::failed(&rs, error, now, &mut plan);
-        }
-        plan
+        refused::<ReplicaSet>(key, error, view, now)
     }
 }
 
-fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
+/// The controller of ReplicationControllers.
+pub struct ReplicationControllers;
+
+impl Controller for ReplicationControllers {
+    fn name(&self) -> &'static str {
+        "replicationcontroller"
+    }
+
+    fn component(&self) -> &'static str {
+        "replication-controller"
+    }
+
+    fn triggers(&self) -> Vec<Trigger> {
+        triggers::<ReplicationController>()
+    }
+
+    fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
+        reconcile::<ReplicationController>(key, view, now)
+    }
+
+    fn refused(&self, key: &Key, error: &ApiError, view: &dyn View, now: Timestamp) -> Plan {
+        refused::<ReplicationController>(key, error, view, now)
+    }
+}
+
+fn triggers<R: Replicated>() -> Vec<Trigger> {
+    vec![
+        Trigger { kind: kind_of::<R>(), keys: |object, _| vec![Key::of(object)] },
+        Trigger { kind: kind_of::<Pod>(), keys: of_pod::<R> },
+    ]
+}
+
+fn reconcile<R: Replicated>(key: &Key, view: &dyn View, now: Timestamp) -> Plan {
+    let Some(rs) = view.get_as::<R>(&key.object) else { return Plan::default() };
+    let Some(selector) = rs.selector().filter(|s| !s.is_everything()) else { return Plan::default() };
+    let mut plan = Plan::default();
+    let mut pods: Vec<Arc<Pod>> = claim(&*rs, &selector, view, &mut plan.actions);
+    pods.retain(|pod| is_active(pod));
+    if rs.metadata().deletion_timestamp.is_none() {
+        manage(&*rs, &pods, view, now, &mut plan);
+    }
+    status::update(&*rs, &pods, now, &mut plan);
+    plan
+}
+
+fn refused<R: Replicated>(key: &Key, error: &ApiError, view: &dyn View, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let in_terminating_namespace = error.message.contains("because it is being terminated");
+    if error.reason == Reason::AlreadyExists || in_terminating_namespace {
+        return plan;
+    }
+    if let Some(rs) = view.get_as::<R>(&key.object) {
+        let message = format!("Error creating: {error}");
+        plan.push(Action::Event(EventNote::warning(&*rs, "FailedCreate", message)));
+        status::failed(&*rs, error, now, &mut plan);
+    }
+    plan
+}
+
+fn of_pod<R: Replicated>(object: &dyn Object, view: &dyn View) -> Vec<Key> {
     let meta = object.meta();
     match controller_of(meta) {
-        Some(_) => controller_key(meta, &ReplicaSet::NAMES).into_iter().collect(),
-        None => matching(meta, view, selector),
+        Some(_) => controller_key(meta, &R::NAMES).into_iter().collect(),
+        None => matching(meta, view, R::selector),
     }
-}
-
-/// The selector of a ReplicaSet; `None` when it cannot be read.
-pub(crate) fn selector(rs: &ReplicaSet) -> Option<Selector> {
-    Selector::from_label_selector(Some(&rs.spec.as_ref()?.selector)).ok()
 }
 
 /// Wanted replicas.
@@ -95,8 +133,8 @@ pub(crate) fn wanted(rs: &ReplicaSet) -> i32 {
     rs.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
 }
 
-fn manage(rs: &ReplicaSet, pods: &[Arc<Pod>], view: &dyn View, now: Timestamp, plan: &mut Plan) {
-    let wanted = usize::try_from(wanted(rs)).unwrap_or(0);
+fn manage<R: Replicated>(rs: &R, pods: &[Arc<Pod>], view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    let wanted = usize::try_from(rs.wanted()).unwrap_or(0);
     if pods.len() < wanted {
         create(rs, (wanted - pods.len()).min(BURST_MAX), plan);
     } else if pods.len() > wanted {
@@ -110,7 +148,7 @@ fn manage(rs: &ReplicaSet, pods: &[Arc<Pod>], view: &dyn View, now: Timestamp, p
     }
 }
 
-fn create(rs: &ReplicaSet, count: usize, plan: &mut Plan) {
+fn create<R: Replicated>(rs: &R, count: usize, plan: &mut Plan) {
     let pod = new_pod(rs);
     let event = EventNote::normal(rs, "SuccessfulCreate", "Created pod: ");
     for i in 0..count {
@@ -119,12 +157,12 @@ fn create(rs: &ReplicaSet, count: usize, plan: &mut Plan) {
     }
 }
 
-fn new_pod(rs: &ReplicaSet) -> Pod {
-    let template = rs.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
+fn new_pod<R: Replicated>(rs: &R) -> Pod {
+    let template = rs.template().cloned().unwrap_or_default();
     let given = template.metadata.unwrap_or_default();
     let metadata = ObjectMeta {
-        generate_name: rs.metadata.name.as_ref().map(|name| format!("{name}-")),
-        namespace: rs.metadata.namespace.clone(),
+        generate_name: rs.metadata().name.as_ref().map(|name| format!("{name}-")),
+        namespace: rs.metadata().namespace.clone(),
         labels: given.labels,
         annotations: given.annotations,
         finalizers: given.finalizers,

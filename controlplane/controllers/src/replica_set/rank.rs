@@ -6,8 +6,9 @@
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 
+use super::replicated::Replicated;
 use crate::{
     View, ViewExt,
     owners::controller_of,
@@ -18,8 +19,8 @@ use crate::{
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The `count` pods to delete.
-pub(super) fn victims<'p>(
-    rs: &ReplicaSet,
+pub(super) fn victims<'p, R: Replicated>(
+    rs: &R,
     pods: &'p [Arc<Pod>],
     count: usize,
     view: &dyn View,
@@ -60,11 +61,11 @@ fn rank(pod: &Pod, neighbours: usize, now: Timestamp) -> Rank {
 }
 
 /// How many active pods of the same owner's ReplicaSets each node has.
-fn crowd(rs: &ReplicaSet, pods: &[Arc<Pod>], view: &dyn View) -> HashMap<String, usize> {
+fn crowd<R: Replicated>(rs: &R, pods: &[Arc<Pod>], view: &dyn View) -> HashMap<String, usize> {
     let mut crowd = HashMap::new();
-    let siblings = controller_of(&rs.metadata).map(|o| view.owned_as::<ReplicaSet>(&o.uid)).unwrap_or_default();
-    let uids =
-        siblings.iter().filter_map(|s| s.metadata.uid.as_deref()).filter(|u| rs.metadata.uid.as_deref() != Some(u));
+    let siblings = controller_of(rs.metadata()).map(|o| view.owned_as::<R>(&o.uid)).unwrap_or_default();
+    let own = rs.metadata().uid.as_deref();
+    let uids = siblings.iter().filter_map(|s| s.metadata().uid.as_deref()).filter(|u| own != Some(u));
     let others = uids.flat_map(|uid| view.owned_as::<Pod>(uid));
     for pod in others.filter(|p| is_active(p)).chain(pods.iter().cloned()) {
         *crowd.entry(node_name(&pod).to_owned()).or_default() += 1;

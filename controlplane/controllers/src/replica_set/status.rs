@@ -1,17 +1,18 @@
-//! What a ReplicaSet's status says of its pods.
+//! What the status says of the pods.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
+        apps::v1::{ReplicaSetCondition, ReplicaSetStatus},
         core::v1::Pod,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use podium_api::{ApiError, selector::Selector};
 
+use super::replicated::Replicated;
 use crate::{
     Action, Plan,
     pods::{available_in, is_ready},
@@ -21,20 +22,20 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// Counts the active pods and, when the counts changed, writes them. Comes last in a plan: what was refused before keeps
 /// the condition `ReplicaFailure` in place.
-pub(super) fn update(rs: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
-    let min_ready_seconds = rs.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
+pub(super) fn update<R: Replicated>(rs: &R, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
+    let min_ready_seconds = rs.min_ready_seconds();
     let available_in: Vec<i64> = pods.iter().filter_map(|pod| available_in(pod, min_ready_seconds, now)).collect();
     if let Some(next) = available_in.iter().filter(|seconds| **seconds > 0).min() {
         plan.requeue_in(*next);
     }
     let labels = template_labels(rs);
-    let mut status = rs.status.clone().unwrap_or_default();
+    let mut status = rs.status().unwrap_or_default();
     status.replicas = count(pods.len());
     status.fully_labeled_replicas =
         nonzero(pods.iter().filter(|p| labels.matches_option(p.metadata.labels.as_ref())).count());
     status.ready_replicas = nonzero(pods.iter().filter(|p| is_ready(p)).count());
     status.available_replicas = nonzero(available_in.iter().filter(|seconds| **seconds == 0).count());
-    status.observed_generation = rs.metadata.generation;
+    status.observed_generation = rs.metadata().generation;
     if let Some(conditions) = &mut status.conditions {
         conditions.retain(|c| c.type_ != REPLICA_FAILURE);
     }
@@ -43,8 +44,8 @@ pub(super) fn update(rs: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp, plan: &
 }
 
 /// Says that pods could not be created.
-pub(super) fn failed(rs: &ReplicaSet, error: &ApiError, now: Timestamp, plan: &mut Plan) {
-    let mut status = rs.status.clone().unwrap_or_default();
+pub(super) fn failed<R: Replicated>(rs: &R, error: &ApiError, now: Timestamp, plan: &mut Plan) {
+    let mut status = rs.status().unwrap_or_default();
     let conditions = status.conditions.get_or_insert_default();
     if conditions.iter().any(|c| c.type_ == REPLICA_FAILURE && c.status == "True") {
         return;
@@ -60,15 +61,14 @@ pub(super) fn failed(rs: &ReplicaSet, error: &ApiError, now: Timestamp, plan: &m
     write(rs, status, plan);
 }
 
-fn write(rs: &ReplicaSet, status: ReplicaSetStatus, plan: &mut Plan) {
-    if rs.status.as_ref() != Some(&status) {
-        plan.push(Action::UpdateStatus(Box::new(ReplicaSet { status: Some(status), ..rs.clone() })));
+fn write<R: Replicated>(rs: &R, status: ReplicaSetStatus, plan: &mut Plan) {
+    if rs.status().as_ref() != Some(&status) {
+        plan.push(Action::UpdateStatus(Box::new(rs.with_status(status))));
     }
 }
 
-fn template_labels(rs: &ReplicaSet) -> Selector {
-    let template = rs.spec.as_ref().and_then(|s| s.template.as_ref());
-    let labels = template.and_then(|t| t.metadata.as_ref()?.labels.as_ref());
+fn template_labels<R: Replicated>(rs: &R) -> Selector {
+    let labels = rs.template().and_then(|t| t.metadata.as_ref()?.labels.as_ref());
     labels.map(Selector::from_labels).unwrap_or_else(Selector::everything)
 }
 

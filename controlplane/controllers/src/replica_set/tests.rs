@@ -159,3 +159,21 @@ fn wakes_for_its_pods() {
     assert_eq!(keys("pod a labels=app:nobody"), "");
     expect!["replicasets.apps d/web, replicasets.apps d/other"].assert_eq(&keys("pod orphan"));
 }
+
+#[test]
+fn replication_controllers_go_the_same_way() {
+    let plan = |world: &str| World::of(world).plan(&ReplicationControllers, &ReplicationController::NAMES, "web");
+    expect![[r#"
+        patch pod a {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicationController","name":"web"}]}}
+        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+        status replicationcontroller web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]]
+    .assert_eq(&plan("rc web replicas=2; pod a ready node=n1; pod theirs owner=rs/web"));
+    expect![[r#"
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status replicationcontroller web {"availableReplicas":1,"fullyLabeledReplicas":2,"readyReplicas":1,"replicas":2}"#]]
+    .assert_eq(&plan("rc web replicas=1; pod a owner=rc/web ready node=n1; pod b owner=rc/web"));
+    let world = World::of("rc web; rc other labels=app:x; rs web");
+    assert_eq!(world.keys(&ReplicationControllers, "pod a owner=rc/web"), "replicationcontrollers d/web");
+    assert_eq!(world.keys(&ReplicationControllers, "pod a owner=rs/web"), "");
+}
