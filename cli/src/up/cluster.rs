@@ -20,7 +20,7 @@ use podium_store::{
 };
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, logs::AgentLogs};
+use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, services::Pods};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -77,6 +77,7 @@ impl Cluster {
         };
         if let Some(agent) = &agent {
             server.connect_node(Arc::new(AgentLogs(agent.logs())));
+            server.connect_services(Arc::new(Pods::new(network.clone())));
         }
         Ok(Self { store, compactor, server, api, network, controllers, scheduler, agent, http, kubeconfig })
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod data_dir;
 mod logs;
 mod progress;
+mod services;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
 

@@ -114,6 +114,11 @@ impl OpenApi {
     }
 }
 
+/// The schemas of a kind and of all that it is made of, by name (its own is [`crate::object::AnyKind::schema_name`]).
+pub fn schemas_of(kind: &KindRef) -> Map<String, Value> {
+    schemas::of_kinds(std::slice::from_ref(kind))
+}
+
 fn document(kept: &mut BTreeMap<String, Made<Document>>, path: &str, part: &Part) -> Arc<Document> {
     if let Some(made) = kept.get(path).filter(|made| made.is_of(&part.kinds)) {
         return made.made.clone();

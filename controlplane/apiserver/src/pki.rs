@@ -25,7 +25,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::{aggregate::Credentials, auth::MASTERS, config::ServerConfig, server::StartError};
+use crate::{auth::MASTERS, config::ServerConfig, outbound::Credentials, server::StartError};
 
 const CA_DAYS: i64 = 3650;
 const CERTIFICATE_DAYS: i64 = 365;

@@ -10,8 +10,9 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    LocalApi, NodeGateway, ServerConfig,
+    LocalApi, NodeGateway, ServerConfig, ServiceDialer,
     accounts::Accounts,
+    admission::type_check,
     aggregate::{self, Aggregator},
     audit::Audit,
     auth::{Identity, MASTERS, MastersOnly, Tokens},
@@ -96,7 +97,8 @@ impl ApiServer {
             .map_err(|e| StartError::Load(e.to_string()))?;
         let admin = Identity::new(ADMIN, &[MASTERS, "system:authenticated"]);
         let tokens = Tokens::new([(pki.admin_token.clone(), admin)]);
-        let aggregator = Arc::new(Aggregator::new(registry.clone(), pki.front_proxy()));
+        registry.outbound().set_credentials(pki.front_proxy());
+        let aggregator = Arc::new(Aggregator::new(registry.clone()));
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
         let custom = Custom::open(registry.clone()).await;
@@ -106,6 +108,7 @@ impl ApiServer {
         let services = tokio::spawn(aggregate::register::run(registry.clone(), frontend.stop.clone()));
         let others = tokio::spawn(aggregator.run(frontend.stop.clone()));
         let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
+        let policies = tokio::spawn(type_check::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
@@ -114,7 +117,7 @@ impl ApiServer {
             registry,
             frontend,
             pki,
-            tasks: vec![pump, namespaces, events, services, custom, health, others],
+            tasks: vec![pump, namespaces, policies, events, services, custom, health, others],
             listener,
         })
     }
@@ -165,6 +168,11 @@ impl ApiServer {
     /// Hands in the node agent, once it runs: before that, logs are answered with 503.
     pub fn connect_node(&self, gateway: Arc<dyn NodeGateway>) {
         *self.frontend.gateway.write() = Some(gateway);
+    }
+
+    /// Hands in the pods of this process, once there are some: webhooks can be among them.
+    pub fn connect_services(&self, services: Arc<dyn ServiceDialer>) {
+        self.registry.outbound().set_services(services);
     }
 
     /// `/readyz` fails for [`crate::Limits::shutdown_delay`] while all else goes on; then watches end, requests under way are answered; connections that are left after

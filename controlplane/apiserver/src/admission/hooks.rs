@@ -51,7 +51,7 @@ pub(super) struct Hook {
     selectors: Selectors,
     conditions: Vec<Condition>,
     target: Target,
-    ca_bundle: Vec<u8>,
+    ca_bundle: Arc<[u8]>,
     timeout: Duration,
     dry_runs: bool,
 }
@@ -100,7 +100,7 @@ impl Hook {
             selectors: Selectors::new(parts.namespaces, parts.objects),
             conditions: matching::conditions(parts.conditions, false),
             target: target(parts.client),
-            ca_bundle: parts.client.ca_bundle.clone().map(|b| b.0).unwrap_or_default(),
+            ca_bundle: parts.client.ca_bundle.as_ref().map(|b| b.0.as_slice().into()).unwrap_or_default(),
             timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1)),
             dry_runs: matches!(parts.side_effects, "None" | "NoneOnDryRun"),
         }
@@ -229,7 +229,7 @@ impl Wanted {
         let outcome = hook.call(registry, request, review, (&uid, step)).await;
         let (code, rejected) = match &outcome {
             Ok(_) => (200, None),
-            Err(Failure::Said(error)) => (error.reason.code(), Some(Rejected::Said)),
+            Err(Failure::Said(_, code)) => (*code, Some(Rejected::Said)),
             Err(Failure::Server(_)) => (0, Some(Rejected::Server)),
             Err(Failure::Calling(error)) => {
                 (error.code.unwrap_or(UNAVAILABLE), (!hook.ignore_failures).then_some(Rejected::Calling))
@@ -240,7 +240,7 @@ impl Wanted {
         metrics.webhook(&hook.name, &Called { step, operation: request.operation, took, code, rejected });
         match outcome {
             Ok(verdict) => Ok(Some(verdict)),
-            Err(Failure::Said(error) | Failure::Server(error)) => Err(error),
+            Err(Failure::Said(error, _) | Failure::Server(error)) => Err(error),
             Err(Failure::Calling(error)) if hook.ignore_failures => {
                 metrics.failed_open(&hook.name, step);
                 let why = error.why;
@@ -259,8 +259,8 @@ const UNAVAILABLE: u16 = 503;
 
 /// Why there is no verdict.
 enum Failure {
-    /// It refuses.
-    Said(ApiError),
+    /// It refuses, with a code of its own.
+    Said(ApiError, u16),
     /// It could not be asked, or its answer not be read.
     Calling(CallError),
     /// It must not be asked.
@@ -292,7 +292,7 @@ impl Hook {
         let response = verified(answer, uid, step == Step::Admit).map_err(|why| {
             Failure::Calling(CallError { why: format!("received invalid webhook response: {why}"), code: None })
         })?;
-        self.judged(response, request).map_err(Failure::Said)
+        self.judged(response, request).map_err(|(error, code)| Failure::Said(error, code))
     }
 
     fn conditions_hold(&self, request: &Request<'_>, review: &Value) -> Result<bool, ApiError> {
@@ -307,7 +307,7 @@ impl Hook {
         }
     }
 
-    fn judged(&self, response: Response, request: &Request<'_>) -> Result<Verdict, ApiError> {
+    fn judged(&self, response: Response, request: &Request<'_>) -> Result<Verdict, (ApiError, u16)> {
         for (key, value) in response.annotations {
             request.context.annotate(format!("{}/{key}", self.name), value);
         }
@@ -316,8 +316,8 @@ impl Hook {
     }
 }
 
-/// The refusal of a webhook, in Kubernetes' words.
-fn denied(name: &str, result: Option<Status>) -> ApiError {
+/// The refusal of a webhook, in Kubernetes' words, and its code.
+fn denied(name: &str, result: Option<Status>) -> (ApiError, u16) {
     let mut status = result.unwrap_or_default();
     let by = format!("admission webhook {name:?} denied the request");
     let text = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
@@ -332,7 +332,7 @@ fn denied(name: &str, result: Option<Status>) -> ApiError {
     if error.reason == Reason::InternalError && code < 500 {
         error.reason = Reason::BadRequest;
     }
-    error
+    (error, u16::try_from(code).unwrap_or(u16::MAX))
 }
 
 /// The request of an `AdmissionReview`.

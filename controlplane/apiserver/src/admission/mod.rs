@@ -39,6 +39,7 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod topology_labels;
+pub(crate) mod type_check;
 mod webhooks;
 
 pub(crate) use metrics::AdmissionMetrics;

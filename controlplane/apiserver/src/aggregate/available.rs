@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceCondition, APIServiceSpec},
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Aggregator;
 use crate::{
     auth::{Identity, MASTERS},
+    outbound,
     registry::{Part, WriteContext, cache::Filter},
 };
 
@@ -103,18 +104,18 @@ impl Aggregator {
     }
 
     async fn fetch(&self, spec: &APIServiceSpec, path: &str) -> Result<Value, String> {
-        let empty = Empty::new().map_err(|never| match never {}).boxed();
+        let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(path)
             .header(header::ACCEPT, "application/json")
             .header("x-remote-user", "system:kube-aggregator");
         let request = request.header("x-remote-group", MASTERS).body(empty).map_err(|e| e.to_string())?;
         let answer = self.send(spec, request).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LIST_BYTES_MAX).collect().await.map_err(|e| e.to_string())?;
+        let body = outbound::read(answer.into_body(), LIST_BYTES_MAX).await?;
         if status != StatusCode::OK {
             return Err(format!("bad status {status}"));
         }
-        serde_json::from_slice(&body.to_bytes()).map_err(|e| format!("the answer is no JSON: {e}"))
+        serde_json::from_slice(&body).map_err(|e| format!("the answer is no JSON: {e}"))
     }
 
     async fn report(&self, service: &APIService, mut condition: APIServiceCondition) -> Result<(), ApiError> {

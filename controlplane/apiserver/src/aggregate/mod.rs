@@ -7,7 +7,5 @@ mod available;
 pub(crate) mod discovery;
 pub(crate) mod proxy;
 pub(crate) mod register;
-mod tls;
 
 pub(crate) use proxy::Aggregator;
-pub(crate) use tls::Credentials;

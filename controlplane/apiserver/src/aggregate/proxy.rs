@@ -10,29 +10,22 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt as _, combinators::BoxBody};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 use parking_lot::RwLock;
-use podium_api::{ApiError, Kind as _, Reason};
-use rustls::pki_types::ServerName;
+use podium_api::{ApiError, Kind as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::tls::{self, Credentials, Trust};
 use crate::{
     auth::Identity,
     http::body::Body,
+    outbound::{self, BoxError, Destination, Place, ServiceBody, Trust},
     registry::{Registry, cache::Filter},
-    webhook,
 };
 
 /// How long the other server may take to begin its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is of one connection only, or of this server only.
 const DROPPED: [HeaderName; 9] = [
     header::CONNECTION,
@@ -46,20 +39,16 @@ const DROPPED: [HeaderName; 9] = [
     header::HOST,
 ];
 
-/// A body of either side.
-pub(super) type Outgoing = BoxBody<bytes::Bytes, hyper::Error>;
-
 /// The proxy to other API servers.
 pub(crate) struct Aggregator {
     pub(super) registry: Arc<Registry>,
-    credentials: Credentials,
     /// The resource list of each group version that another server serves, by the name of its APIService.
     pub(super) resources: RwLock<BTreeMap<String, Value>>,
 }
 
 impl Aggregator {
-    pub(crate) fn new(registry: Arc<Registry>, credentials: Credentials) -> Self {
-        Self { registry, credentials, resources: RwLock::default() }
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, resources: RwLock::default() }
     }
 
     /// The APIService of a group version, when it is another server's.
@@ -97,11 +86,11 @@ impl Aggregator {
         body: Incoming,
         who: &Identity,
     ) -> Result<Response<Body>, ApiError> {
-        let mut request = Request::new(body.boxed());
+        let mut request = Request::new(body.map_err(BoxError::from).boxed_unsync());
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |p| p.clone().into());
         *request.headers_mut() = outgoing(headers, who);
-        let (parts, incoming) = self.send(spec, request).await.map_err(|why| unavailable(&why))?.into_parts();
+        let (parts, incoming) = self.send(spec, request).await.map_err(|why| outbound::unavailable(&why))?.into_parts();
         let stream = incoming.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other));
         let mut answer = Response::new(Body::Stream(stream.boxed()));
         *answer.status_mut() = parts.status;
@@ -111,41 +100,28 @@ impl Aggregator {
         Ok(answer)
     }
 
+    /// `request`: its URI is a path.
     pub(super) async fn send(
         &self,
         spec: &APIServiceSpec,
-        mut request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, String> {
+        mut request: Request<ServiceBody>,
+    ) -> Result<Response<ServiceBody>, String> {
         let service = spec.service.as_ref().ok_or("the APIService names no service")?;
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         let (namespace, name) = (text(&service.namespace), text(&service.name));
-        let (address, port) = webhook::endpoint(&self.registry, &namespace, &name, service.port.unwrap_or(443))?;
+        let port = service.port.unwrap_or(443);
         let trust = match &spec.ca_bundle {
             _ if spec.insecure_skip_tls_verify == Some(true) => Trust::Anybody,
-            bundle => Trust::Bundle(bundle.as_ref().map(|b| b.0.as_slice()).unwrap_or_default()),
+            bundle => Trust::Bundle(bundle.as_ref().map(|b| b.0.as_slice().into()).unwrap_or_default()),
         };
-        let tls = TlsConnector::from(Arc::new(tls::client(&trust, &self.credentials)?));
-        let host = format!("{name}.{namespace}.svc");
-        let server = ServerName::try_from(host.clone()).map_err(|e| format!("tls: {e}"))?;
-        let connect = async {
-            let stream = TcpStream::connect((address.as_str(), port)).await;
-            let stream = stream.map_err(|e| format!("dial tcp {address}:{port}: {e}"))?;
-            tls.connect(server, stream).await.map_err(|e| format!("tls: {e}"))
-        };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-        let stream = stream.map_err(|_| format!("dial tcp {address}:{port}: i/o timeout"))??;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        // Ends with the answer's body.
-        tokio::spawn(connection);
-        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&host).map_err(|e| e.to_string())?);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
-        answer.map_err(|_| "no answer in time".to_owned())?.map_err(|e| e.to_string())
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = format!("https://{name}.{namespace}.svc:{port}{path}");
+        *request.uri_mut() = uri.parse().map_err(|error| format!("parse {uri:?}: {error}"))?;
+        let place = Place::Service { namespace: &namespace, name: &name, port };
+        let to = Destination { place, trust, authenticated: true };
+        let answer = self.registry.outbound().send(&self.registry, to, request);
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| "no answer in time".to_owned())?
     }
-}
-
-fn unavailable(why: &str) -> ApiError {
-    ApiError::new(Reason::ServiceUnavailable, format!("error trying to reach service: {why}"))
 }
 
 /// What goes along: everything but credentials and what concerns this connection; and who asks.

@@ -34,7 +34,7 @@ pub(super) fn of(definition: &CustomResourceDefinition, registry: &Arc<Registry>
             // The registry holds the conversion.
             registry: Arc::downgrade(registry),
             target,
-            ca_bundle: webhook.client_config.as_ref().and_then(|c| c.ca_bundle.clone()).unwrap_or_default().0,
+            ca_bundle: bundle(webhook),
             version: if webhook.conversion_review_versions.iter().any(|v| v == "v1") { "v1" } else { "v1beta1" },
         }),
         None => Arc::new(ByKind),
@@ -55,10 +55,15 @@ fn target(webhook: &WebhookConversion) -> Option<Target> {
     })
 }
 
+fn bundle(webhook: &WebhookConversion) -> Arc<[u8]> {
+    let bundle = webhook.client_config.as_ref().and_then(|c| c.ca_bundle.as_ref());
+    bundle.map(|b| b.0.as_slice().into()).unwrap_or_default()
+}
+
 struct ByWebhook {
     registry: Weak<Registry>,
     target: Target,
-    ca_bundle: Vec<u8>,
+    ca_bundle: Arc<[u8]>,
     version: &'static str,
 }
 

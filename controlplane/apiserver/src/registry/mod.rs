@@ -19,7 +19,7 @@ use self::{
     pump::Caches,
     served::{ByKind, Conversion, Served},
 };
-use crate::{admission::Chain, config::ServerConfig};
+use crate::{admission::Chain, config::ServerConfig, outbound::Outbound};
 
 pub(crate) mod alloc;
 pub(crate) mod allocate;
@@ -65,6 +65,7 @@ pub(crate) struct Registry {
     clock: ClockRef,
     allocators: Allocators,
     admission: Chain,
+    outbound: Outbound,
 }
 
 impl Registry {
@@ -103,6 +104,7 @@ impl Registry {
             clock,
             allocators: Allocators::new(config),
             admission: Chain::standard(),
+            outbound: Outbound::new(),
         };
         registry.rebuild_allocations();
         Ok((Arc::new(registry), pump))
@@ -194,6 +196,11 @@ impl Registry {
     /// What every write goes through.
     pub(crate) fn admission(&self) -> &Chain {
         &self.admission
+    }
+
+    /// What requests to other servers go through.
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.outbound
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -1,106 +1,13 @@
-//! Admission webhooks, called over real TLS.
+//! Admission webhooks, called over real TLS, and admission policies.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
-
-const CONFIGS: &str = "/apis/admissionregistration.k8s.io/v1";
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-
-/// What a webhook does with a request of a review: the body of its answer, `None` to never answer.
-type Judge = fn(&Value) -> Option<String>;
-
-/// A webhook that runs.
-struct Webhook {
-    port: u16,
-    bundle: String,
-    /// The requests that it was sent.
-    seen: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Webhook {
-    async fn start(judge: Judge) -> Self {
-        let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let tls = tls.with_no_client_auth().with_single_cert(vec![key.cert.der().clone()], private).unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let noted = seen.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
-                let noted = noted.clone();
-                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    let noted = noted.clone();
-                    async move {
-                        let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let review: Value = serde_json::from_slice(&body).unwrap();
-                        noted.lock().unwrap().push(review["request"].clone());
-                        let Some(answer) = judge(&review["request"]) else { return std::future::pending().await };
-                        let answer = http_body_util::Full::new(bytes::Bytes::from(answer));
-                        Ok::<_, std::convert::Infallible>(http::Response::new(answer))
-                    }
-                });
-                let stream = hyper_util::rt::TokioIo::new(stream);
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
-            }
-        });
-        let bundle = base64::engine::general_purpose::STANDARD.encode(key.cert.pem());
-        Self { port, bundle, seen }
-    }
-
-    /// A webhook of a configuration that is about ConfigMaps, with more fields.
-    fn hook(&self, name: &str, more: Value) -> Value {
-        let mut hook = json!({
-            "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "clientConfig": {"url": format!("https://localhost:{}/judge", self.port), "caBundle": self.bundle},
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "DELETE"]}],
-            // The server furnishes other namespaces at the same time.
-            "objectSelector": {"matchLabels": {"judged": "yes"}},
-        });
-        hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        hook
-    }
-
-    fn calls(&self) -> usize {
-        self.seen.lock().unwrap().len()
-    }
-}
-
-async fn configure(cluster: &Cluster, kind: &str, hooks: Value) {
-    let config = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{kind}WebhookConfiguration"),
-        "metadata": {"name": "test"}, "webhooks": hooks,
-    });
-    let path = format!("{CONFIGS}/{}webhookconfigurations", kind.to_lowercase());
-    cluster.post(&path, config).await.ok(201);
-}
-
-fn map(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"judged": "yes"}}})
-}
-
-fn answer(request: &Value, more: Value) -> String {
-    let mut response = json!({"uid": request["uid"], "allowed": true});
-    response.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
-}
-
-fn patched(request: &Value, operations: Value) -> String {
-    let patch = base64::engine::general_purpose::STANDARD.encode(operations.to_string());
-    answer(request, json!({"patch": patch, "patchType": "JSONPatch"}))
-}
+use crate::{
+    harness::Cluster,
+    webhook::{CONFIGS, MAPS, Webhook, answer, configure, map, patched},
+};
 
 /// Refuses what is called `bad`, warns of all else.
 fn refusing(request: &Value) -> Option<String> {
@@ -330,6 +237,64 @@ async fn a_policy_that_cannot_be_compiled_is_refused() {
     let ignore = json!({"spec": {"failurePolicy": "Ignore"}});
     cluster.patch(&format!("{POLICIES}/p"), "merge-patch", ignore).await.ok(200);
     cluster.post(MAPS, map("a")).await.ok(201);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_says_what_it_gets_wrong_about_its_kinds() {
+    let cluster = Cluster::start().await;
+    let spec = |resource: &str, rules: Value| {
+        let rule =
+            json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": [resource], "operations": ["CREATE"]});
+        policy(json!({
+            "matchConstraints": {"resourceRules": [rule]}, "validations": rules,
+            "variables": [{"name": "count", "expression": "object.spec.replicas"}],
+        }))
+    };
+    let wrong = json!([
+        {"expression": "object.spec.replicas > '1'", "messageExpression": "'wants replicas > 1, got ' + variables.count"},
+        {"expression": "object.spec.missing == 1"},
+        {"expression": "object.spec.replicas > 1 && has(object.spec.selector.matchLabels)"},
+    ]);
+    cluster.post(POLICIES, spec("deployments", wrong.clone())).await.ok(201);
+    let path = format!("{POLICIES}/p");
+    let checked = async |generation: i64| {
+        for _ in 0..1000 {
+            let seen = cluster.get(&path).await.ok(200);
+            if seen["status"]["observedGeneration"] == generation {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("generation {generation} is never observed");
+    };
+    let seen = checked(1).await;
+    assert_eq!(
+        seen["status"]["typeChecking"]["expressionWarnings"],
+        json!([
+            {
+                "fieldRef": "spec.validations[0].expression",
+                "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to \
+                    '(int, string)'\n | object.spec.replicas > '1'\n | .....................^\n",
+            },
+            {
+                "fieldRef": "spec.validations[0].messageExpression",
+                "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:28: found no matching overload for '_+_' applied to \
+                    '(string, int)'\n | 'wants replicas > 1, got ' + variables.count\n | ...........................^\n",
+            },
+            {
+                "fieldRef": "spec.validations[1].expression",
+                "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'missing'\n | \
+                    object.spec.missing == 1\n | ...........^\n",
+            },
+        ])
+    );
+    assert_eq!(seen["metadata"]["managedFields"][0]["manager"], "validatingadmissionpolicy-status");
+    // What names everything cannot be checked; the warnings go.
+    let mut all = spec("*", wrong);
+    all["metadata"]["resourceVersion"] = seen["metadata"]["resourceVersion"].clone();
+    cluster.put(&path, all).await.ok(200);
+    assert_eq!(checked(2).await["status"]["typeChecking"], json!({}));
     cluster.stop().await;
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod admission;
+mod again;
 mod aggregate;
 mod audit;
 mod custom;
@@ -19,3 +20,4 @@ mod reviews;
 mod services;
 mod streams;
 mod watches;
+mod webhook;

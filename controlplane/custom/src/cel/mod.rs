@@ -20,6 +20,7 @@ mod functions;
 mod lex;
 mod library;
 mod macros;
+mod openapi;
 mod overloads;
 mod parse;
 mod pattern;

@@ -1,4 +1,5 @@
-//! TLS to other API servers: this one shows the certificate of a front proxy, so that they believe whom it speaks for.
+//! TLS to other servers. To other API servers this one shows the certificate of a front proxy, so that they believe whom
+//! it speaks for.
 
 use std::sync::Arc;
 
@@ -17,9 +18,10 @@ pub(crate) struct Credentials {
 }
 
 /// Whom to trust.
-pub(super) enum Trust<'a> {
-    /// Certificates from this bundle.
-    Bundle(&'a [u8]),
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Trust {
+    /// Certificates from this bundle, as PEM.
+    Bundle(Arc<[u8]>),
     /// Anybody: `insecureSkipTLSVerify`.
     Anybody,
 }
@@ -28,7 +30,7 @@ pub(super) enum Trust<'a> {
 ///
 /// # Errors
 /// When the bundle or the credentials cannot be read.
-pub(super) fn client(trust: &Trust<'_>, own: &Credentials) -> Result<ClientConfig, String> {
+pub(super) fn client(trust: &Trust, own: Option<&Credentials>) -> Result<ClientConfig, String> {
     let text = |error: &dyn std::fmt::Display| format!("tls: {error}");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -44,9 +46,16 @@ pub(super) fn client(trust: &Trust<'_>, own: &Credentials) -> Result<ClientConfi
         }
         Trust::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))),
     };
-    let certificate = CertificateDer::from_pem_slice(own.certificate_pem.as_bytes()).map_err(|e| text(&e))?;
-    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(|e| text(&e))?;
-    builder.with_client_auth_cert(vec![certificate], key).map_err(|e| text(&e))
+    let mut config = match own {
+        Some(own) => {
+            let certificate = CertificateDer::from_pem_slice(own.certificate_pem.as_bytes()).map_err(|e| text(&e))?;
+            let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(|e| text(&e))?;
+            builder.with_client_auth_cert(vec![certificate], key).map_err(|e| text(&e))?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Takes any certificate, as the user asked; signatures are checked nevertheless.
