@@ -150,8 +150,21 @@ fn judge(object: &dyn Object, view: &dyn View, now: Timestamp, plan: &mut Plan) 
     if !solid.is_empty() {
         return plan.push(patch_owners(object, &solid));
     }
-    let foreground = states.contains(&Owner::Waiting) && !dependents(object, view).is_empty();
-    plan.push(delete(object, foreground));
+    let dependents = if states.contains(&Owner::Waiting) { dependents(object, view) } else { Vec::new() };
+    if closes_circle(references, &dependents) {
+        // Its owners no longer wait for it; the change brings it back here to be deleted.
+        let unblocked = |r: &OwnerReference| OwnerReference { block_owner_deletion: Some(false), ..r.clone() };
+        return plan.push(patch_owners(object, &references.iter().map(unblocked).collect::<Vec<_>>()));
+    }
+    plan.push(delete(object, !dependents.is_empty()));
+}
+
+/// Whether what waits for an object that its own owners wait for may be waiting for the same again: a dependent of it is
+/// waiting already.
+fn closes_circle(references: &[OwnerReference], dependents: &[std::sync::Arc<dyn Object>]) -> bool {
+    let waits =
+        |d: &std::sync::Arc<dyn Object>| d.meta().deletion_timestamp.is_some() && has_finalizer(&**d, FOREGROUND);
+    references.iter().any(|r| r.block_owner_deletion == Some(true)) && dependents.iter().any(waits)
 }
 
 /// As its finalizers ask for, else in the foreground when its own owner waits for it and it has dependents itself.

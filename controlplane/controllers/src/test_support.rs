@@ -192,6 +192,7 @@ fn reference(owner: &str, words: &Words<'_>) -> Value {
         "rc" => ("v1", "ReplicationController"),
         "deployment" => ("apps/v1", "Deployment"),
         "service" => ("v1", "Service"),
+        "pod" => ("v1", "Pod"),
         "configmap" => ("v1", "ConfigMap"),
         other => ("example.com/v1", other),
     };

@@ -57,6 +57,21 @@ fn deletes_dependents_first_in_the_foreground() {
 }
 
 #[test]
+fn circles_do_not_block() {
+    // p <- q <- r <- p, p deleted in the foreground: q and r go in the foreground too, and the last unblocks the others.
+    let circle = |p: &str, q: &str| format!("pod p owner=pod/r {p}; pod q owner=pod/p {q}; pod r owner=pod/q");
+    let plan = |world: &str, name: &str| World::of(world).plan(&GarbageCollector, &Pod::NAMES, name);
+    let going = "deleting finalizers=foregroundDeletion";
+    assert_eq!(plan(&circle(going, ""), "q"), "delete pod q Foreground");
+    assert_eq!(plan(&circle(going, ""), "r"), "");
+    expect![[r#"patch pod r {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"controller":true,"kind":"Pod","name":"q"}]}}"#]]
+    .assert_eq(&plan(&circle(going, going), "r"));
+    assert_eq!(plan(&format!("{} loosely", circle(going, going)), "r"), "delete pod r Foreground");
+    let last = format!("{} loosely {going}", circle(going, going));
+    expect![[r#"patch pod q {"metadata":{"finalizers":[]}}"#]].assert_eq(&plan(&last, "q"));
+}
+
+#[test]
 fn orphans() {
     set(
         "rs r deleting finalizers=orphan,x; pod p owner=rs/r",
