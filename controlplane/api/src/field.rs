@@ -161,6 +161,16 @@ impl FieldErrors {
         self.push(field, FieldReason::NotFound, format!("Not found: {value:?}"));
     }
 
+    /// `Not found: "x": detail`.
+    pub fn not_found_because(&mut self, field: &FieldPath, value: &str, detail: &str) {
+        self.push(field, FieldReason::NotFound, format!("Not found: {value:?}: {detail}"));
+    }
+
+    /// `Duplicate value: "x": detail`.
+    pub fn duplicate_because(&mut self, field: &FieldPath, value: impl Into<serde_json::Value>, detail: &str) {
+        self.push(field, FieldReason::Duplicate, format!("Duplicate value: {}: {detail}", value.into()));
+    }
+
     /// One `Invalid value` for each message about one value.
     pub fn invalid_each(&mut self, field: &FieldPath, value: &str, messages: Vec<String>) {
         for message in messages {

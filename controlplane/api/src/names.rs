@@ -97,6 +97,20 @@ pub fn is_dns1123_subdomain(value: &str) -> Vec<String> {
     messages
 }
 
+/// The same with underscores, which names of search domains may have.
+pub fn is_dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    length(value, 253, &mut messages);
+    // An underscore may stand wherever a letter may.
+    if !value.replace('_', "a").split('.').all(label_format) {
+        let message = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or \
+                       '.', and must start and end with an alphanumeric character";
+        let label = "[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?";
+        messages.push(format_message(message, &format!("{label}(\\.{label})*"), &["example.com"]));
+    }
+    messages
+}
+
 /// `*.` and a DNS name.
 pub fn is_wildcard_dns1123_subdomain(value: &str) -> Vec<String> {
     let mut messages = Vec::new();

@@ -108,7 +108,7 @@ fn validate_spec(spec: &DaemonSetSpec, path: &FieldPath, errs: &mut FieldErrors)
         errs.invalid(&path.child("selector"), "", "empty selector is invalid for daemonset");
     }
     label_selector::validate(&spec.selector, &path.child("selector"), errs);
-    pod::validate_template(&spec.template, &spec.selector, &path.child("template"), errs);
+    pod::validate_template(&spec.template, &spec.selector, "DaemonSet", &path.child("template"), errs);
     errs.non_negative(&path.child("minReadySeconds"), i64::from(spec.min_ready_seconds.unwrap_or_default()));
     let history = spec.revision_history_limit.unwrap_or_default();
     errs.non_negative(&path.child("revisionHistoryLimit"), i64::from(history));

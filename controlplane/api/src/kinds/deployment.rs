@@ -144,7 +144,7 @@ fn validate_spec(spec: &DeploymentSpec, path: &FieldPath, errs: &mut FieldErrors
         errs.required(&path.child("selector"), "");
     }
     label_selector::validate(&spec.selector, &path.child("selector"), errs);
-    pod::validate_template(&spec.template, &spec.selector, &path.child("template"), errs);
+    pod::validate_template(&spec.template, &spec.selector, "ReplicaSet", &path.child("template"), errs);
     let default = DeploymentStrategy::default();
     validate_strategy(spec.strategy.as_ref().unwrap_or(&default), &path.child("strategy"), errs);
     let ready = spec.min_ready_seconds.unwrap_or_default();

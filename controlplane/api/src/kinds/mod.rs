@@ -37,6 +37,7 @@ mod priority_class;
 mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_name;
 mod resource_quota;
 mod runtime_class;
 mod secret;

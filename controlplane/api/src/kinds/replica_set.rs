@@ -117,6 +117,6 @@ fn validate_spec(spec: &ReplicaSetSpec, path: &FieldPath, errs: &mut FieldErrors
     let at = path.child("template");
     match &spec.template {
         None => errs.required(&at, ""),
-        Some(template) => pod::validate_template(template, &spec.selector, &at, errs),
+        Some(template) => pod::validate_template(template, &spec.selector, "ReplicaSet", &at, errs),
     }
 }

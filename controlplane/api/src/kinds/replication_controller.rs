@@ -128,6 +128,6 @@ fn validate_spec(spec: &ReplicationControllerSpec, path: &FieldPath, errs: &mut 
     let at = path.child("template");
     match &spec.template {
         None => errs.required(&at, ""),
-        Some(template) => pod::validate_template(template, &selector(spec), &at, errs),
+        Some(template) => pod::validate_template(template, &selector(spec), "ReplicationController", &at, errs),
     }
 }

@@ -174,7 +174,7 @@ fn validate_spec(spec: &StatefulSetSpec, path: &FieldPath, errs: &mut FieldError
             });
         }
     }
-    pod::validate_template(&template, &spec.selector, &path.child("template"), errs);
+    pod::validate_template(&template, &spec.selector, "StatefulSet", &path.child("template"), errs);
 }
 
 fn validate_strategy(spec: &StatefulSetSpec, path: &FieldPath, errs: &mut FieldErrors) {

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, Pod, PodSpec, Probe, Volume,
-        VolumeProjection,
+        Container, DownwardAPIVolumeFile, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, Pod, PodSpec,
+        Probe, Volume, VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
 
+use super::container::as_container;
 use crate::quantity::Quantity;
 
 const FILE_MODE: i32 = 0o644;
@@ -60,7 +61,20 @@ pub(super) fn pod_spec(spec: &mut PodSpec) {
     }
     spec.service_account.clone_from(&spec.service_account_name);
     spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(container);
+    spec.ephemeral_containers.iter_mut().flatten().for_each(ephemeral);
     spec.volumes.iter_mut().flatten().for_each(volume);
+}
+
+/// The same for what has the fields of a container and is none.
+fn ephemeral(ephemeral: &mut EphemeralContainer) {
+    let mut filled = as_container(ephemeral);
+    container(&mut filled);
+    ephemeral.image_pull_policy = filled.image_pull_policy;
+    ephemeral.termination_message_path = filled.termination_message_path;
+    ephemeral.termination_message_policy = filled.termination_message_policy;
+    ephemeral.ports = filled.ports;
+    ephemeral.resources = filled.resources;
+    ephemeral.env = filled.env;
 }
 
 fn container(container: &mut Container) {

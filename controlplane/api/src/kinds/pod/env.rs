@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, ObjectF
 use crate::{
     field::{FieldErrors, FieldPath},
     names,
+    quantity::Quantity,
 };
 
 const ENV_FIELDS: &[&str] = &[
@@ -16,6 +17,23 @@ const ENV_FIELDS: &[&str] = &[
     "metadata.uid",
     "spec.nodeName",
     "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+/// All fields of pods that can be shown one way or another.
+const POD_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.serviceAccountName",
+    "spec.schedulerName",
+    "status.phase",
     "status.hostIP",
     "status.hostIPs",
     "status.podIP",
@@ -30,6 +48,8 @@ const RESOURCES: &[&str] = &[
     "requests.ephemeral-storage",
     "requests.memory",
 ];
+const BYTE_DIVISORS: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const BYTE_DIVISORS_TEXT: &str = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
 const ONE_AT_A_TIME: &str = "may not have more than one field specified at a time";
 
 /// Checks `env` and `envFrom` of the container at `path`.
@@ -46,7 +66,7 @@ pub(super) fn validate(container: &Container, path: &FieldPath, errs: &mut Field
         }
     }
     for (i, from) in container.env_from.iter().flatten().enumerate() {
-        validate_env_from(from, &path.child("envFrom").index(i), errs);
+        validate_env_from(from, &path.child("envFrom"), i, errs);
     }
 }
 
@@ -85,22 +105,31 @@ pub(super) fn validate_field_ref(
     path: &FieldPath,
     errs: &mut FieldErrors,
 ) {
-    if field.api_version.as_deref().unwrap_or_default().is_empty() {
-        errs.required(&path.child("apiVersion"), "");
+    match field.api_version.as_deref().unwrap_or_default() {
+        "" => return errs.required(&path.child("apiVersion"), ""),
+        "v1" => {}
+        other => {
+            let detail = format!("error converting fieldPath: unsupported pod version: {other}");
+            return errs.invalid(&path.child("fieldPath"), field.field_path.as_str(), &detail);
+        }
     }
     let wanted = field.field_path.as_str();
     if wanted.is_empty() {
         return errs.required(&path.child("fieldPath"), "");
     }
-    let subscript =
-        |map: &str| wanted.strip_prefix(map).and_then(|s| s.strip_prefix("['")).and_then(|s| s.strip_suffix("']"));
-    if let Some(key) = subscript("metadata.annotations") {
-        errs.invalid_each(path, key, names::is_qualified_name(&key.to_lowercase()));
-    } else if let Some(key) = subscript("metadata.labels") {
-        errs.invalid_each(path, key, names::is_qualified_name(key));
-    } else if !supported.contains(&wanted) {
-        let detail = format!("error converting fieldPath: field label not supported: {wanted}");
-        errs.invalid(&path.child("fieldPath"), wanted, &detail);
+    let subscript = wanted.strip_suffix("']").and_then(|s| s.split_once("['"));
+    match subscript {
+        Some(("metadata.annotations", key)) => {
+            errs.invalid_each(path, key, names::is_qualified_name(&key.to_lowercase()));
+        }
+        Some(("metadata.labels", key)) => errs.invalid_each(path, key, names::is_qualified_name(key)),
+        Some((of, _)) if POD_FIELDS.contains(&of) => errs.invalid(path, of, "does not support subscript"),
+        None if supported.contains(&wanted) => {}
+        None if POD_FIELDS.contains(&wanted) => errs.not_supported(&path.child("fieldPath"), wanted, supported),
+        _ => {
+            let detail = format!("error converting fieldPath: field label not supported: {wanted}");
+            errs.invalid(&path.child("fieldPath"), wanted, &detail);
+        }
     }
 }
 
@@ -113,13 +142,36 @@ pub(super) fn validate_resource_ref(
 ) {
     if in_volume && resource.container_name.as_deref().unwrap_or_default().is_empty() {
         errs.required(&path.child("containerName"), "");
-        return;
+        return validate_divisor(resource, path, errs);
     }
+    validate_divisor(resource, path, errs);
     match resource.resource.as_str() {
         "" => errs.required(&path.child("resource"), ""),
         name if RESOURCES.contains(&name) => {}
         name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
         name => errs.not_supported(&path.child("resource"), name, RESOURCES),
+    }
+}
+
+/// What an amount is shown in: cores or their thousandths, bytes or a power of them.
+fn validate_divisor(resource: &ResourceFieldSelector, path: &FieldPath, errs: &mut FieldErrors) {
+    let Some(divisor) = resource.divisor.as_ref().and_then(|d| d.0.parse::<Quantity>().ok()) else { return };
+    if divisor.is_zero() {
+        return;
+    }
+    let name = resource.resource.as_str();
+    let of = name.strip_prefix("limits.").or_else(|| name.strip_prefix("requests.")).unwrap_or_default();
+    let text = divisor.to_string();
+    let (supported, values, what): (&[&str], &str, &str) = match of {
+        "cpu" => (&["1m", "1"], "1m and 1", "cpu"),
+        "memory" => (BYTE_DIVISORS, BYTE_DIVISORS_TEXT, "memory"),
+        "ephemeral-storage" => (BYTE_DIVISORS, BYTE_DIVISORS_TEXT, "local ephemeral storage"),
+        of if of.starts_with("hugepages-") => (BYTE_DIVISORS, BYTE_DIVISORS_TEXT, "hugepages"),
+        _ => return,
+    };
+    if !supported.contains(&text.as_str()) {
+        let detail = format!("only divisor's values {values} are supported with the {what} resource");
+        errs.invalid(&path.child("divisor"), name, &detail);
     }
 }
 
@@ -131,7 +183,9 @@ fn validate_key_ref(name: &str, key: &str, path: &FieldPath, errs: &mut FieldErr
     }
 }
 
-fn validate_env_from(from: &EnvFromSource, path: &FieldPath, errs: &mut FieldErrors) {
+/// How many sources there are is said of the list, as Kubernetes does.
+fn validate_env_from(from: &EnvFromSource, list: &FieldPath, i: usize, errs: &mut FieldErrors) {
+    let path = list.index(i);
     if let Some(prefix) = from.prefix.as_deref().filter(|p| !p.is_empty()) {
         errs.invalid_each(&path.child("prefix"), prefix, names::is_env_var_name(prefix));
     }
@@ -149,8 +203,8 @@ fn validate_env_from(from: &EnvFromSource, path: &FieldPath, errs: &mut FieldErr
         }
     }
     match refs.iter().filter(|r| r.1.is_some()).count() {
-        0 => errs.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"),
+        0 => errs.invalid(list, "", "must specify one of: `configMapRef` or `secretRef`"),
         1 => {}
-        _ => errs.invalid(path, "", ONE_AT_A_TIME),
+        _ => errs.invalid(list, "", ONE_AT_A_TIME),
     }
 }

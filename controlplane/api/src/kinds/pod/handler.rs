@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{container::validate_port, spec::one_of};
+use super::container::validate_port;
 use crate::{
     field::{FieldErrors, FieldPath},
     names,
@@ -27,7 +27,12 @@ struct Handler<'a> {
 }
 
 /// Checks the three probes of a container at `path`.
-pub(super) fn validate_probes(container: &Container, path: &FieldPath, errs: &mut FieldErrors) {
+pub(super) fn validate_probes(
+    container: &Container,
+    grace_seconds: Option<i64>,
+    path: &FieldPath,
+    errs: &mut FieldErrors,
+) {
     let probes = [
         ("livenessProbe", &container.liveness_probe),
         ("readinessProbe", &container.readiness_probe),
@@ -36,7 +41,7 @@ pub(super) fn validate_probes(container: &Container, path: &FieldPath, errs: &mu
     for (field, probe) in probes {
         let Some(probe) = probe else { continue };
         let at = path.child(field);
-        validate_probe(probe, &at, errs);
+        validate_probe(probe, grace_seconds, &at, errs);
         if field == "readinessProbe" {
             if let Some(seconds) = probe.termination_grace_period_seconds {
                 let detail = "must not be set for readinessProbes";
@@ -48,7 +53,7 @@ pub(super) fn validate_probes(container: &Container, path: &FieldPath, errs: &mu
     }
 }
 
-fn validate_probe(probe: &Probe, path: &FieldPath, errs: &mut FieldErrors) {
+fn validate_probe(probe: &Probe, grace_seconds: Option<i64>, path: &FieldPath, errs: &mut FieldErrors) {
     let handler = Handler {
         exec: probe.exec.as_ref(),
         http_get: probe.http_get.as_ref(),
@@ -56,7 +61,7 @@ fn validate_probe(probe: &Probe, path: &FieldPath, errs: &mut FieldErrors) {
         grpc: probe.grpc.as_ref(),
         sleep: None,
     };
-    validate_handler(&handler, path, errs);
+    validate_handler(&handler, grace_seconds, path, errs);
     let numbers = [
         ("initialDelaySeconds", probe.initial_delay_seconds),
         ("timeoutSeconds", probe.timeout_seconds),
@@ -73,12 +78,17 @@ fn validate_probe(probe: &Probe, path: &FieldPath, errs: &mut FieldErrors) {
 }
 
 /// Checks the hooks of a container at `path`.
-pub(super) fn validate_lifecycle(container: &Container, path: &FieldPath, errs: &mut FieldErrors) {
+pub(super) fn validate_lifecycle(
+    container: &Container,
+    grace_seconds: Option<i64>,
+    path: &FieldPath,
+    errs: &mut FieldErrors,
+) {
     let Some(lifecycle) = &container.lifecycle else { return };
     let at = path.child("lifecycle");
     for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
         if let Some(hook) = hook {
-            validate_handler(&hook_handler(hook), &at.child(field), errs);
+            validate_handler(&hook_handler(hook), grace_seconds, &at.child(field), errs);
         }
     }
 }
@@ -93,7 +103,7 @@ fn hook_handler(hook: &LifecycleHandler) -> Handler<'_> {
     }
 }
 
-fn validate_handler(handler: &Handler<'_>, path: &FieldPath, errs: &mut FieldErrors) {
+fn validate_handler(handler: &Handler<'_>, grace_seconds: Option<i64>, path: &FieldPath, errs: &mut FieldErrors) {
     let given = [
         ("exec", handler.exec.is_some()),
         ("httpGet", handler.http_get.is_some()),
@@ -118,9 +128,16 @@ fn validate_handler(handler: &Handler<'_>, path: &FieldPath, errs: &mut FieldErr
         Handler { http_get: Some(http), .. } => validate_http_get(http, &at, errs),
         Handler { tcp_socket: Some(tcp), .. } => validate_port_number_or_name(&tcp.port, &at.child("port"), errs),
         Handler { grpc: Some(grpc), .. } => validate_port(grpc.port, &at.child("port"), errs),
-        Handler { sleep: Some(sleep), .. } => errs.non_negative(&at.child("seconds"), sleep.seconds),
+        Handler { sleep: Some(sleep), .. } => validate_sleep(sleep, grace_seconds, &at, errs),
         Handler { sleep: None, .. } => {}
     }
+}
+
+/// A pod that sleeps longer than it has to end would be ended in its sleep.
+fn validate_sleep(sleep: &SleepAction, grace_seconds: Option<i64>, path: &FieldPath, errs: &mut FieldErrors) {
+    let Some(grace) = grace_seconds.filter(|grace| sleep.seconds < 0 || sleep.seconds > *grace) else { return };
+    let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+    errs.invalid(path, sleep.seconds, &detail);
 }
 
 fn validate_http_get(http: &HTTPGetAction, path: &FieldPath, errs: &mut FieldErrors) {
@@ -128,7 +145,10 @@ fn validate_http_get(http: &HTTPGetAction, path: &FieldPath, errs: &mut FieldErr
         errs.required(&path.child("path"), "");
     }
     validate_port_number_or_name(&http.port, &path.child("port"), errs);
-    one_of(&path.child("scheme"), http.scheme.as_deref(), &["HTTP", "HTTPS"], errs);
+    let scheme = http.scheme.as_deref().unwrap_or_default();
+    if !matches!(scheme, "HTTP" | "HTTPS") {
+        errs.not_supported(&path.child("scheme"), scheme, &["HTTP", "HTTPS"]);
+    }
     for header in http.http_headers.iter().flatten() {
         errs.invalid_each(&path.child("httpHeaders"), &header.name, names::is_http_header_name(&header.name));
     }

@@ -13,39 +13,53 @@ use crate::{
     kind::{Column, Field, Kind, Names, Scope, Sub, Verb},
 };
 
+mod annotations;
 mod columns;
 mod container;
 mod defaults;
 mod env;
+mod ephemeral;
 mod handler;
+mod mounts;
 mod qos;
+mod resize;
 mod resources;
 mod scheduling;
+mod security;
 mod spec;
+mod status;
 mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_rules;
 mod update;
 mod volume;
+mod volume_source;
+mod windows;
 
 pub(super) use container::{PROTOCOLS, validate_port};
 pub(super) use defaults::text as text_default;
 pub(super) use handler::validate_port_number_or_name;
 pub(crate) use qos::qos_class as pod_qos_class;
 pub(super) use resources::validate_quantity;
-pub(super) use scheduling::EFFECTS;
+pub(super) use scheduling::{EFFECTS, validate_node_selector};
 pub(super) use spec::one_of;
 pub(super) use template::{
     fill_template_defaults, template_containers, template_images, validate_any_template, validate_template,
 };
+pub(super) use update::differences;
+pub(super) use volume_source::{Given, validate as validate_volume_source};
 
 impl Kind for Pod {
     const NAMES: Names = Names::new("", "v1", "Pod", "pods", "pod").short(&["po"]).categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
     const SUBRESOURCES: &'static [Sub<Self>] = &[
         Sub::verb("binding", Verb::Binding),
+        Sub::part("ephemeralcontainers", ephemeral::prepare, ephemeral::validate_update),
         Sub::verb("eviction", Verb::Eviction),
         Sub::verb("log", Verb::Log),
+        Sub::part("resize", resize::prepare, resize::validate_update),
         Sub::STATUS,
     ];
     const COLUMNS: &'static [Column<Self>] = columns::COLUMNS;
@@ -61,11 +75,11 @@ impl Kind for Pod {
             path: "spec.hostNetwork",
             value: |p| pod_spec(p).and_then(|s| s.host_network).unwrap_or_default().to_string(),
         },
-        Field { path: "status.phase", value: |p| text(status(p).and_then(|s| s.phase.as_ref())) },
-        Field { path: "status.podIP", value: |p| text(status(p).and_then(|s| s.pod_ip.as_ref())) },
+        Field { path: "status.phase", value: |p| text(status_of(p).and_then(|s| s.phase.as_ref())) },
+        Field { path: "status.podIP", value: |p| text(status_of(p).and_then(|s| s.pod_ip.as_ref())) },
         Field {
             path: "status.nominatedNodeName",
-            value: |p| text(status(p).and_then(|s| s.nominated_node_name.as_ref())),
+            value: |p| text(status_of(p).and_then(|s| s.nominated_node_name.as_ref())),
         },
     ];
 
@@ -106,7 +120,25 @@ impl Kind for Pod {
         let path = FieldPath::new("spec");
         let default = Default::default();
         let spec = self.spec.as_ref().unwrap_or(&default);
-        spec::validate(spec, &path, errs);
+        let at = FieldPath::new("metadata").child("annotations");
+        annotations::validate(self.metadata.annotations.as_ref(), spec, &at, errs);
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        spec::validate(spec, spec::Of::Pod(name), &path, errs);
+        container::validate_blanks(spec, &path, errs);
+    }
+
+    fn validate_create(&self, errs: &mut FieldErrors) {
+        let (path, default) = (FieldPath::new("spec"), Default::default());
+        let spec = self.spec.as_ref().unwrap_or(&default);
+        if spec.ephemeral_containers.as_ref().is_some_and(|c| !c.is_empty()) {
+            errs.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+        }
+        let bound = spec.node_name.as_ref().is_some_and(|n| !n.is_empty());
+        if bound && spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()) {
+            let detail = "cannot be set until all schedulingGates have been cleared";
+            errs.forbidden(&path.child("nodeName"), detail);
+        }
+        annotations::validate_profiles(self.metadata.annotations.as_ref(), spec, &path, errs);
     }
 
     fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
@@ -114,7 +146,7 @@ impl Kind for Pod {
     }
 
     fn validate_status_update(&self, old: &Self, errs: &mut FieldErrors) {
-        update::validate_status(self, old, errs);
+        status::validate(self, old, errs);
     }
 
     fn grace_seconds(&self, requested: Option<i64>) -> Option<i64> {
@@ -135,7 +167,7 @@ fn pod_spec(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::PodSpec> {
     pod.spec.as_ref()
 }
 
-fn status(pod: &Pod) -> Option<&PodStatus> {
+fn status_of(pod: &Pod) -> Option<&PodStatus> {
     pod.status.as_ref()
 }
 

@@ -8,7 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
-use super::{defaults, spec};
+use super::{
+    annotations, defaults,
+    spec::{self, Of},
+};
 use crate::{
     field::{FieldErrors, FieldPath},
     kinds::label_selector,
@@ -25,43 +28,47 @@ pub(in crate::kinds) fn fill_template_defaults(template: &mut PodTemplateSpec) {
 pub(in crate::kinds) fn validate_any_template(template: &PodTemplateSpec, path: &FieldPath, errs: &mut FieldErrors) {
     let of = template.metadata.as_ref();
     meta::validate_labels(of.and_then(|m| m.labels.as_ref()), &path.child("labels"), errs);
-    meta::validate_annotations(of.and_then(|m| m.annotations.as_ref()), &path.child("annotations"), errs);
+    let annotations = of.and_then(|m| m.annotations.as_ref());
+    meta::validate_annotations(annotations, &path.child("annotations"), errs);
     let default = Default::default();
     let pod = template.spec.as_ref().unwrap_or(&default);
-    spec::validate(pod, &path.child("spec"), errs);
+    annotations::validate(annotations, pod, &path.child("annotations"), errs);
+    spec::validate(pod, Of::Template, &path.child("spec"), errs);
+    annotations::validate_profiles(annotations, pod, &path.child("spec"), errs);
     if pod.ephemeral_containers.as_ref().is_some_and(|c| !c.is_empty()) {
         let at = path.child("spec").child("ephemeralContainers");
         errs.forbidden(&at, "ephemeral containers not allowed in pod template");
     }
 }
 
-/// Checks a template whose pods are to run for ever and to be found by `selector`.
+/// Checks a template whose pods are to run for ever and to be found by `selector`. `of`: the kind that has it.
 pub(in crate::kinds) fn validate_template(
     template: &PodTemplateSpec,
     selector: &LabelSelector,
+    of: &str,
     path: &FieldPath,
     errs: &mut FieldErrors,
 ) {
     let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
-    let meta_path = path.child("metadata");
-    if label_selector::is_empty(selector) || !label_selector_matches(Some(selector), labels) {
+    // No selector finds nothing; that of a ReplicationController is a map, and an empty one finds all.
+    let missing = label_selector::is_empty(selector);
+    let finds_all = missing && of == "ReplicationController";
+    if !finds_all && (missing || !label_selector_matches(Some(selector), labels)) {
         let value = serde_json::to_value(labels).unwrap_or_default();
-        errs.invalid(&meta_path.child("labels"), value, "`selector` does not match template `labels`");
+        let at = path.child("metadata").child("labels");
+        errs.invalid(&at, value, "`selector` does not match template `labels`");
     }
-    meta::validate_labels(labels, &meta_path.child("labels"), errs);
-    let annotations = template.metadata.as_ref().and_then(|m| m.annotations.as_ref());
-    meta::validate_annotations(annotations, &meta_path.child("annotations"), errs);
+    validate_any_template(template, path, errs);
     let default = Default::default();
     let pod = template.spec.as_ref().unwrap_or(&default);
-    let spec_path = path.child("spec");
-    spec::validate(pod, &spec_path, errs);
+    let path = path.child("spec");
     let restart = pod.restart_policy.as_deref().unwrap_or_default();
     if restart != "Always" {
-        errs.not_supported(&spec_path.child("restartPolicy"), restart, &["Always"]);
+        errs.not_supported(&path.child("restartPolicy"), restart, &["Always"]);
     }
     if pod.active_deadline_seconds.is_some() {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errs.forbidden(&spec_path.child("activeDeadlineSeconds"), detail);
+        let detail = format!("activeDeadlineSeconds in {of} is not Supported");
+        errs.forbidden(&path.child("activeDeadlineSeconds"), &detail);
     }
 }
 

@@ -12,14 +12,14 @@ fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap()
 }
 
-fn pod(spec: &str, status: &str) -> Pod {
+pub(super) fn pod(spec: &str, status: &str) -> Pod {
     let mut manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "n"}});
     manifest["spec"] = yaml(spec);
     manifest["status"] = yaml(status);
     serde_json::from_value(manifest).unwrap()
 }
 
-fn messages(errs: &FieldErrors) -> Vec<String> {
+pub(super) fn messages(errs: &FieldErrors) -> Vec<String> {
     errs.0.iter().map(ToString::to_string).collect()
 }
 
@@ -29,7 +29,7 @@ fn cell(pod: &Pod, name: &str) -> String {
     (column.value)(pod, now).as_str().unwrap().to_owned()
 }
 
-const ONE: &str = "{containers: [{name: c, image: i}]}";
+pub(super) const ONE: &str = "{containers: [{name: c, image: i}]}";
 const INIT: &str = "{initContainers: [{name: i1, image: i}, {name: i2, image: i}], containers: [{name: c, image: i}]}";
 
 fn container(rest: &str) -> String {
@@ -186,8 +186,8 @@ fn qos_classes() {
     }
 }
 
-/// Errors of a pod whose one container has this beside name and image.
-fn check(spec: &str, wanted: &[&str]) {
+/// Errors of a pod with this spec.
+pub(super) fn check(spec: &str, wanted: &[&str]) {
     let mut pod = pod(spec, "{}");
     pod.fill_defaults();
     pod.prepare_create();
@@ -207,8 +207,8 @@ fn validation_of_pods() {
         (
             "{containers: [{name: c, image: i}, {name: c, image: ' i'}]}",
             &[
-                "spec.containers[1].image: Invalid value: \" i\": must not have leading or trailing whitespace",
                 "spec.containers[1].name: Duplicate value: \"c\"",
+                "spec.containers[1].image: Invalid value: \" i\": must not have leading or trailing whitespace",
             ],
         ),
         (
@@ -241,7 +241,7 @@ fn validation_of_pods() {
                 "spec.volumes[2].hostPath: Forbidden: may not specify more than 1 volume type",
                 "spec.containers[0].volumeMounts[0].name: Not found: \"w\"",
                 "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/a\": must be unique",
-                "spec.containers[0].volumeMounts[1].subPath: Invalid value: \"../b\": must not contain '..'",
+                "spec.containers[0].volumeMounts.subPath: Invalid value: \"../b\": must not contain '..'",
             ],
         ),
     ];
@@ -276,7 +276,7 @@ fn validation_of_containers() {
         (
             "envFrom: [{}, {configMapRef: {name: ''}}]",
             &[
-                "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+                "spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
                 "spec.containers[0].envFrom[1].configMapRef.name: Required value",
             ],
         ),
@@ -284,10 +284,12 @@ fn validation_of_containers() {
             "resources: {limits: {cpu: 1, memory: x, odd: 1}, requests: {cpu: 2}}",
             &[
                 "spec.containers[0].resources.limits[memory]: Invalid value: \"x\": quantities must match the regular expression",
+                "spec.containers[0].resources.limits[odd]: Invalid value: \"odd\": must be a standard resource type or fully qualified",
                 "spec.containers[0].resources.limits[odd]: Invalid value: \"odd\": must be a standard resource for containers",
                 "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
                 "spec.containers[0].resources.requests[memory]: Invalid value: \"x\": quantities must match",
-                "spec.containers[0].resources.requests[odd]: Invalid value: \"odd\": must be a standard resource",
+                "spec.containers[0].resources.requests[odd]: Invalid value: \"odd\": must be a standard resource type",
+                "spec.containers[0].resources.requests[odd]: Invalid value: \"odd\": must be a standard resource for",
             ],
         ),
         (

@@ -1,13 +1,20 @@
 //! What may change in a pod that exists: images, a shorter deadline, more tolerations, fewer scheduling gates.
 //!
 //! # Source
-//! Kubernetes `pkg/apis/core/validation/validation.go`, `ValidatePodUpdate`, `ValidatePodStatusUpdate`.
+//! Kubernetes `pkg/apis/core/validation/validation.go`, `ValidatePodUpdate`.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Container, NodeAffinity, NodeSelectorTerm, Pod, PodCondition, PodSpec, Toleration};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::spec::validate_active_deadline;
-use crate::field::{FieldErrors, FieldPath};
+use super::annotations::APP_ARMOR;
+use crate::{
+    field::{FieldErrors, FieldPath},
+    names,
+};
+
+/// Of pods that a node started by itself and only shows.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 const FORBIDDEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
                          `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions \
@@ -27,36 +34,72 @@ pub(super) fn gated_condition() -> PodCondition {
     }
 }
 
-/// Checks a change of a pod's spec.
-pub(super) fn validate(new: &Pod, old: &Pod, errs: &mut FieldErrors) {
+/// Checks a change of a pod.
+pub(super) fn validate(pod: &Pod, old_pod: &Pod, errs: &mut FieldErrors) {
+    validate_annotations(pod, old_pod, errs);
     let path = FieldPath::new("spec");
     let default = PodSpec::default();
-    let new = new.spec.as_ref().unwrap_or(&default);
-    let old = old.spec.as_ref().unwrap_or(&default);
-    let counts = |spec: &PodSpec| (spec.containers.len(), spec.init_containers.as_ref().map_or(0, |c| c.len()));
-    if counts(new) != counts(old) {
-        let init = counts(new).0 == counts(old).0;
-        let at = path.child(if init { "initContainers" } else { "containers" });
-        return errs.forbidden(&at, "pod updates may not add or remove containers");
+    let new = pod.spec.as_ref().unwrap_or(&default);
+    let old = old_pod.spec.as_ref().unwrap_or(&default);
+    let init = |spec: &PodSpec| spec.init_containers.as_ref().map_or(0, Vec::len);
+    let counts = [("containers", new.containers.len(), old.containers.len()), ("initContainers", init(new), init(old))];
+    if let Some((field, ..)) = counts.iter().find(|(_, new, old)| new != old) {
+        return errs.forbidden(&path.child(field), "pod updates may not add or remove containers");
     }
-    validate_deadline(new.active_deadline_seconds, old.active_deadline_seconds, &path, errs);
+    if !validate_deadline(new.active_deadline_seconds, old.active_deadline_seconds, &path, errs) {
+        return;
+    }
     validate_tolerations(new, old, &path.child("tolerations"), errs);
     validate_gates(new, old, &path.child("schedulingGates"), errs);
-    let allowed = with_allowed_changes(new, old);
+    let mut allowed = with_allowed_changes(new, old);
+    // A pod that is held back may still be told more narrowly where to go.
+    if old.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()) {
+        narrow_node_selector(&mut allowed, old, &path.child("nodeSelector"), errs);
+        narrow_node_affinity(&mut allowed, old, &path.child("affinity").child("nodeAffinity"), errs);
+    }
     if allowed != *old {
-        errs.forbidden(&path, &format!("{FORBIDDEN}\n{}", differences(&allowed, old)));
+        errs.forbidden(&path, &format!("{FORBIDDEN}\n{}", differences(&path, &allowed, old)));
     }
 }
 
-fn validate_deadline(new: Option<i64>, old: Option<i64>, path: &FieldPath, errs: &mut FieldErrors) {
+/// Annotations of nodes' own pods and of AppArmor stay what they are.
+pub(super) fn validate_annotations(new: &Pod, old: &Pod, errs: &mut FieldErrors) {
+    let path = FieldPath::new("metadata").child("annotations");
+    let (now, had) = (new.metadata.annotations.as_ref(), old.metadata.annotations.as_ref());
+    let what = |key: &str| match key {
+        MIRROR => Some("mirror pod annotation"),
+        key if key.starts_with(APP_ARMOR) => Some("AppArmor annotations"),
+        _ => None,
+    };
+    for (key, value) in had.into_iter().flatten() {
+        if let Some(what) = what(key).filter(|_| now.and_then(|n| n.get(key)) != Some(value)) {
+            errs.forbidden(&path.key(key), &format!("may not remove or update {what}"));
+        }
+    }
+    for key in now.into_iter().flatten().map(|(key, _)| key) {
+        if let Some(what) = what(key).filter(|_| had.is_none_or(|h| !h.contains_key(key))) {
+            errs.forbidden(&path.key(key), &format!("may not add {what}"));
+        }
+    }
+}
+
+/// A deadline may be set and come nearer; `false` when it goes elsewhere.
+fn validate_deadline(new: Option<i64>, old: Option<i64>, path: &FieldPath, errs: &mut FieldErrors) -> bool {
     let at = path.child("activeDeadlineSeconds");
     match (new, old) {
+        (Some(new), _) if !names::in_range(new, 0, i64::from(i32::MAX)).is_empty() => {
+            names::in_range(new, 0, i64::from(i32::MAX)).iter().for_each(|m| errs.invalid(&at, new, m));
+            false
+        }
         (Some(new), Some(old)) if new > old => {
             errs.invalid(&at, new, "must be less than or equal to previous value");
+            false
         }
-        (Some(new), _) => validate_active_deadline(new, &at, errs),
-        (None, Some(_)) => errs.invalid(&at, Value::Null, "must not update from a positive integer to nil value"),
-        (None, None) => {}
+        (None, Some(_)) => {
+            errs.invalid(&at, Value::Null, "must not update from a positive integer to nil value");
+            true
+        }
+        _ => true,
     }
 }
 
@@ -71,10 +114,10 @@ fn validate_tolerations(new: &PodSpec, old: &PodSpec, path: &FieldPath, errs: &m
 }
 
 fn validate_gates(new: &PodSpec, old: &PodSpec, path: &FieldPath, errs: &mut FieldErrors) {
-    for gate in new.scheduling_gates.iter().flatten() {
+    for (i, gate) in new.scheduling_gates.iter().flatten().enumerate() {
         if !old.scheduling_gates.iter().flatten().any(|g| g == gate) {
             let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
-            errs.forbidden(path, &detail);
+            errs.forbidden(&path.index(i).child("name"), &detail);
         }
     }
 }
@@ -96,21 +139,63 @@ fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
     if was_negative && spec.termination_grace_period_seconds == Some(1) {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
-    // A pod that is held back may still be told more narrowly where to go.
-    if old.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()) {
-        let stays = |(k, v): (&String, &String)| spec.node_selector.as_ref().and_then(|n| n.get(k)) == Some(v);
-        if old.node_selector.iter().flatten().all(stays) {
-            spec.node_selector.clone_from(&old.node_selector);
-        }
-    }
     spec
 }
 
+fn narrow_node_selector(spec: &mut PodSpec, old: &PodSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    let new = std::mem::replace(&mut spec.node_selector, old.node_selector.clone());
+    let kept = |(key, value): (&String, &String)| new.as_ref().and_then(|n| n.get(key)) == Some(value);
+    if !old.node_selector.iter().flatten().all(kept) {
+        let shown = serde_json::to_value(&new).unwrap_or_default();
+        errs.invalid(path, shown, "only additions to spec.nodeSelector are allowed (no mutations or deletions)");
+    }
+}
+
+fn narrow_node_affinity(spec: &mut PodSpec, old: &PodSpec, path: &FieldPath, errs: &mut FieldErrors) {
+    let had = old.affinity.as_ref().and_then(|a| a.node_affinity.clone());
+    let new = spec.affinity.as_mut().and_then(|a| std::mem::replace(&mut a.node_affinity, had.clone()));
+    match &mut spec.affinity {
+        None if had.is_some() => spec.affinity.get_or_insert_default().node_affinity = had.clone(),
+        // Nothing but the affinity to nodes came.
+        Some(affinity) if old.affinity.is_none() && *affinity == Default::default() => spec.affinity = None,
+        _ => {}
+    }
+    let terms = |affinity: &Option<NodeAffinity>| {
+        let required = affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref();
+        Some(required?.node_selector_terms.clone())
+    };
+    let (new, old) = (terms(&new).unwrap_or_default(), terms(&had).unwrap_or_default());
+    let path = path.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
+    if old.is_empty() {
+        return;
+    }
+    if old.len() != new.len() {
+        let shown = serde_json::to_value(&new).unwrap_or_default();
+        return errs.invalid(&path, shown, "no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+    }
+    for (i, (new, _)) in new.iter().zip(&old).enumerate().filter(|(_, (new, old))| !only_adds(new, old)) {
+        let shown = serde_json::to_value(new).unwrap_or_default();
+        errs.invalid(&path.index(i), shown, "only additions are allowed (no mutations or deletions)");
+    }
+}
+
+fn only_adds(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
+    let lists = |term: &NodeSelectorTerm| {
+        [term.match_expressions.clone().unwrap_or_default(), term.match_fields.clone().unwrap_or_default()]
+    };
+    let (new, old) = (lists(new), lists(old));
+    // A term that says nothing is met by no node, and would be met by some.
+    if old.iter().all(Vec::is_empty) {
+        return new.iter().all(Vec::is_empty);
+    }
+    new.iter().zip(&old).all(|(new, old)| new.starts_with(old))
+}
+
 /// The paths that differ, with both values.
-fn differences(new: &PodSpec, old: &PodSpec) -> String {
+pub(in crate::kinds) fn differences<T: Serialize>(path: &FieldPath, new: &T, old: &T) -> String {
     let mut lines = Vec::new();
-    let read = |spec: &PodSpec| serde_json::to_value(spec).unwrap_or_default();
-    compare(&FieldPath::new("spec"), &read(new), &read(old), &mut lines);
+    let read = |value: &T| serde_json::to_value(value).unwrap_or_default();
+    compare(path, &read(new), &read(old), &mut lines);
     lines.truncate(DIFFERENCES_MAX);
     lines.join("\n")
 }
@@ -132,31 +217,4 @@ fn compare(path: &FieldPath, new: &Value, old: &Value, lines: &mut Vec<String>) 
         _ if new == old => {}
         _ => lines.push(format!("  {path}: {old} -> {new}")),
     }
-}
-
-/// Checks a write of a pod's status: a container that ended for good does not run again.
-pub(super) fn validate_status(new: &Pod, old: &Pod, errs: &mut FieldErrors) {
-    let path = FieldPath::new("status");
-    let (Some(status), Some(before)) = (&new.status, &old.status) else { return };
-    if let Some(name) = status.nominated_node_name.as_deref().filter(|n| !n.is_empty()) {
-        errs.invalid_each(&path.child("nominatedNodeName"), name, crate::names::is_dns1123_subdomain(name));
-    }
-    let policy = new.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always");
-    let at = path.child("containerStatuses");
-    for was in before.container_statuses.iter().flatten() {
-        let Some(code) = exit_code(was).filter(|code| stays_ended(policy, *code)) else { continue };
-        let now = status.container_statuses.iter().flatten().enumerate().find(|(_, s)| s.name == was.name);
-        if let Some((i, _)) = now.filter(|(_, s)| exit_code(s).is_none()) {
-            let detail = format!("may not be transitioned to non-terminated state (it ended with exit code {code})");
-            errs.forbidden(&at.index(i).child("state"), &detail);
-        }
-    }
-}
-
-fn exit_code(status: &ContainerStatus) -> Option<i32> {
-    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
-}
-
-fn stays_ended(policy: &str, exit_code: i32) -> bool {
-    policy == "Never" || (policy == "OnFailure" && exit_code == 0)
 }

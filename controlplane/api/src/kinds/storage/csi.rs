@@ -176,7 +176,7 @@ impl Kind for CSIStorageCapacity {
 }
 
 /// Drivers are named like domains.
-pub(super) fn validate_driver_name(name: &str, path: &FieldPath, errs: &mut FieldErrors) {
+pub(in crate::kinds) fn validate_driver_name(name: &str, path: &FieldPath, errs: &mut FieldErrors) {
     if name.is_empty() {
         return errs.required(path, "");
     }

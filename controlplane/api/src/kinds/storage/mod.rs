@@ -6,11 +6,26 @@ mod class;
 mod csi;
 mod volume;
 
+use crate::field::{FieldErrors, FieldPath};
+
 pub(super) use claim::{fill_claim_defaults, validate_claim_spec};
+pub(super) use csi::validate_driver_name;
 
 /// How a volume may be mounted.
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+
+/// Checks how a volume may be used.
+fn validate_modes(modes: &[String], path: &FieldPath, errs: &mut FieldErrors) {
+    for mode in modes.iter().filter(|m| !ACCESS_MODES.contains(&m.as_str())) {
+        errs.not_supported(path, mode, &ACCESS_MODES);
+    }
+    let alone = |mode: &&String| mode.as_str() == "ReadWriteOncePod";
+    let other = |mode: &&String| !alone(mode) && ACCESS_MODES.contains(&mode.as_str());
+    if modes.iter().any(|m| alone(&m)) && modes.iter().any(|m| other(&m)) {
+        errs.forbidden(path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
 
 /// `RWO,ROX`, as `kubectl get` prints it.
 fn short_modes(modes: Option<&Vec<String>>) -> String {

@@ -117,7 +117,7 @@ fn volumes_and_claims() {
         ),
         (
             "{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /a}, nfs: {path: /a, server: b}}",
-            &["spec: Forbidden: may not specify more than 1 volume type"],
+            &["spec.nfs: Forbidden: may not specify more than 1 volume type"],
         ),
         (
             "{accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, local: {path: /a}}",
@@ -126,6 +126,87 @@ fn volumes_and_claims() {
     ];
     for (spec, wanted) in cases {
         check(spec, &errors(&volume(spec)), wanted);
+    }
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "{accessModes: [ReadWriteOncePod, ReadWriteOnce], capacity: {storage: -1}, csi: {driver: d, volumeHandle: h},
+              volumeAttributesClassName: ''}",
+            &[
+                "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero",
+                "spec.volumeAttributesClassName: Required value: an empty string is disallowed",
+            ],
+        ),
+        (
+            "{accessModes: [ReadWriteOnce], capacity: {cpu: 1}, hostPath: {path: /}, persistentVolumeReclaimPolicy: Recycle,
+              nodeAffinity: {}}",
+            &[
+                "spec.capacity: Unsupported value: {\"cpu\":\"1\"}: supported values: \"storage\"",
+                "spec.nodeAffinity.required: Required value: must specify required node constraints",
+                "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+            ],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, &errors(&volume(spec)), wanted);
+    }
+    let labelled = |key: &str| {
+        volume(&format!(
+            "{{accessModes: [ReadWriteOnce], capacity: {{storage: 1Gi}}, local: {{path: /a}}, nodeAffinity: {{required:
+              {{nodeSelectorTerms: [{{matchExpressions: [{{key: {key}, operator: Exists}}]}}]}}}}}}"
+        ))
+    };
+    let beta = labelled("beta.kubernetes.io/arch");
+    assert_eq!(update_errors(&beta, &labelled("kubernetes.io/arch")), [] as [&str; 0]);
+    let elsewhere = update_errors(&beta, &labelled("kubernetes.io/os"));
+    assert!(elsewhere[0].ends_with("field is immutable, except for updating from beta label to GA"), "{elsewhere:?}");
+}
+
+#[test]
+fn sources_of_claims() {
+    let claim = |rest: &str| {
+        object(
+            "v1",
+            "PersistentVolumeClaim",
+            &format!("{{spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}, {rest}}}}}"),
+        )
+    };
+    let cases: &[(&str, &[&str])] = &[
+        ("dataSource: {kind: PersistentVolumeClaim, name: a}", &[]),
+        ("dataSourceRef: {kind: Backup, name: a, apiGroup: example.com}", &[]),
+        (
+            "dataSourceRef: {kind: Backup, name: '', namespace: A}",
+            &[
+                "spec.dataSourceRef.name: Required value",
+                "spec.dataSourceRef: Invalid value: \"Backup\": must be 'PersistentVolumeClaim' when referencing the default",
+            ],
+        ),
+        (
+            "dataSource: {kind: PersistentVolumeClaim, name: a}, dataSourceRef: {kind: PersistentVolumeClaim, name: b}",
+            &["spec: Invalid value: \"spec.dataSource\": must match dataSourceRef"],
+        ),
+    ];
+    for (rest, wanted) in cases {
+        check(rest, &errors(&claim(rest)), wanted);
+    }
+    let grown = |size: &str, given: &str| {
+        let mut claim = claim("volumeName: v");
+        claim["spec"]["resources"]["requests"]["storage"] = json!(size);
+        claim["status"] = json!({"phase": "Bound", "capacity": {"storage": given}});
+        super::read(&claim)
+    };
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("3Gi", "1Gi", &[]),
+        ("2Gi", "1Gi", &[]),
+        ("1Gi", "1Gi", &["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]),
+    ];
+    for (size, given, wanted) in cases {
+        let ((kind, old), (_, new)) = (grown("3Gi", given), grown(size, given));
+        let mut errs = crate::field::FieldErrors::new();
+        kind.validate_update(new.as_ref(), old.as_ref(), &mut errs);
+        let got: Vec<_> = errs.0.iter().map(ToString::to_string).collect();
+        check(size, &got, wanted);
     }
 }
 
