@@ -474,6 +474,10 @@ pub trait Kind:
 
     /// Fills what the user left out. Idempotent.
     fn fill_defaults(&mut self) {}
+
+    /// Gives back memory that was reserved in reading and is not used: for objects that are about to be kept. Worth it
+    /// where there are many of a kind, with lists of large parts.
+    fn compact(&mut self) {}
     /// Clears what a creator may not set (the status, for example).
     fn prepare_create(&mut self) {}
     /// Carries over what an updater may not change (the status, for example).

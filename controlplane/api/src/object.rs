@@ -88,6 +88,8 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     fn boxed_clone(&self) -> Box<dyn Object>;
     /// Whether two objects of one kind are the same.
     fn same_as(&self, other: &dyn Object) -> bool;
+    /// Gives back memory that is reserved and not used.
+    fn compact(&mut self) {}
 }
 
 impl<K: Kind> Object for K {
@@ -122,6 +124,10 @@ impl<K: Kind> Object for K {
 
     fn same_as(&self, other: &dyn Object) -> bool {
         other.downcast_ref::<K>().is_some_and(|o| self == o)
+    }
+
+    fn compact(&mut self) {
+        Kind::compact(self);
     }
 }
 

@@ -50,6 +50,7 @@ impl Entry {
         revision: Revision,
     ) -> Result<Self, ApiError> {
         object.meta_mut().resource_version = Some(revision.to_string());
+        object.compact();
         Self::of(key, object.into(), managed)
     }
 
@@ -58,6 +59,7 @@ impl Entry {
         let Written { mut object, managed } = written;
         let field = format!("\"resourceVersion\":\"{revision}\"");
         object.meta_mut().resource_version = Some(revision.to_string());
+        object.compact();
         let (json, shift) = insert(value.to_vec(), &[field.as_bytes()]);
         let by = |n: u32| if managed.is_empty() { 0 } else { n + at(shift.len()) };
         Self { key, object: object.into(), json: json.into(), managed: by(managed.start)..by(managed.end) }

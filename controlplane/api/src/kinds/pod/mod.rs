@@ -15,6 +15,7 @@ use crate::{
 
 mod annotations;
 mod columns;
+mod compact;
 mod container;
 mod defaults;
 mod env;
@@ -85,6 +86,12 @@ impl Kind for Pod {
 
     fn fill_defaults(&mut self) {
         defaults::pod(self);
+    }
+
+    fn compact(&mut self) {
+        if let Some(spec) = &mut self.spec {
+            compact::spec(spec);
+        }
     }
 
     fn prepare_create(&mut self) {
