@@ -30,6 +30,7 @@ mod metrics;
 mod mountable;
 mod mutating_policies;
 mod node_taint;
+mod pod_security;
 mod policies;
 mod policy;
 mod policy_params;
@@ -173,6 +174,7 @@ impl Chain {
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccounts),
             Box::new(node_taint::TaintNodes),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerations),
             Box::new(default_class::DefaultStorageClass),

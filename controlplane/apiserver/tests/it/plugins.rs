@@ -197,3 +197,56 @@ async fn plugins_are_timed() {
     assert!(text.contains(line), "{text}");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_say_how_secure_their_pods_are() {
+    let cluster = Cluster::start().await;
+    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let label = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
+    let said =
+        cluster.post("/api/v1/namespaces", namespace("odd", json!({label("enforce"): "strict"}))).await.refused(422);
+    assert_eq!(
+        said,
+        "Namespace \"odd\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must \
+         be one of privileged, baseline, restricted"
+    );
+    cluster.post("/api/v1/namespaces", namespace("safe", json!({}))).await.ok(201);
+    let pods = "/api/v1/namespaces/safe/pods";
+    cluster.post(pods, pod("early", json!({"hostNetwork": true}))).await.ok(201);
+    let labels = json!({"metadata": {"labels": {label("enforce"): "baseline", label("warn"): "restricted"}}});
+    let changed = cluster.patch("/api/v1/namespaces/safe", "merge-patch", labels).await;
+    changed.ok(200);
+    let warnings: Vec<&str> = changed.headers.get_all("warning").iter().map(|w| w.to_str().unwrap()).collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"existing pods in namespace \\\"safe\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+            "299 - \"early: host namespaces\"",
+        ]
+    );
+    let said = cluster.post(pods, pod("late", json!({"hostNetwork": true}))).await.refused(403);
+    assert_eq!(
+        said,
+        "pods \"late\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
+    );
+    let answer = cluster.post(pods, pod("plain", json!({}))).await;
+    answer.ok(201);
+    let warning = answer.headers["warning"].to_str().unwrap();
+    assert!(
+        warning.starts_with(
+            "299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false"
+        )
+    );
+    // What makes pods is told of, not refused; a label on a pod that is there is no new pod.
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"hostNetwork": true, "containers": [{"name": "main", "image": "registry.example/web:1"}]}}},
+    });
+    let answer = cluster.post("/apis/apps/v1/namespaces/safe/deployments", deployment).await;
+    answer.ok(201);
+    assert!(answer.headers["warning"].to_str().unwrap().contains("host namespaces (hostNetwork=true)"));
+    let mark = json!({"metadata": {"labels": {"a": "b"}}});
+    cluster.patch(&format!("{pods}/early"), "merge-patch", mark).await.ok(200);
+    cluster.stop().await;
+}
