@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use crate::harness::Cluster;
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+const WARDLE: &str = "v1.wardle.example.com";
 const FLUNDERS: &str = "/apis/wardle.example.com/v1/namespaces/default/flunders";
 
 /// An API server that answers with what it was asked.
@@ -76,23 +77,22 @@ async fn serve(cluster: &Cluster) {
     cluster.post("/api/v1/namespaces/wardle/services", service).await.ok(201);
 }
 
-async fn condition(cluster: &Cluster, wanted: &str) -> Value {
+async fn condition(cluster: &Cluster, name: &str, wanted: &str) -> Value {
     for _ in 0..1000 {
-        let service = cluster.get(&format!("{SERVICES}/v1.wardle.example.com")).await.json();
+        let service = cluster.get(&format!("{SERVICES}/{name}")).await.json();
         let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
         if let Some(found) = conditions.iter().find(|c| c["type"] == "Available" && c["status"] == wanted) {
             return found.clone();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the APIService never became Available={wanted}");
+    panic!("the APIService {name} never became Available={wanted}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_serves_a_group() {
     let cluster = Cluster::start().await;
-    let own = cluster.get(&format!("{SERVICES}/v1.apps")).await.ok(200);
-    assert_eq!(own["status"]["conditions"][0]["reason"], "Local");
+    assert_eq!(condition(&cluster, "v1.apps", "True").await["reason"], "Local");
     let (port, certificate) = other_server().await;
     let bundle = base64::engine::general_purpose::STANDARD.encode(certificate);
     let registration = json!({
@@ -101,9 +101,9 @@ async fn another_server_serves_a_group() {
             "service": {"namespace": "wardle", "name": "api", "port": port}, "caBundle": bundle},
     });
     cluster.post(SERVICES, registration).await.ok(201);
-    assert_eq!(condition(&cluster, "False").await["reason"], "ServiceNotFound");
+    assert_eq!(condition(&cluster, WARDLE, "False").await["reason"], "ServiceNotFound");
     serve(&cluster).await;
-    assert_eq!(condition(&cluster, "True").await["reason"], "Passed");
+    assert_eq!(condition(&cluster, WARDLE, "True").await["reason"], "Passed");
 
     let groups = cluster.get("/apis").await.ok(200);
     assert!(groups["groups"].as_array().unwrap().iter().any(|g| g["name"] == "wardle.example.com"));
