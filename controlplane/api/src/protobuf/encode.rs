@@ -1,7 +1,7 @@
 //! From JSON to messages, guided by the same table.
 //!
-//! Fields are written in the order of their numbers, and zeros where Go writes them, so that the bytes are those of
-//! Kubernetes but for structs that are empty. What JSON has and the table has not is left out.
+//! Fields are written in the order of their numbers, and only those that JSON has: what is not there is zero to Go, and a
+//! zero where Go has a pointer would be there. What JSON has and the table has not is left out.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     MAGIC,
-    table::{Field, Kind, Or, Shape, TABLE, Table},
+    table::{Kind, Or, Shape, TABLE, Table},
 };
 
 /// An object, or a list of objects of one kind, as a body. `None` when there is no protobuf for its kind.
@@ -74,7 +74,6 @@ impl Encoder<'_> {
                     nested(out, field.number, |out| self.message(out, index, object));
                 }
                 (Shape::One, _, Some(value)) => self.value(out, field.number, field.kind, value),
-                (Shape::One, ..) => zero(out, field),
                 (Shape::List, _, Some(Value::Array(list))) => {
                     list.iter().for_each(|v| self.value(out, field.number, field.kind, v));
                 }
@@ -132,16 +131,6 @@ impl Encoder<'_> {
             (Or::Strings, Value::Array(list)) => strings(out, 2, list),
             (Or::List | Or::Strings, schema) => self.value(out, 1, Kind::Message(index), schema),
         }
-    }
-}
-
-/// Go writes the zeros of all fields that are no pointers.
-fn zero(out: &mut Vec<u8>, field: &Field) {
-    match field.kind {
-        _ if field.zero_is_meant => {}
-        Kind::String | Kind::Time => bytes(out, field.number, b""),
-        Kind::Bool | Kind::Int32 | Kind::Int64 => number(out, field.number, 0),
-        _ => {}
     }
 }
 

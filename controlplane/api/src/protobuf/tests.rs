@@ -93,6 +93,13 @@ fn other_bodies_come_back_as_they_were() {
     }
 }
 
+#[test]
+fn what_is_not_there_is_not_written() {
+    // `deletionTimestamp` above all: Go's is a pointer, so an empty one says that the object is being deleted.
+    let bytes = encode(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}));
+    assert_eq!(Envelope::read(&bytes[4..]).unwrap().raw, [0x0a, 3, 0x0a, 1, b'a']);
+}
+
 /// The value of one field of one message, from its bytes.
 fn field_of(kind: &str, raw: &[u8]) -> Result<Value, String> {
     decode(&body("v1", kind, raw))
