@@ -178,10 +178,16 @@ impl FieldErrors {
         }
     }
 
-    /// `Invalid value: …: field is immutable` unless both are the same.
+    /// `Invalid value: …: field is immutable` unless both are the same. What is empty is the same as what is not there:
+    /// clients in Go know no difference, and send one for the other.
     pub fn immutable<T: PartialEq + serde::Serialize>(&mut self, field: &FieldPath, new: &T, old: &T) {
-        if new != old {
-            self.invalid(field, serde_json::to_value(new).unwrap_or_default(), "field is immutable");
+        if new == old {
+            return;
+        }
+        let value = |v: &T| serde_json::to_value(v).unwrap_or_default();
+        let text = |v| if v == "" { serde_json::Value::Null } else { v };
+        if text(without_empty(value(new))) != text(without_empty(value(old))) {
+            self.invalid(field, value(new), "field is immutable");
         }
     }
 
@@ -197,5 +203,44 @@ impl FieldErrors {
         let plural = if items_max == 1 { "" } else { "s" };
         let message = format!("Too many: {items}: must have at most {items_max} item{plural}");
         self.push(field, FieldReason::TooMany, message);
+    }
+}
+
+/// A tree without lists and objects that hold nothing.
+fn without_empty(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().map(|(name, v)| (name, without_empty(v))).filter(|(_, v)| !v.is_null());
+            Some(Value::Object(kept.collect())).filter(|v| *v != serde_json::json!({})).unwrap_or_default()
+        }
+        Value::Array(items) if items.is_empty() => Value::Null,
+        Value::Array(items) => Value::Array(items.into_iter().map(without_empty).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn empty_is_as_good_as_absent() {
+        let changes = |new: Value, old: Value| {
+            let mut errs = FieldErrors::new();
+            errs.immutable(&FieldPath::new("spec"), &new, &old);
+            !errs.is_empty()
+        };
+        for (new, old, changed) in [
+            (json!(""), json!(null), false),
+            (json!({"a": 1, "l": []}), json!({"a": 1, "m": {"n": {}}}), false),
+            (json!({"a": ""}), json!({}), true),
+            (json!([{}]), json!([]), true),
+            (json!(0), json!(null), true),
+        ] {
+            assert_eq!(changes(new.clone(), old.clone()), changed, "{new} after {old}");
+        }
     }
 }
