@@ -17,6 +17,7 @@ mod compatibility;
 mod order;
 
 pub use aggregated::{AGGREGATED_MEDIA_TYPE, Beta, aggregated_core, aggregated_groups};
+pub use order::priorities;
 
 /// Group, version and kind of what a resource or subresource takes and answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use podium_api::{ApiError, Kind as _, Object, Reason};
+use podium_api::{
+    ApiError, Kind as _, Object, Reason,
+    kinds::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass},
+};
 use podium_client::Delta;
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +31,6 @@ use crate::{
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-/// The priority classes of what a cluster cannot be without.
-const PRIORITIES: [(&str, i32); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// Makes what the cluster as a whole has.
@@ -39,8 +39,8 @@ pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: So
         let namespace = Namespace { metadata: named("", name), ..Namespace::default() };
         ensure(registry, Box::new(namespace)).await.map_err(failed("make the namespace", name))?;
     }
-    for (name, value) in PRIORITIES {
-        ensure(registry, Box::new(priority(name, value))).await.map_err(failed("make the priority class", name))?;
+    for class in &SYSTEM_PRIORITY_CLASSES {
+        ensure(registry, Box::new(priority(class))).await.map_err(failed("make the priority class", class.name))?;
     }
     let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];
     for object in objects {
@@ -144,12 +144,11 @@ fn named(namespace: &str, name: &str) -> ObjectMeta {
     }
 }
 
-fn priority(name: &str, value: i32) -> PriorityClass {
-    let what = if name == "system-node-critical" { "node critical pods" } else { "cluster critical pods" };
+fn priority(class: &SystemPriorityClass) -> PriorityClass {
     PriorityClass {
-        metadata: named("", name),
-        value: Some(value),
-        description: Some(format!("Used for system {what} that must not be moved from their current place.")),
+        metadata: named("", class.name),
+        value: Some(class.value),
+        description: Some(class.description.to_owned()),
         preemption_policy: Some("PreemptLowerPriority".to_owned()),
         ..PriorityClass::default()
     }

@@ -6,39 +6,45 @@
 
 use std::cmp::{Ordering, Reverse};
 
-/// Groups whose place is not left to their names. All versions of the built-in groups are ordered by their version,
-/// as Kubernetes' table of them does too.
-const GROUPS: &[(&str, u32)] = &[
-    ("apiregistration.k8s.io", 20_000),
-    ("", 18_000),
-    ("apps", 17_800),
-    ("events.k8s.io", 17_750),
-    ("authentication.k8s.io", 17_700),
-    ("authorization.k8s.io", 17_600),
-    ("autoscaling", 17_500),
-    ("batch", 17_400),
-    ("certificates.k8s.io", 17_300),
-    ("networking.k8s.io", 17_200),
-    ("policy", 17_100),
-    ("rbac.authorization.k8s.io", 17_000),
-    ("storage.k8s.io", 16_800),
-    ("apiextensions.k8s.io", 16_700),
-    ("admissionregistration.k8s.io", 16_700),
-    ("scheduling.k8s.io", 16_600),
-    ("coordination.k8s.io", 16_500),
-    ("node.k8s.io", 16_300),
-    ("discovery.k8s.io", 16_200),
-    ("flowcontrol.apiserver.k8s.io", 16_100),
-    ("internal.apiserver.k8s.io", 16_000),
-    ("resource.k8s.io", 15_900),
-    ("storagemigration.k8s.io", 15_800),
+/// Groups whose place is not left to their names, with their versions' priorities in their APIServices. In discovery
+/// all versions of a group are ordered by their names, which comes to the same.
+const GROUPS: &[(&str, i32, &[(&str, i32)])] = &[
+    ("apiregistration.k8s.io", 20_000, &[("v1", 15)]),
+    ("", 18_000, &[("v1", 1)]),
+    ("apps", 17_800, &[("v1", 15)]),
+    ("events.k8s.io", 17_750, &[("v1", 15)]),
+    ("authentication.k8s.io", 17_700, &[("v1", 15)]),
+    ("authorization.k8s.io", 17_600, &[("v1", 15)]),
+    ("autoscaling", 17_500, &[("v1", 15), ("v2", 30)]),
+    ("batch", 17_400, &[("v1", 15)]),
+    ("certificates.k8s.io", 17_300, &[("v1", 15)]),
+    ("networking.k8s.io", 17_200, &[("v1", 15)]),
+    ("policy", 17_100, &[("v1", 15)]),
+    ("rbac.authorization.k8s.io", 17_000, &[("v1", 15)]),
+    ("storage.k8s.io", 16_800, &[("v1", 15)]),
+    ("apiextensions.k8s.io", 16_700, &[("v1", 15)]),
+    ("admissionregistration.k8s.io", 16_700, &[("v1", 15)]),
+    ("scheduling.k8s.io", 16_600, &[("v1", 15)]),
+    ("coordination.k8s.io", 16_500, &[("v1", 15)]),
+    ("node.k8s.io", 16_300, &[("v1", 15)]),
+    ("discovery.k8s.io", 16_200, &[("v1", 15)]),
+    ("flowcontrol.apiserver.k8s.io", 16_100, &[("v1", 21)]),
+    ("internal.apiserver.k8s.io", 16_000, &[("v1", 15)]),
+    ("resource.k8s.io", 15_900, &[("v1", 15)]),
+    ("storagemigration.k8s.io", 15_800, &[("v1", 15)]),
 ];
 
 /// What definitions of custom resources ask for.
-const CUSTOM: u32 = 1_000;
+const CUSTOM: i32 = 1_000;
 
-fn group_priority(group: &str) -> u32 {
-    GROUPS.iter().find(|(name, _)| *name == group).map_or(CUSTOM, |(_, priority)| *priority)
+fn group_priority(group: &str) -> i32 {
+    GROUPS.iter().find(|(name, ..)| *name == group).map_or(CUSTOM, |(_, priority, _)| *priority)
+}
+
+/// The priority of a built-in group and that of its version in it, as its APIService has them.
+pub fn priorities(group: &str, version: &str) -> Option<(i32, i32)> {
+    let (_, priority, versions) = GROUPS.iter().find(|(name, ..)| *name == group)?;
+    Some((*priority, versions.iter().find(|(name, _)| *name == version)?.1))
 }
 
 /// Compares groups: the one that comes first is less.

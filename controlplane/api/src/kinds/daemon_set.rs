@@ -12,7 +12,12 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{deployment::validate_amount, label_selector, pod};
+use serde_json::json;
+
+use super::{
+    deployment::{validate_amount, validate_percent},
+    label_selector, pod, replicas,
+};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope, Sub},
@@ -81,7 +86,7 @@ impl Kind for DaemonSet {
         errs.immutable(&FieldPath::new("spec").child("selector"), &selector(self), &selector(old));
     }
 
-    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+    fn validate_status_update(&self, old: &Self, errs: &mut FieldErrors) {
         let path = FieldPath::new("status");
         let Some(status) = &self.status else { return };
         let parts = [
@@ -96,6 +101,9 @@ impl Kind for DaemonSet {
         for (field, part) in parts {
             errs.non_negative(&path.child(field), i64::from(part.unwrap_or_default()));
         }
+        errs.non_negative(&path.child("observedGeneration"), status.observed_generation.unwrap_or_default());
+        let old = old.status.as_ref().and_then(|s| s.collision_count);
+        replicas::validate_collisions(status.collision_count, old, errs);
     }
 }
 
@@ -105,7 +113,7 @@ fn count(set: &DaemonSet, of: fn(&DaemonSetStatus) -> Option<i32>) -> i32 {
 
 fn validate_spec(spec: &DaemonSetSpec, path: &FieldPath, errs: &mut FieldErrors) {
     if label_selector::is_empty(&spec.selector) {
-        errs.invalid(&path.child("selector"), "", "empty selector is invalid for daemonset");
+        errs.invalid(&path.child("selector"), json!({}), "empty selector is invalid for daemonset");
     }
     label_selector::validate(&spec.selector, &path.child("selector"), errs);
     pod::validate_template(&spec.template, &spec.selector, "DaemonSet", &path.child("template"), errs);
@@ -124,6 +132,9 @@ fn validate_spec(spec: &DaemonSetSpec, path: &FieldPath, errs: &mut FieldErrors)
             };
             let unavailable = amount(&rolling.max_unavailable, "maxUnavailable", errs);
             let surge = amount(&rolling.max_surge, "maxSurge", errs);
+            for (field, value) in [("maxUnavailable", &rolling.max_unavailable), ("maxSurge", &rolling.max_surge)] {
+                value.iter().for_each(|value| validate_percent(value, &at.child(field), errs));
+            }
             match (unavailable, surge) {
                 (0, 0) => errs.required(&at.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
                 (u, s) if u > 0 && s > 0 => {
@@ -136,6 +147,6 @@ fn validate_spec(spec: &DaemonSetSpec, path: &FieldPath, errs: &mut FieldErrors)
                 _ => {}
             }
         }
-        (other, _) => errs.not_supported(&path.child("type"), other, &["OnDelete", "RollingUpdate"]),
+        (other, _) => errs.not_supported_value(&path, json!({"type": other}), &["RollingUpdate", "OnDelete"]),
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{
 
 use super::{
     label_selector::{self, scale_text},
-    pod,
+    pod, replicas,
 };
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -92,28 +92,24 @@ impl Kind for Deployment {
         errs.immutable(&FieldPath::new("spec").child("selector"), &selector(self), &selector(old));
     }
 
-    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("status");
+    fn validate_status_update(&self, old: &Self, errs: &mut FieldErrors) {
         let Some(status) = &self.status else { return };
-        let total = status.replicas.unwrap_or_default();
         let parts = [
             ("updatedReplicas", status.updated_replicas),
             ("readyReplicas", status.ready_replicas),
             ("availableReplicas", status.available_replicas),
         ];
-        errs.non_negative(&path.child("replicas"), i64::from(total));
-        for (field, part) in parts {
-            let part = part.unwrap_or_default();
-            errs.non_negative(&path.child(field), i64::from(part));
-            if part > total {
-                errs.invalid(&path.child(field), part, "cannot be greater than status.replicas");
-            }
-        }
-        let (ready, available) =
-            (status.ready_replicas.unwrap_or_default(), status.available_replicas.unwrap_or_default());
-        if available > ready {
-            errs.invalid(&path.child("availableReplicas"), available, "cannot be greater than readyReplicas");
-        }
+        replicas::validate_counts(
+            status.replicas.unwrap_or_default(),
+            status.observed_generation,
+            &parts,
+            "readyReplicas",
+            errs,
+        );
+        let unavailable = i64::from(status.unavailable_replicas.unwrap_or_default());
+        errs.non_negative(&FieldPath::new("status").child("unavailableReplicas"), unavailable);
+        let old = old.status.as_ref().and_then(|s| s.collision_count);
+        replicas::validate_collisions(status.collision_count, old, errs);
     }
 }
 
@@ -177,16 +173,25 @@ fn validate_strategy(strategy: &DeploymentStrategy, path: &FieldPath, errs: &mut
             if (unavailable_amount, surge_amount) == (Some(0), Some(0)) {
                 errs.invalid(&unavailable_at, json(&unavailable), "may not be 0 when `maxSurge` is 0");
             }
-            if matches!(unavailable, IntOrString::String(_)) && unavailable_amount.is_some_and(|p| p > 100) {
-                errs.invalid(&unavailable_at, json(&unavailable), "must not be greater than 100%");
-            }
+            validate_percent(&unavailable, &unavailable_at, errs);
         }
-        (other, _) => errs.not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]),
+        (other, _) => {
+            errs.not_supported_value(path, serde_json::json!({"type": other}), &["Recreate", "RollingUpdate"]);
+        }
     }
 }
 
 fn json(value: &IntOrString) -> Cell {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+/// No more than all of them.
+pub(super) fn validate_percent(amount: &IntOrString, path: &FieldPath, errs: &mut FieldErrors) {
+    if let IntOrString::String(text) = amount
+        && text.strip_suffix('%').and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|part| part > 100)
+    {
+        errs.invalid(path, text.as_str(), "must not be greater than 100%");
+    }
 }
 
 /// A number that is not negative, or a percentage; the number of either when it is well formed.

@@ -36,6 +36,8 @@ mod pod_template;
 mod priority_class;
 mod rbac;
 mod replica_set;
+
+mod replicas;
 mod replication_controller;
 mod resource_name;
 mod resource_quota;
@@ -50,6 +52,7 @@ mod storage;
 pub(crate) mod tests;
 
 pub(crate) use pod::pod_qos_class;
+pub use priority_class::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass};
 
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {

@@ -14,9 +14,32 @@ use crate::{
 /// The highest value that users may give.
 const USER_MAX: i32 = 1_000_000_000;
 const SYSTEM: &str = "system-";
-const SYSTEM_CLASSES: [(&str, i32); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-const POLICIES: [&str; 2] = ["Never", "PreemptLowerPriority"];
+const POLICIES: [&str; 2] = ["PreemptLowerPriority", "Never"];
+
+/// A priority class that every cluster has, whether or not it is stored.
+pub struct SystemPriorityClass {
+    /// Its name.
+    pub name: &'static str,
+    /// The number that pods get from it.
+    pub value: i32,
+    /// What it is for.
+    pub description: &'static str,
+}
+
+/// The priority classes of what a cluster cannot be without.
+pub const SYSTEM_PRIORITY_CLASSES: [SystemPriorityClass; 2] = [
+    SystemPriorityClass {
+        name: "system-node-critical",
+        value: 2_000_001_000,
+        description: "Used for system critical pods that must not be moved from their current node.",
+    },
+    SystemPriorityClass {
+        name: "system-cluster-critical",
+        value: 2_000_000_000,
+        description: "Used for system critical pods that must run in the cluster, but can be moved to another node if \
+                      necessary.",
+    },
+];
 
 impl Kind for PriorityClass {
     const NAMES: Names =
@@ -37,26 +60,28 @@ impl Kind for PriorityClass {
         self.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
     }
 
-    fn generation_differs(&self, old: &Self) -> Option<bool> {
-        Some(self.value != old.value || self.global_default != old.global_default)
+    fn generation_differs(&self, _old: &Self) -> Option<bool> {
+        Some(false)
     }
 
     fn validate(&self, errs: &mut FieldErrors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let value = self.value.unwrap_or_default();
-        let is_system = SYSTEM_CLASSES.iter().any(|(known, of)| *known == name && *of == value);
-        if name.starts_with(SYSTEM) && !is_system {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only. error: "
-                .to_owned()
-                + &format!("{name} is not a known system priority class or its value is not as expected");
-            errs.forbidden(&FieldPath::new("metadata").child("name"), &detail);
-        } else if !is_system && value > USER_MAX {
+        if name.starts_with(SYSTEM) {
+            if let Some(error) = unlike_system(name, value, self.global_default.unwrap_or(false)) {
+                let detail = format!(
+                    "priority class names with '{SYSTEM}' prefix are reserved for system use only. error: {error}"
+                );
+                errs.forbidden(&FieldPath::new("metadata").child("name"), &detail);
+            }
+        } else if value > USER_MAX {
             let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
             errs.forbidden(&FieldPath::new("value"), &detail);
         }
         let path = FieldPath::new("preemptionPolicy");
         match self.preemption_policy.as_deref() {
-            None => errs.required(&path, ""),
+            None => {}
+            Some("") => errs.required(&path, ""),
             Some(policy) if !POLICIES.contains(&policy) => errs.not_supported(&path, policy, &POLICIES),
             Some(_) => {}
         }
@@ -67,5 +92,15 @@ impl Kind for PriorityClass {
             errs.forbidden(&FieldPath::new("value"), "may not be changed in an update.");
         }
         errs.immutable(&FieldPath::new("preemptionPolicy"), &self.preemption_policy, &old.preemption_policy);
+    }
+}
+
+/// How a class differs from the system's class of its name.
+fn unlike_system(name: &str, value: i32, global_default: bool) -> Option<String> {
+    match SYSTEM_PRIORITY_CLASSES.iter().find(|c| c.name == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some(known) if known.value != value => Some(format!("value of {name} PriorityClass must be {}", known.value)),
+        Some(_) if global_default => Some(format!("globalDefault of {name} PriorityClass must be false")),
+        Some(_) => None,
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 
 use super::{
     label_selector::{self, scale_text},
-    pod,
+    pod, replicas,
 };
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -67,26 +67,13 @@ impl Kind for ReplicaSet {
     }
 
     fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("status");
         let Some(status) = &self.status else { return };
-        errs.non_negative(&path.child("replicas"), i64::from(status.replicas));
         let parts = [
             ("fullyLabeledReplicas", status.fully_labeled_replicas),
             ("readyReplicas", status.ready_replicas),
             ("availableReplicas", status.available_replicas),
         ];
-        for (field, part) in parts {
-            let part = part.unwrap_or_default();
-            errs.non_negative(&path.child(field), i64::from(part));
-            if part > status.replicas {
-                errs.invalid(&path.child(field), part, "cannot be greater than status.replicas");
-            }
-        }
-        let (ready, available) =
-            (status.ready_replicas.unwrap_or_default(), status.available_replicas.unwrap_or_default());
-        if available > ready {
-            errs.invalid(&path.child("availableReplicas"), available, "cannot be greater than readyReplicas");
-        }
+        replicas::validate_counts(status.replicas, status.observed_generation, &parts, "readyReplicas", errs);
     }
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::{
 
 use super::{
     label_selector::{labels_shown, scale_text},
-    pod,
+    pod, replicas,
 };
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -77,21 +77,13 @@ impl Kind for ReplicationController {
     }
 
     fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("status");
         let Some(status) = &self.status else { return };
-        errs.non_negative(&path.child("replicas"), i64::from(status.replicas));
         let parts = [
             ("fullyLabeledReplicas", status.fully_labeled_replicas),
             ("readyReplicas", status.ready_replicas),
             ("availableReplicas", status.available_replicas),
         ];
-        for (field, part) in parts {
-            let part = part.unwrap_or_default();
-            errs.non_negative(&path.child(field), i64::from(part));
-            if part > status.replicas {
-                errs.invalid(&path.child(field), part, "cannot be greater than status.replicas");
-            }
-        }
+        replicas::validate_counts(status.replicas, status.observed_generation, &parts, "readyReplicas", errs);
     }
 }
 

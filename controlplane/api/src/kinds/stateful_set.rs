@@ -4,15 +4,13 @@
 //! Kubernetes `pkg/apis/apps/v1/defaults.go`, `pkg/apis/apps/validation/validation.go` (`ValidateStatefulSet*`),
 //! `pkg/registry/apps/statefulset/strategy.go`, `pkg/printers/internalversion/printers.go` (`printStatefulSet`).
 
-use k8s_openapi::{
-    api::apps::v1::{StatefulSet, StatefulSetSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use serde_json::json;
 
 use super::{
-    deployment::validate_amount,
+    deployment::{validate_amount, validate_percent},
     label_selector::{self, scale_text},
-    pod,
+    pod, replicas,
     storage::{fill_claim_defaults, validate_claim_spec},
 };
 use crate::{
@@ -90,23 +88,17 @@ impl Kind for StatefulSet {
         }
     }
 
-    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("status");
+    fn validate_status_update(&self, old: &Self, errs: &mut FieldErrors) {
         let Some(status) = &self.status else { return };
-        errs.non_negative(&path.child("replicas"), i64::from(status.replicas));
         let parts = [
             ("readyReplicas", status.ready_replicas),
             ("currentReplicas", status.current_replicas),
             ("updatedReplicas", status.updated_replicas),
             ("availableReplicas", status.available_replicas),
         ];
-        for (field, part) in parts {
-            let part = part.unwrap_or_default();
-            errs.non_negative(&path.child(field), i64::from(part));
-            if part > status.replicas {
-                errs.invalid(&path.child(field), part, "cannot be greater than status.replicas");
-            }
-        }
+        replicas::validate_counts(status.replicas, status.observed_generation, &parts, "status.readyReplicas", errs);
+        let old = old.status.as_ref().and_then(|s| s.collision_count);
+        replicas::validate_collisions(status.collision_count, old, errs);
     }
 }
 
@@ -181,11 +173,12 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &FieldPath, errs: &mut FieldE
     let Some(strategy) = &spec.update_strategy else { return };
     let at = path.child("rollingUpdate");
     match (strategy.type_.as_deref().unwrap_or_default(), &strategy.rolling_update) {
-        ("", _) => errs.required(&path.child("type"), ""),
-        ("OnDelete", Some(rolling)) if rolling.partition.is_some() => {
-            errs.invalid(&at, "", "only allowed for updateStrategy 'RollingUpdate'");
+        ("", _) => errs.required(path, ""),
+        ("OnDelete", Some(rolling)) => {
+            let value = serde_json::to_value(rolling).unwrap_or_default();
+            errs.invalid(&at, value, "only allowed for updateStrategy 'RollingUpdate'");
         }
-        ("OnDelete", _) | ("RollingUpdate", None) => {}
+        ("OnDelete" | "RollingUpdate", None) => {}
         ("RollingUpdate", Some(rolling)) => {
             errs.non_negative(&at.child("partition"), i64::from(rolling.partition.unwrap_or_default()));
             if let Some(unavailable) = &rolling.max_unavailable {
@@ -193,13 +186,9 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &FieldPath, errs: &mut FieldE
                 if validate_amount(unavailable, &at, errs) == Some(0) {
                     errs.invalid(&at, serde_json::to_value(unavailable).unwrap_or_default(), "cannot be 0");
                 }
-                if matches!(unavailable, IntOrString::String(text) if text.trim_end_matches('%').parse::<i64>().is_ok_and(|p| p > 100))
-                {
-                    let value = serde_json::to_value(unavailable).unwrap_or_default();
-                    errs.invalid(&at, value, "must not be greater than 100%");
-                }
+                validate_percent(unavailable, &at, errs);
             }
         }
-        (other, _) => errs.invalid(path, other, "must be 'RollingUpdate' or 'OnDelete'"),
+        (other, _) => errs.invalid(path, json!({"type": other}), "must be 'RollingUpdate' or 'OnDelete'"),
     }
 }

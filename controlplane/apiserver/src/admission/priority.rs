@@ -5,13 +5,11 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::{core::v1::Pod, scheduling::v1::PriorityClass};
-use podium_api::{ApiError, Kind as _};
+use podium_api::{ApiError, Kind as _, kinds::SYSTEM_PRIORITY_CLASSES};
 
 use super::{Operation, Plugin, Request, Step};
 use crate::registry::{Registry, cache::Filter};
 
-/// Classes that are there whether or not they are stored.
-const SYSTEM: [(&str, i32); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 const PREEMPTS: &str = "PreemptLowerPriority";
 
 /// The plug-in.
@@ -103,7 +101,7 @@ fn named(registry: &Registry, name: &str) -> Option<(i32, String)> {
     let stored = registry.of(&PriorityClass::NAMES).ok().and_then(|of| of.cache.get("", name));
     match stored.as_ref().and_then(|e| e.object.downcast_ref::<PriorityClass>()) {
         Some(class) => Some(read(class)),
-        None => SYSTEM.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value, PREEMPTS.to_owned())),
+        None => SYSTEM_PRIORITY_CLASSES.iter().find(|c| c.name == name).map(|c| (c.value, PREEMPTS.to_owned())),
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta},
     kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec},
 };
-use podium_api::{ApiError, Kind as _};
+use podium_api::{ApiError, Kind as _, discovery};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,37 +19,6 @@ use crate::{
 const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// What groups of custom resources have.
 const CUSTOM: (i32, i32) = (1000, 100);
-
-/// The priorities of the groups of Kubernetes: of the group, and of the version in it.
-///
-/// # Source
-/// Kubernetes `pkg/controlplane/apiserver/aggregator.go`.
-const PRIORITIES: [(&str, &str, (i32, i32)); 24] = [
-    ("", "v1", (18_000, 1)),
-    ("apps", "v1", (17_800, 15)),
-    ("events.k8s.io", "v1", (17_750, 15)),
-    ("authentication.k8s.io", "v1", (17_700, 15)),
-    ("authorization.k8s.io", "v1", (17_600, 15)),
-    ("autoscaling", "v1", (17_500, 15)),
-    ("autoscaling", "v2", (17_500, 30)),
-    ("batch", "v1", (17_400, 15)),
-    ("certificates.k8s.io", "v1", (17_300, 15)),
-    ("networking.k8s.io", "v1", (17_200, 15)),
-    ("policy", "v1", (17_100, 15)),
-    ("rbac.authorization.k8s.io", "v1", (17_000, 15)),
-    ("storage.k8s.io", "v1", (16_800, 15)),
-    ("apiextensions.k8s.io", "v1", (16_700, 15)),
-    ("admissionregistration.k8s.io", "v1", (16_700, 15)),
-    ("scheduling.k8s.io", "v1", (16_600, 15)),
-    ("coordination.k8s.io", "v1", (16_500, 15)),
-    ("node.k8s.io", "v1", (16_300, 15)),
-    ("discovery.k8s.io", "v1", (16_200, 15)),
-    ("flowcontrol.apiserver.k8s.io", "v1", (16_100, 21)),
-    ("resource.k8s.io", "v1", (16_200, 15)),
-    ("storagemigration.k8s.io", "v1", (16_800, 9)),
-    ("internal.apiserver.k8s.io", "v1", (16_000, 9)),
-    ("apiregistration.k8s.io", "v1", (18_000, 15)),
-];
 
 /// A group and a version.
 type GroupVersion = (&'static str, &'static str);
@@ -105,7 +74,7 @@ fn name((group, version): GroupVersion) -> String {
 }
 
 fn own((group, version): GroupVersion) -> APIService {
-    let known = PRIORITIES.iter().find(|(g, v, _)| *g == group && *v == version).map(|(_, _, priority)| *priority);
+    let known = discovery::priorities(group, version);
     let (group_priority_minimum, version_priority) = known.unwrap_or(CUSTOM);
     let managed = if known.is_some() { "onstart" } else { "true" };
     APIService {

@@ -22,6 +22,18 @@ const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const TIMEOUT_SECONDS: i32 = 10;
 const TIMEOUT_SECONDS_MAX: i32 = 30;
 
+/// The defaults that webhooks of both sorts have.
+macro_rules! default_hook {
+    ($hook:ident) => {
+        default_text(&mut $hook.failure_policy, "Fail");
+        default_text(&mut $hook.match_policy, "Equivalent");
+        $hook.namespace_selector.get_or_insert_default();
+        $hook.object_selector.get_or_insert_default();
+        $hook.timeout_seconds.get_or_insert(TIMEOUT_SECONDS);
+        default_parts($hook.rules.as_deref_mut(), &mut $hook.client_config);
+    };
+}
+
 impl Kind for ValidatingWebhookConfiguration {
     const NAMES: Names = Names::new(
         GROUP,
@@ -42,12 +54,7 @@ impl Kind for ValidatingWebhookConfiguration {
 
     fn fill_defaults(&mut self) {
         for hook in self.webhooks.iter_mut().flatten() {
-            default_text(&mut hook.failure_policy, "Fail");
-            default_text(&mut hook.match_policy, "Equivalent");
-            hook.namespace_selector.get_or_insert_default();
-            hook.object_selector.get_or_insert_default();
-            hook.timeout_seconds.get_or_insert(TIMEOUT_SECONDS);
-            default_parts(hook.rules.as_deref_mut(), &mut hook.client_config);
+            default_hook!(hook);
         }
     }
 
@@ -80,13 +87,8 @@ impl Kind for MutatingWebhookConfiguration {
 
     fn fill_defaults(&mut self) {
         for hook in self.webhooks.iter_mut().flatten() {
-            default_text(&mut hook.failure_policy, "Fail");
-            default_text(&mut hook.match_policy, "Equivalent");
             default_text(&mut hook.reinvocation_policy, "Never");
-            hook.namespace_selector.get_or_insert_default();
-            hook.object_selector.get_or_insert_default();
-            hook.timeout_seconds.get_or_insert(TIMEOUT_SECONDS);
-            default_parts(hook.rules.as_deref_mut(), &mut hook.client_config);
+            default_hook!(hook);
         }
     }
 

@@ -9,67 +9,53 @@ use crate::{
     names::{self, NameRule},
 };
 
-impl Kind for RoleBinding {
-    const NAMES: Names =
-        Names::new(GROUP, "v1", "RoleBinding", "rolebindings", "rolebinding").name_rule(NameRule::PathSegment);
-    const SCOPE: Scope = Scope::Namespaced;
-    const CREATE_ON_UPDATE: bool = true;
-    const COLUMNS: &'static [Column<Self>] = &[
-        Column::NAME,
-        Column::<Self>::text("Role", |b, _| Cell::from(role(&b.role_ref))).field::<RoleBinding>("roleRef"),
-        Column::AGE,
-        Column::<Self>::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User")))
-            .help("Users in the roleBinding"),
-        Column::<Self>::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group")))
-            .help("Groups in the roleBinding"),
-        Column::<Self>::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount")))
-            .help("ServiceAccounts in the roleBinding"),
-    ];
+/// The two kinds differ in where they are and in which roles they give.
+macro_rules! binding {
+    ($kind:ident, $scope:ident, $plural:literal, $singular:literal, $word:literal, $roles:expr) => {
+        impl Kind for $kind {
+            const NAMES: Names =
+                Names::new(GROUP, "v1", stringify!($kind), $plural, $singular).name_rule(NameRule::PathSegment);
+            const SCOPE: Scope = Scope::$scope;
+            const CREATE_ON_UPDATE: bool = true;
+            const COLUMNS: &'static [Column<Self>] = &[
+                Column::NAME,
+                Column::<Self>::text("Role", |b, _| Cell::from(role(&b.role_ref))).field::<$kind>("roleRef"),
+                Column::AGE,
+                Column::<Self>::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User")))
+                    .help(concat!("Users in the ", $word)),
+                Column::<Self>::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group")))
+                    .help(concat!("Groups in the ", $word)),
+                Column::<Self>::wide_text("ServiceAccounts", |b, _| {
+                    Cell::from(named(b.subjects.as_deref(), "ServiceAccount"))
+                })
+                .help(concat!("ServiceAccounts in the ", $word)),
+            ];
 
-    fn fill_defaults(&mut self) {
-        fill_defaults(&mut self.role_ref, self.subjects.as_deref_mut());
-    }
+            fn fill_defaults(&mut self) {
+                fill_defaults(&mut self.role_ref, self.subjects.as_deref_mut());
+            }
 
-    fn validate(&self, errs: &mut FieldErrors) {
-        validate_ref(&self.role_ref, &["Role", "ClusterRole"], errs);
-        validate_subjects(self.subjects.as_deref(), true, errs);
-    }
+            fn validate(&self, errs: &mut FieldErrors) {
+                validate_ref(&self.role_ref, $roles, errs);
+                validate_subjects(self.subjects.as_deref(), Self::SCOPE == Scope::Namespaced, errs);
+            }
 
-    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
-        validate_same(&self.role_ref, &old.role_ref, errs);
-    }
+            fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
+                validate_same(&self.role_ref, &old.role_ref, errs);
+            }
+        }
+    };
 }
 
-impl Kind for ClusterRoleBinding {
-    const NAMES: Names = Names::new(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding")
-        .name_rule(NameRule::PathSegment);
-    const SCOPE: Scope = Scope::Cluster;
-    const CREATE_ON_UPDATE: bool = true;
-    const COLUMNS: &'static [Column<Self>] = &[
-        Column::NAME,
-        Column::<Self>::text("Role", |b, _| Cell::from(role(&b.role_ref))).field::<ClusterRoleBinding>("roleRef"),
-        Column::AGE,
-        Column::<Self>::wide_text("Users", |b, _| Cell::from(named(b.subjects.as_deref(), "User")))
-            .help("Users in the clusterRoleBinding"),
-        Column::<Self>::wide_text("Groups", |b, _| Cell::from(named(b.subjects.as_deref(), "Group")))
-            .help("Groups in the clusterRoleBinding"),
-        Column::<Self>::wide_text("ServiceAccounts", |b, _| Cell::from(named(b.subjects.as_deref(), "ServiceAccount")))
-            .help("ServiceAccounts in the clusterRoleBinding"),
-    ];
-
-    fn fill_defaults(&mut self) {
-        fill_defaults(&mut self.role_ref, self.subjects.as_deref_mut());
-    }
-
-    fn validate(&self, errs: &mut FieldErrors) {
-        validate_ref(&self.role_ref, &["ClusterRole"], errs);
-        validate_subjects(self.subjects.as_deref(), false, errs);
-    }
-
-    fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
-        validate_same(&self.role_ref, &old.role_ref, errs);
-    }
-}
+binding!(RoleBinding, Namespaced, "rolebindings", "rolebinding", "roleBinding", &["Role", "ClusterRole"]);
+binding!(
+    ClusterRoleBinding,
+    Cluster,
+    "clusterrolebindings",
+    "clusterrolebinding",
+    "clusterRoleBinding",
+    &["ClusterRole"]
+);
 
 fn fill_defaults(role_ref: &mut RoleRef, subjects: Option<&mut [Subject]>) {
     if role_ref.api_group.as_deref().unwrap_or_default().is_empty() {

@@ -84,6 +84,19 @@ fn bare(kind: &KindRef) -> Value {
     json!({"apiVersion": kind.names().api_version(), "kind": kind.names().kind, "metadata": meta})
 }
 
+/// The manifest of an object, with a name in its place when `rest` has none.
+fn object(version: &str, kind: &str, rest: &str) -> Value {
+    let of = |k: &KindRef| k.names().kind == kind && k.names().api_version() == version;
+    let namespaced = every().iter().find(|k| of(k)).is_none_or(|k| k.scope() == Scope::Namespaced);
+    let mut object = examples::yaml(rest);
+    object["apiVersion"] = version.into();
+    object["kind"] = kind.into();
+    if object["metadata"].is_null() {
+        object["metadata"] = if namespaced { json!({"name": "a", "namespace": "n"}) } else { json!({"name": "a"}) };
+    }
+    object
+}
+
 #[test]
 fn names_are_unique() {
     let (mut resources, mut kinds, mut words) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{errors, examples::yaml, read, update_errors};
+use super::{errors, examples::yaml, object, read, update_errors};
 
 /// Errors whose beginnings are those wanted, in this order.
 pub(super) fn check(what: &str, got: &[String], wanted: &[&str]) {
@@ -176,7 +176,9 @@ fn deployments() {
         ),
         (
             "{strategy: {type: Odd}}",
-            &["spec.strategy.type: Unsupported value: \"Odd\": supported values: \"Recreate\", \"RollingUpdate\""],
+            &[
+                "spec.strategy: Unsupported value: {\"type\":\"Odd\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+            ],
         ),
         (
             "{minReadySeconds: 600}",
@@ -219,13 +221,9 @@ fn deployment_defaults() {
     assert_eq!(template["spec"]["restartPolicy"], "Always");
 }
 
-fn object(text: &str) -> Value {
-    let mut manifest = yaml(text);
-    manifest["metadata"] = json!({"name": "a", "namespace": "n"});
-    if matches!(manifest["kind"].as_str(), Some("Node" | "Namespace" | "IngressClass")) {
-        manifest["metadata"] = json!({"name": "a"});
-    }
-    manifest
+fn manifest(text: &str) -> Value {
+    let fields = yaml(text);
+    object(fields["apiVersion"].as_str().unwrap(), fields["kind"].as_str().unwrap(), text)
 }
 
 #[test]
@@ -297,7 +295,7 @@ fn other_kinds() {
         ),
     ];
     for (text, wanted) in cases {
-        check(text, &errors(&object(text)), wanted);
+        check(text, &errors(&manifest(text)), wanted);
     }
 }
 
@@ -329,19 +327,20 @@ fn what_is_immutable() {
         ),
     ];
     for (old, new, wanted) in cases {
-        check(new, &update_errors(&object(old), &object(new)), wanted);
+        check(new, &update_errors(&manifest(old), &manifest(new)), wanted);
     }
 }
 
 #[test]
 fn what_creation_sets() {
-    let namespace = with_defaults(&object("{apiVersion: v1, kind: Namespace, status: {phase: Terminating}}"));
+    let namespace = with_defaults(&manifest("{apiVersion: v1, kind: Namespace, status: {phase: Terminating}}"));
     assert_eq!(namespace["metadata"]["labels"], json!({"kubernetes.io/metadata.name": "a"}));
     assert_eq!(
         (&namespace["spec"], &namespace["status"]),
         (&json!({"finalizers": ["kubernetes"]}), &json!({"phase": "Active"}))
     );
-    let secret = with_defaults(&object("{apiVersion: v1, kind: Secret, stringData: {a: b}, data: {a: YQ==, c: ZA==}}"));
+    let secret =
+        with_defaults(&manifest("{apiVersion: v1, kind: Secret, stringData: {a: b}, data: {a: YQ==, c: ZA==}}"));
     assert_eq!((&secret["type"], &secret["data"]), (&json!("Opaque"), &json!({"a": "Yg==", "c": "ZA=="})));
     assert_eq!(secret["stringData"], Value::Null);
     let deployment =

@@ -1,18 +1,8 @@
 //! Tables of cases for the kinds that say who may do and reach what.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{errors, examples::yaml, rules::check, rules::with_defaults, update_errors};
-
-fn object(version: &str, kind: &str, rest: &str) -> Value {
-    let mut object = yaml(rest);
-    object["apiVersion"] = version.into();
-    object["kind"] = kind.into();
-    if object["metadata"].is_null() {
-        object["metadata"] = json!({"name": "a", "namespace": "n"});
-    }
-    object
-}
+use super::{errors, examples::yaml, object, rules::check, rules::with_defaults, update_errors};
 
 #[test]
 fn network_policies() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{errors, examples::yaml, rules::check, rules::with_defaults, rules_extension::object};
+use super::{errors, examples::yaml, object, rules::check, rules::with_defaults};
 
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 

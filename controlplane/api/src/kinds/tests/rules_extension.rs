@@ -2,21 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{errors, examples::yaml, read, rules::check, rules::with_defaults, update_errors};
+use super::{errors, examples::yaml, object, read, rules::check, rules::with_defaults, update_errors};
 use crate::{
     field::FieldErrors,
     object::{KindRef, Object, kind_of},
 };
-
-pub(super) fn object(version: &str, kind: &str, rest: &str) -> Value {
-    let mut object = yaml(rest);
-    object["apiVersion"] = version.into();
-    object["kind"] = kind.into();
-    if object["metadata"].is_null() {
-        object["metadata"] = json!({"name": "a"});
-    }
-    object
-}
 
 #[test]
 fn api_services() {

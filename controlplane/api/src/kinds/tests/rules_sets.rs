@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{errors, examples::yaml, rules::check, rules::with_defaults, update_errors};
+use super::{errors, examples::yaml, object, rules::check, rules::with_defaults, update_errors};
 
 const POD: &str = "spec: {containers: [{name: c, image: 'file:///c.wasm'}]}";
 
-fn object(version: &str, kind: &str, spec: &str) -> Value {
-    json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": yaml(spec)})
+fn set(version: &str, kind: &str, spec: &str) -> Value {
+    let mut set = object(version, kind, &format!("{{spec: {spec}}}"));
+    set["metadata"]["uid"] = "u".into();
+    set
 }
 
 fn template(rest: &str) -> String {
@@ -16,7 +18,7 @@ fn template(rest: &str) -> String {
 
 #[test]
 fn replication_controllers() {
-    let rc = |spec: &str| object("v1", "ReplicationController", spec);
+    let rc = |spec: &str| set("v1", "ReplicationController", spec);
     let full = rc(&format!("{{template: {{metadata: {{labels: {{app: a}}}}, {POD}}}}}"));
     assert_eq!(errors(&full), [] as [&str; 0]);
     let filled = with_defaults(&full);
@@ -31,7 +33,7 @@ fn replication_controllers() {
 
 #[test]
 fn stateful_sets() {
-    let set = |rest: &str| object("apps/v1", "StatefulSet", &format!("{{{}}}", template(rest)));
+    let set = |rest: &str| set("apps/v1", "StatefulSet", &format!("{{{}}}", template(rest)));
     let cases: &[(&str, &[&str])] = &[
         ("", &[]),
         (
@@ -66,7 +68,7 @@ fn stateful_sets() {
 
 #[test]
 fn daemon_sets() {
-    let set = |rest: &str| object("apps/v1", "DaemonSet", &format!("{{{}}}", template(rest)));
+    let set = |rest: &str| set("apps/v1", "DaemonSet", &format!("{{{}}}", template(rest)));
     let rolling = |amounts: &str| format!(", updateStrategy: {{type: RollingUpdate, rollingUpdate: {{{amounts}}}}}");
     assert_eq!(errors(&set("")), [] as [&str; 0]);
     let both = errors(&set(&rolling("maxSurge: 1, maxUnavailable: 1")));
@@ -80,7 +82,7 @@ fn daemon_sets() {
 #[test]
 fn jobs() {
     let pods = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}";
-    let job = |rest: &str| object("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
     let cases: &[(&str, &[&str])] = &[
         ("", &[]),
         (
@@ -132,7 +134,7 @@ fn jobs() {
     for (rest, wanted) in cases {
         check(rest, &errors(&job(rest)), wanted);
     }
-    let restarts = object("batch/v1", "Job", "{template: {spec: {containers: [{name: c, image: 'file:///c.wasm'}]}}}");
+    let restarts = set("batch/v1", "Job", "{template: {spec: {containers: [{name: c, image: 'file:///c.wasm'}]}}}");
     check("restart", &errors(&restarts), &["spec.template.spec.restartPolicy: Required value: valid values"]);
     let filled = with_defaults(&job(""));
     let spec = &filled["spec"];
@@ -173,7 +175,7 @@ fn jobs() {
 #[test]
 fn policies_of_jobs() {
     let pods = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}";
-    let job = |rest: &str| object("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
     let failure = |rule: &str| job(&format!(", podFailurePolicy: {{rules: [{rule}]}}"));
     let rule = "spec.podFailurePolicy.rules[0]";
     let cases: &[(&str, &[&str])] = &[
@@ -254,7 +256,7 @@ fn status_errors(manifest: &Value, old: &str, new: &str) -> Vec<String> {
 
 #[test]
 fn statuses_of_jobs() {
-    let job = |rest: &str| object("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
     let condition =
         |kinds: &[&str]| kinds.iter().map(|k| format!("{{type: {k}, status: 'True'}}")).collect::<Vec<_>>().join(", ");
     let times = "startTime: '2026-01-01T00:00:00Z', completionTime: '2026-01-01T00:00:05Z'";
@@ -335,7 +337,7 @@ fn statuses_of_jobs() {
 #[test]
 fn cron_jobs() {
     let pods = "jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}}}";
-    let cron = |rest: &str| object("batch/v1", "CronJob", &format!("{{{pods}{rest}}}"));
+    let cron = |rest: &str| set("batch/v1", "CronJob", &format!("{{{pods}{rest}}}"));
     let cases: &[(&str, &[&str])] = &[
         (", schedule: '0 * * * *', timeZone: Europe/Berlin", &[]),
         (", schedule: ''", &["spec.schedule: Required value"]),
@@ -377,7 +379,7 @@ fn cron_jobs() {
 #[test]
 fn autoscalers() {
     let target = "scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: w}";
-    let hpa = |rest: &str| object("autoscaling/v2", "HorizontalPodAutoscaler", &format!("{{{target}, {rest}}}"));
+    let hpa = |rest: &str| set("autoscaling/v2", "HorizontalPodAutoscaler", &format!("{{{target}, {rest}}}"));
     let cases: &[(&str, &[&str])] = &[
         ("maxReplicas: 3", &[]),
         (
@@ -401,6 +403,6 @@ fn autoscalers() {
     }
     let filled = with_defaults(&hpa("maxReplicas: 3"));
     assert_eq!(filled["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
-    let old = object("autoscaling/v1", "HorizontalPodAutoscaler", &format!("{{{target}, maxReplicas: 0}}"));
+    let old = set("autoscaling/v1", "HorizontalPodAutoscaler", &format!("{{{target}, maxReplicas: 0}}"));
     assert!(errors(&old)[0].starts_with("spec.maxReplicas: Invalid value: 0"));
 }

@@ -1,18 +1,6 @@
 //! Tables of cases for the kinds around workloads.
 
-use serde_json::Value;
-
-use super::{errors, examples::yaml, update_errors};
-
-fn object(version: &str, kind: &str, rest: &str) -> Value {
-    let mut object = yaml(rest);
-    object["apiVersion"] = version.into();
-    object["kind"] = kind.into();
-    if object["metadata"].is_null() {
-        object["metadata"] = yaml("{name: a, namespace: n}");
-    }
-    object
-}
+use super::{errors, object, update_errors};
 
 /// Each case expects as many errors as it has texts, which the errors start with.
 fn expect(got: &[String], expected: &[&str], case: &str) {
