@@ -37,3 +37,43 @@ impl ServiceDialer for Pods {
         self.dialer.send(request).await.map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::{BodyExt as _, Full};
+    use podium_network::{Body, CallError, HttpHandler, NetworkConfig};
+
+    use super::*;
+
+    /// Answers with what it was asked.
+    struct Echo;
+
+    #[async_trait]
+    impl HttpHandler for Echo {
+        async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(|e| CallError::Failed(e.to_string()))?.to_bytes();
+            let host = parts.headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
+            let said = format!("{} {host} {} {}", parts.method, parts.uri.path(), String::from_utf8_lossy(&body));
+            Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_of_this_process_is_asked_without_a_socket() {
+        let network = Network::new(NetworkConfig::default());
+        let address: SocketAddr = "10.128.0.7:8080".parse().unwrap();
+        let pods = Pods::new(network.clone());
+        assert!(!pods.serves(address));
+        let attachment = network.attach(address.ip(), address.port(), Arc::new(Echo));
+        assert!(pods.serves(address));
+        let body = Full::from("review").map_err(|never| match never {}).boxed_unsync();
+        let request = Request::post("/judge?timeout=1s").header("host", "judge.default.svc:443").body(body).unwrap();
+        let answer = pods.send(address, request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(answer, "POST judge.default.svc:443 /judge review");
+        drop(attachment);
+        assert!(!pods.serves(address));
+    }
+}

@@ -48,7 +48,7 @@ fn fill(spec: &mut PodSpec) {
         if spec.tolerations.iter().flatten().any(says) {
             continue;
         }
-        spec.tolerations.get_or_insert_default().push(Toleration {
+        spec.tolerations.get_or_insert_with(|| Vec::with_capacity(TAINTS.len())).push(Toleration {
             key: Some(key.to_owned()),
             operator: Some("Exists".to_owned()),
             effect: Some("NoExecute".to_owned()),

@@ -136,7 +136,8 @@ fn mount(spec: &mut PodSpec) {
     let free = |c: &&mut Container| c.volume_mounts.iter().flatten().all(|m| m.mount_path != MOUNT_PATH);
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers).filter(free) {
         needed = true;
-        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+        // Few have other mounts, and pods are many: no room is kept.
+        container.volume_mounts.get_or_insert_with(|| Vec::with_capacity(1)).push(VolumeMount {
             name: name.clone(),
             mount_path: MOUNT_PATH.to_owned(),
             read_only: Some(true),
