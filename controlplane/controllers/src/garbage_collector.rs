@@ -199,11 +199,13 @@ fn orphan(owner: &dyn Object, view: &dyn View, plan: &mut Plan) {
     plan.push(drop_finalizer(owner, ORPHAN));
 }
 
-fn has_finalizer(object: &dyn Object, name: &str) -> bool {
+/// Whether an object has a finalizer.
+pub(crate) fn has_finalizer(object: &dyn Object, name: &str) -> bool {
     object.meta().finalizers.iter().flatten().any(|f| f == name)
 }
 
-fn drop_finalizer(object: &dyn Object, name: &str) -> Action {
+/// Takes a finalizer away.
+pub(crate) fn drop_finalizer(object: &dyn Object, name: &str) -> Action {
     let meta = object.meta();
     let rest: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| *f != name).collect();
     let patch = json!({"metadata": {

@@ -16,6 +16,7 @@ mod pods;
 pub mod replica_set;
 pub mod resource_quota;
 mod service_pods;
+pub mod storage_protection;
 #[cfg(test)]
 mod test_support;
 pub mod view;
@@ -76,5 +77,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector),
         Box::new(node_lifecycle::NodeLifecycle),
         Box::new(resource_quota::ResourceQuotas),
+        Box::new(storage_protection::ClaimProtection),
+        Box::new(storage_protection::VolumeProtection),
     ]
 }

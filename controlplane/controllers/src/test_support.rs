@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service},
+    core::v1::{
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+        ResourceQuota, Service,
+    },
     discovery::v1::EndpointSlice,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
@@ -48,7 +51,7 @@ impl World {
 
     /// What a controller plans for an object, as text.
     pub(crate) fn plan(&self, controller: &dyn Controller, names: &Names, name: &str) -> String {
-        let namespaced = !["nodes", "namespaces"].contains(&names.plural);
+        let namespaced = !["nodes", "namespaces", "persistentvolumes"].contains(&names.plural);
         let object = ObjectKey::new(if namespaced { "d" } else { "" }, name);
         let now = Timestamp::from_second(NOW).unwrap();
         show(&controller.reconcile(&Key::new(names, object), self, now))
@@ -146,6 +149,8 @@ fn object(line: &str) -> Arc<dyn Object> {
         "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
         "endpoints" => typed::<Endpoints>(json!({"metadata": metadata})),
         "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
+        "claim" => typed::<PersistentVolumeClaim>(json!({"metadata": metadata})),
+        "volume" => typed::<PersistentVolume>(json!({"metadata": metadata, "status": {"phase": words.text("phase")}})),
         "quota" => typed::<ResourceQuota>(quota(metadata, &words)),
         "node" => typed::<Node>(node(metadata, &words)),
         "namespace" => typed::<Namespace>(namespace(metadata, &words)),
@@ -162,7 +167,7 @@ fn typed<K: Kind>(mut value: Value) -> Arc<dyn Object> {
 
 fn metadata(kind: &str, name: &str, words: &Words<'_>) -> Value {
     let namespace = match kind {
-        "node" | "namespace" => None,
+        "node" | "namespace" | "volume" => None,
         "lease" => Some("kube-node-lease"),
         _ => Some("d"),
     };
@@ -214,9 +219,14 @@ fn pod(metadata: Value, words: &Words<'_>) -> Value {
         .flatten()
         .map(|(name, number)| json!({"name": name, "containerPort": number.parse::<i32>().unwrap()}))
         .collect();
+    let volumes: Vec<Value> = words
+        .text("claim")
+        .into_iter()
+        .map(|claim| json!({"name": "v", "persistentVolumeClaim": {"claimName": claim}}))
+        .collect();
     json!({
         "metadata": metadata,
-        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i", "ports": ports}]},
+        "spec": {"nodeName": node, "volumes": volumes, "containers": [{"name": "c", "image": "i", "ports": ports}]},
         "status": {
             "phase": words.text("phase").unwrap_or(default_phase), "podIP": words.text("ip"),
             "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": ago(since)}],

@@ -39,6 +39,7 @@ mod reinvocation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod topology_labels;
 pub(crate) mod type_check;
 mod webhooks;
@@ -178,6 +179,7 @@ impl Chain {
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerations),
             Box::new(default_class::DefaultStorageClass),
+            Box::new(storage_protection::StorageProtection),
             Box::new(claim_resize::ClaimResize),
             Box::new(runtime_class::RuntimeClasses),
             Box::new(certificates::Approval),

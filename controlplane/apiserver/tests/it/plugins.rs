@@ -146,7 +146,8 @@ async fn claims_grow_only_where_their_class_allows_it() {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": class},
             "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         });
-        cluster.post(claims, claim).await.ok(201);
+        let made = cluster.post(claims, claim).await.ok(201);
+        assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
         let bound = json!({"status": {"phase": "Bound"}});
         cluster.patch(&format!("{claims}/{class}/status"), "merge-patch", bound).await.ok(200);
     }
