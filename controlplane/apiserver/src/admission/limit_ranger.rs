@@ -32,16 +32,13 @@ impl Plugin for LimitRanger {
     }
 
     fn handles(&self, step: Step, request: &Request<'_>) -> bool {
-        let judged =
+        let written =
             matches!(request.operation, Operation::Create | Operation::Update) && request.subresource.is_empty();
-        let claims = step == Step::Validate && request.is_about::<PersistentVolumeClaim>();
-        judged && (claims || request.is_about::<Pod>())
+        let claims = step == Step::Validate && written && request.is_about::<PersistentVolumeClaim>();
+        claims || asks_anew(request)
     }
 
     async fn mutate(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
-        if request.operation != Operation::Create || !request.subresource.is_empty() {
-            return Ok(());
-        }
         let ranges = ranges_of(registry, request.namespace);
         let Some(pod) = request.object.as_deref_mut().and_then(|o| o.downcast_mut::<Pod>()) else { return Ok(()) };
         for item in ranges.iter().flat_map(items).filter(|item| item.type_ == "Container") {
@@ -51,16 +48,11 @@ impl Plugin for LimitRanger {
     }
 
     async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
-        let judged =
-            matches!(request.operation, Operation::Create | Operation::Update) && request.subresource.is_empty();
-        let Some(object) = request.object.as_deref().filter(|_| judged) else { return Ok(()) };
+        let Some(object) = request.object.as_deref() else { return Ok(()) };
         let ranges = ranges_of(registry, request.namespace);
         let mut wrong = Vec::new();
         if let Some(pod) = object.downcast_ref::<Pod>() {
-            // What runs is not judged again.
-            if request.operation == Operation::Create {
-                ranges.iter().flat_map(items).for_each(|item| judge_pod(pod, item, &mut wrong));
-            }
+            ranges.iter().flat_map(items).for_each(|item| judge_pod(pod, item, &mut wrong));
         } else if let Some(claim) = object.downcast_ref::<PersistentVolumeClaim>() {
             let bounds = ranges.iter().flat_map(items).filter(|item| item.type_ == "PersistentVolumeClaim");
             bounds.for_each(|item| judge_claim(claim, item, &mut wrong));
@@ -71,6 +63,12 @@ impl Plugin for LimitRanger {
             many => Err(ApiError::forbidden(&request.resource.names, request.name, &format!("[{}]", many.join(", ")))),
         }
     }
+}
+
+/// Whether a pod says what it asks for: as it is made, or resized. Other changes leave that alone.
+fn asks_anew(request: &Request<'_>) -> bool {
+    let resized = request.operation == Operation::Update && request.subresource == "resize";
+    request.creates::<Pod>() || resized && request.is_about::<Pod>()
 }
 
 fn ranges_of(registry: &Registry, namespace: &str) -> Vec<LimitRange> {

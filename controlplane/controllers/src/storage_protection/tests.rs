@@ -1,32 +1,37 @@
 //! Plans of the protection of storage.
 
-use expect_test::{Expect, expect};
-
 use super::*;
 use crate::test_support::World;
 
-fn claim(world: &str, expected: Expect) {
-    expected.assert_eq(&World::of(world).plan(&ClaimProtection, &PersistentVolumeClaim::NAMES, "data"));
+fn claim(world: &str) -> String {
+    World::of(world).plan(&ClaimProtection, &PersistentVolumeClaim::NAMES, "data")
 }
 
 const GOING: &str = "claim data deleting finalizers=kubernetes.io/pvc-protection,other";
 
 #[test]
 fn a_claim_goes_when_no_pod_has_it() {
-    let goes = || {
-        expect![[r#"patch persistentvolumeclaim data {"metadata":{"finalizers":["other"]}}"#]"{GOING}; pod a node=n claim=other"), goes());
-    claim(&format!("{GOING}; pod a claim=data"), goes());
-    claim("claim data finalizers=kubernetes.io/pvc-protection", expect![[""]]);
-    claim("claim data deleting finalizers=other", expect![[""]]);
+    let goes = r#"patch persistentvolumeclaim data {"metadata":{"finalizers":["other"]}}"#;
+    for (pod, wanted) in [
+        ("", goes),
+        ("; pod a node=n claim=data", ""),
+        ("; pod a node=n claim=other", goes),
+        ("; pod a claim=data", goes),
+    ] {
+        assert_eq!(claim(&format!("{GOING}{pod}")), wanted, "{pod}");
+    }
+    assert_eq!(claim("claim data finalizers=kubernetes.io/pvc-protection"), "");
+    assert_eq!(claim("claim data deleting finalizers=other"), "");
 }
 
 #[test]
 fn a_volume_goes_when_it_is_not_bound() {
-    let plan = |world: &str| World::of(world).plan(&VolumeProtection, &PersistentVolume::NAMES, "disk");
     let going = "volume disk deleting finalizers=kubernetes.io/pv-protection";
-    assert_eq!(plan(&format!("{going} phase=Bound")), "");
-    expect![[r#"patch persistentvolume disk {"metadata":{"finalizers":[]}}"#]]
-    .assert_eq(&plan(&format!("{going} phase=Released")));
+    let goes = r#"patch persistentvolume disk {"metadata":{"finalizers":[]}}"#;
+    for (phase, wanted) in [("Bound", ""), ("Released", goes), ("Available", goes)] {
+        let world = World::of(&format!("{going} phase={phase}"));
+        assert_eq!(world.plan(&VolumeProtection, &PersistentVolume::NAMES, "disk"), wanted, "{phase}");
+    }
 }
 
 #[test]
