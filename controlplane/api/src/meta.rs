@@ -99,6 +99,12 @@ fn validate_rest(meta: &ObjectMeta, path: &FieldPath, errs: &mut FieldErrors) {
     validate_finalizers(meta.finalizers.as_deref().unwrap_or_default(), &path.child("finalizers"), errs);
 }
 
+/// Checks the metadata that a template gives to what is made of it.
+pub(crate) fn validate_template_meta(meta: &ObjectMeta, path: &FieldPath, errs: &mut FieldErrors) {
+    validate_labels(meta.labels.as_ref(), &path.child("labels"), errs);
+    validate_annotations(meta.annotations.as_ref(), &path.child("annotations"), errs);
+}
+
 fn validate_owners(owners: &[OwnerReference], path: &FieldPath, errs: &mut FieldErrors) {
     let mut controller: Option<&OwnerReference> = None;
     for owner in owners {

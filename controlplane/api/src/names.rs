@@ -236,6 +236,17 @@ pub fn is_config_map_key(value: &str) -> Vec<String> {
     messages
 }
 
+/// An identifier of the language C.
+pub fn is_c_identifier(value: &str) -> Vec<String> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if !value.is_empty() && value.bytes().all(word) && !value.as_bytes()[0].is_ascii_digit() {
+        return Vec::new();
+    }
+    let message = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric \
+                   characters or '_'";
+    vec![format_message(message, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"])]
+}
+
 /// The name of an environment variable: printable ASCII but `=`.
 pub fn is_env_var_name(value: &str) -> Vec<String> {
     let mut messages = Vec::new();

@@ -39,6 +39,7 @@ mod replica_set;
 
 mod replicas;
 mod replication_controller;
+mod resource;
 mod resource_name;
 mod resource_quota;
 mod runtime_class;
@@ -59,7 +60,7 @@ pub fn all() -> Vec<KindRef> {
     use k8s_openapi::{
         api::{
             admissionregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events,
-            flowcontrol, networking, node, policy, rbac, scheduling, storage,
+            flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
         },
         apiextensions_apiserver::pkg::apis::apiextensions,
         kube_aggregator::pkg::apis::apiregistration as aggregator,
@@ -78,6 +79,10 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<core::v1::PersistentVolumeClaim>(),
         kind_of::<core::v1::ResourceQuota>(),
         kind_of::<node::v1::RuntimeClass>(),
+        kind_of::<resource::v1::DeviceClass>(),
+        kind_of::<resource::v1::ResourceClaim>(),
+        kind_of::<resource::v1::ResourceClaimTemplate>(),
+        kind_of::<resource::v1::ResourceSlice>(),
         kind_of::<scheduling::v1::PriorityClass>(),
         kind_of::<storage::v1::CSIDriver>(),
         kind_of::<storage::v1::CSINode>(),

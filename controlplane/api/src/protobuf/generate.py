@@ -38,6 +38,7 @@ ROOTS = {
     "api.node.v1": ("node.k8s.io/v1", "RuntimeClass"),
     "api.policy.v1": ("policy/v1", "Eviction PodDisruptionBudget"),
     "api.rbac.v1": ("rbac.authorization.k8s.io/v1", "ClusterRole ClusterRoleBinding Role RoleBinding"),
+    "api.resource.v1": ("resource.k8s.io/v1", "DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice"),
     "api.scheduling.v1": ("scheduling.k8s.io/v1", "PriorityClass"),
     "api.storage.v1": ("storage.k8s.io/v1", """CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment
         VolumeAttributesClass"""),
@@ -108,7 +109,9 @@ ZERO_IS_MEANT = set("""
     ServiceReference.port TypedLocalObjectReference.apiGroup TypedObjectReference.apiGroup
     TypedObjectReference.namespace ValidatingWebhook.timeoutSeconds Validation.reason ValidationRule.reason
     VolumeNodeResources.count WebhookClientConfig.url discovery.v1.EndpointPort.name discovery.v1.EndpointPort.port
-    discovery.v1.EndpointPort.protocol
+    discovery.v1.EndpointPort.protocol adminAccess allNodes allowMultipleAllocations bindsToNode distinctAttribute
+    extendedResourceName matchAttribute perDeviceNodeSelection shareID Device.nodeName DeviceAttribute.bool
+    DeviceAttribute.int DeviceAttribute.string DeviceAttribute.version ResourceSliceSpec.nodeName
 """.split())
 
 

@@ -17,6 +17,21 @@ pub(super) const EXAMPLES: &[&str] = &[
       status: {phase: Bound, accessModes: [ReadWriteOnce], capacity: {storage: 8Gi}}}",
     "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: a}, handler: wasm,
       overhead: {podFixed: {cpu: 1m}}}",
+    "{apiVersion: resource.k8s.io/v1, kind: DeviceClass, metadata: {name: a}, spec: {
+      selectors: [{cel: {expression: 'device.driver == \"d.example.com\"'}}], extendedResourceName: example.com/gpu,
+      config: [{opaque: {driver: d.example.com, parameters: {a: 1}}}]}}",
+    "{apiVersion: resource.k8s.io/v1, kind: ResourceClaim, metadata: {name: a, namespace: n}, spec: {devices: {
+      requests: [{name: r, exactly: {deviceClassName: a, tolerations: [{operator: Exists}]}},
+        {name: s, firstAvailable: [{name: t, deviceClassName: b, allocationMode: All}]}],
+      constraints: [{requests: [r, s/t], matchAttribute: d.example.com/numa}]}},
+      status: {reservedFor: [{resource: pods, name: p, uid: u}], allocation: {devices: {results: [
+        {request: r, driver: d.example.com, pool: p, device: d}]}}}}",
+    "{apiVersion: resource.k8s.io/v1, kind: ResourceClaimTemplate, metadata: {name: a, namespace: n}, spec: {
+      metadata: {labels: {a: b}}, spec: {devices: {requests: [{name: r, exactly: {deviceClassName: a, count: 2}}]}}}}",
+    "{apiVersion: resource.k8s.io/v1, kind: ResourceSlice, metadata: {name: a}, spec: {driver: d.example.com,
+      nodeName: n1, pool: {name: p, generation: 1, resourceSliceCount: 1}, devices: [{name: d,
+        attributes: {numa: {int: 1}, model: {string: m}}, capacity: {memory: {value: 1Gi}},
+        taints: [{key: a, effect: NoSchedule}]}]}}",
     "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: a}, value: 1000, description: d}",
     "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: d.example.com}, spec: {attachRequired: false,
       tokenRequests: [{audience: a}]}}",

@@ -225,3 +225,69 @@ fn classes() {
     let runtime = object("node.k8s.io/v1", "RuntimeClass", "{metadata: {name: a}, handler: a_b}");
     assert!(errors(&runtime)[0].starts_with("handler: Invalid value: \"a_b\""), "{:?}", errors(&runtime));
 }
+
+#[test]
+fn device_claims() {
+    let claim =
+        |devices: &str| object("resource.k8s.io/v1", "ResourceClaim", &format!("{{spec: {{devices: {devices}}}}}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("{requests: [{name: r, exactly: {deviceClassName: c}}]}", &[]),
+        (
+            "{requests: [{name: r}]}",
+            &["spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"],
+        ),
+        (
+            "{requests: [{name: r, exactly: {deviceClassName: '', count: -1}}]}",
+            &[
+                "spec.devices.requests[0].exactly.deviceClassName: Required value",
+                "spec.devices.requests[0].exactly.count: Invalid value: -1: must be greater than zero",
+            ],
+        ),
+        (
+            "{requests: [{name: r, exactly: {deviceClassName: c, allocationMode: Some}}]}",
+            &[
+                "spec.devices.requests[0].exactly.allocationMode: Unsupported value: \"Some\": supported values: \"All\", \"ExactCount\"",
+            ],
+        ),
+        (
+            "{requests: [{name: r, exactly: {deviceClassName: c}}], constraints: [{requests: [s], matchAttribute: a/b}]}",
+            &[
+                "spec.devices.constraints[0].requests[0]: Invalid value: \"s\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
+            ],
+        ),
+    ];
+    for (devices, wanted) in cases {
+        check(devices, &errors(&claim(devices)), wanted);
+    }
+    let exactly = &with_defaults(&claim(cases[0].0))["spec"]["devices"]["requests"][0]["exactly"];
+    assert_eq!(*exactly, json!({"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}));
+    let changed = claim("{requests: [{name: r, exactly: {deviceClassName: d}}]}");
+    let errors = update_errors(&claim(cases[0].0), &changed);
+    assert!(
+        errors.len() == 1 && errors[0].starts_with("spec: Invalid value:") && errors[0].ends_with("field is immutable")
+    );
+}
+
+#[test]
+fn device_slices() {
+    let slice = |rest: &str| {
+        let spec = format!("driver: d.example.com, pool: {{name: p, generation: 1, resourceSliceCount: 1}}, {rest}");
+        object("resource.k8s.io/v1", "ResourceSlice", &format!("{{metadata: {{name: a}}, spec: {{{spec}}}}}"))
+    };
+    let place = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    let none = format!("spec: Required value: {place}");
+    let two = format!("spec: Invalid value: \"{{`nodeName`, `allNodes`}}\": {place}, but multiple fields are set");
+    let cases: &[(&str, &[&str])] = &[
+        ("nodeName: n", &[]),
+        ("devices: []", &[&none]),
+        ("nodeName: n, allNodes: true", &[&two]),
+        (
+            "allNodes: true, devices: [{name: d, attributes: {a: {int: 1, bool: true}}}]",
+            &["spec.devices[0].attributes[a]: Invalid value: \"\": exactly one value must be specified"],
+        ),
+        ("allNodes: true, devices: [{name: d}, {name: d}]", &["spec.devices[1].name: Duplicate value: \"d\""]),
+    ];
+    for (rest, wanted) in cases {
+        check(rest, &errors(&slice(rest)), wanted);
+    }
+}
