@@ -36,25 +36,44 @@ pub(crate) fn begin_deletion(object: &mut dyn Object, now: Timestamp) {
     status::set(definition, "Terminating", true, ("InstanceDeletionPending", why), now);
 }
 
-/// Deletes the objects, then lets go of the definition; `false` while objects are left.
-pub(super) async fn continue_deletion(
-    registry: &Registry,
-    definition: &CustomResourceDefinition,
-) -> Result<bool, ApiError> {
-    let held = definition.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER);
-    if !held {
-        return Ok(true);
+/// What keeps a definition that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Not its objects.
+    No,
+    /// Its objects, and nothing else.
+    ByObjects,
+    /// Its objects, and what others have to do.
+    ByOthersToo,
+}
+
+/// What keeps a definition.
+pub(super) fn held(definition: &CustomResourceDefinition) -> Held {
+    let finalizers = definition.metadata.finalizers.as_deref().unwrap_or_default();
+    match finalizers.iter().any(|f| f == FINALIZER) {
+        false => Held::No,
+        true if finalizers.len() == 1 => Held::ByObjects,
+        true => Held::ByOthersToo,
     }
+}
+
+/// Deletes the objects; `false` while some are left.
+pub(super) async fn delete_all(registry: &Registry, definition: &CustomResourceDefinition) -> Result<bool, ApiError> {
     let left = delete_objects(registry, definition).await?;
-    let now = registry.clock().now();
     if left > 0 {
+        let now = registry.clock().now();
         let why = format!("CustomResource deletion is in progress, {left} objects remain");
         let set = |d: &mut CustomResourceDefinition| {
             status::set(d, "Terminating", true, ("InstanceDeletionInProgress", &why), now);
         };
         write(registry, definition, Part::Status, set).await?;
-        return Ok(false);
     }
+    Ok(left == 0)
+}
+
+/// Lets go of a definition whose objects are gone.
+pub(super) async fn release(registry: &Registry, definition: &CustomResourceDefinition) -> Result<(), ApiError> {
+    let now = registry.clock().now();
     write(registry, definition, Part::Everything, |d| {
         if let Some(finalizers) = &mut d.metadata.finalizers {
             finalizers.retain(|f| f != FINALIZER);
@@ -62,8 +81,7 @@ pub(super) async fn continue_deletion(
         let why = "removed all instances";
         status::set(d, "Terminating", false, ("InstanceDeletionCompleted", why), now);
     })
-    .await?;
-    Ok(true)
+    .await
 }
 
 /// How many are left.

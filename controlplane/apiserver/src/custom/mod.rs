@@ -136,13 +136,12 @@ impl Custom {
         let entry = resource.cache.get("", name);
         let found = entry.as_ref().and_then(|e| e.object.downcast_ref::<CustomResourceDefinition>());
         let gone = found.is_none_or(|d| self.installed.get(name).is_some_and(|i| i.uid != uid(d)));
-        if gone && let Some(installed) = self.installed.remove(name) {
-            self.registry.withdraw(&installed.group, &installed.plural);
+        if gone {
+            self.withdraw(name);
         }
         let Some(definition) = found else { return Ok(true) };
         if definition.metadata.deletion_timestamp.is_some() {
-            self.install(name, definition).await?;
-            return cleanup::continue_deletion(&self.registry, definition).await;
+            return self.delete(name, definition).await;
         }
         let decided =
             status::decide(definition, &self.definitions(), &self.registry.served(), self.registry.clock().now());
@@ -156,6 +155,30 @@ impl Custom {
             self.write_status(name, &decided, established).await?;
         }
         Ok(true)
+    }
+
+    /// Brings the end of a definition on; `false` while objects of it are left.
+    async fn delete(&mut self, name: &str, definition: &CustomResourceDefinition) -> Result<bool, ApiError> {
+        self.install(name, definition).await?;
+        let held = cleanup::held(definition);
+        if held == cleanup::Held::No {
+            return Ok(true);
+        }
+        if !cleanup::delete_all(&self.registry, definition).await? {
+            return Ok(false);
+        }
+        if held == cleanup::Held::ByObjects {
+            // Whoever sees that the definition is gone does not find its resource in discovery any more.
+            self.withdraw(name);
+        }
+        cleanup::release(&self.registry, definition).await?;
+        Ok(true)
+    }
+
+    fn withdraw(&mut self, name: &str) {
+        if let Some(installed) = self.installed.remove(name) {
+            self.registry.withdraw(&installed.group, &installed.plural);
+        }
     }
 
     /// Writes the status when it differs; answers with the definition as it is then.
