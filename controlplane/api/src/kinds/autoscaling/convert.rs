@@ -9,9 +9,9 @@ use k8s_openapi::api::autoscaling::{
     v1,
     v2::{self, MetricSpec, MetricStatus},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
-use super::v2::cpu;
+use super::{annotations, v2::cpu};
 use crate::{error::ApiError, object::Object};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -24,15 +24,13 @@ type Annotations = Option<BTreeMap<String, String>>;
 /// The form that is stored.
 pub(super) fn to_v2(old: &v1::HorizontalPodAutoscaler) -> v2::HorizontalPodAutoscaler {
     let mut new = v2::HorizontalPodAutoscaler { metadata: old.metadata.clone(), ..Default::default() };
-    let annotations = &mut new.metadata.annotations;
-    let mut metrics: Vec<MetricSpec> = take(annotations, METRICS).unwrap_or_default();
-    let behavior = take(annotations, BEHAVIOR);
-    let current: Option<Vec<MetricStatus>> = take(annotations, CURRENT);
-    let conditions = take(annotations, CONDITIONS);
+    let all = &mut new.metadata.annotations;
+    let mut metrics = take(all, METRICS, annotations::metrics_from_v1).unwrap_or_default();
+    let behavior = take(all, BEHAVIOR, annotations::behavior_from_v1);
+    let current = take(all, CURRENT, annotations::statuses_from_v1);
+    let conditions = take(all, CONDITIONS, |text| serde_json::from_str(text).ok());
     let spec = &old.spec;
-    if let Some(percent) = spec.target_cpu_utilization_percentage {
-        metrics.insert(0, cpu(percent));
-    }
+    metrics.extend(spec.target_cpu_utilization_percentage.map(cpu));
     let target = &spec.scale_target_ref;
     new.spec = v2::HorizontalPodAutoscalerSpec {
         scale_target_ref: v2::CrossVersionObjectReference {
@@ -61,13 +59,13 @@ pub(super) fn from_v2(stored: &dyn Object) -> Result<v1::HorizontalPodAutoscaler
     let stored = stored.downcast_ref::<v2::HorizontalPodAutoscaler>();
     let stored = stored.ok_or_else(|| ApiError::internal("expected an autoscaling/v2 HorizontalPodAutoscaler"))?;
     let mut old = v1::HorizontalPodAutoscaler { metadata: stored.metadata.clone(), ..Default::default() };
-    let annotations = &mut old.metadata.annotations;
+    let all = &mut old.metadata.annotations;
     let spec = &stored.spec;
     let mut metrics = spec.metrics.clone().unwrap_or_default();
     let at = metrics.iter().position(|m| utilization(m).is_some());
     let percent = at.and_then(|at| utilization(&metrics.remove(at)));
-    put(annotations, METRICS, (!metrics.is_empty()).then_some(&metrics))?;
-    put(annotations, BEHAVIOR, spec.behavior.as_ref())?;
+    put(all, METRICS, (!metrics.is_empty()).then(|| annotations::metrics_to_v1(&metrics)));
+    put(all, BEHAVIOR, spec.behavior.as_ref().map(annotations::behavior_to_v1));
     let target = &spec.scale_target_ref;
     old.spec = v1::HorizontalPodAutoscalerSpec {
         scale_target_ref: v1::CrossVersionObjectReference {
@@ -81,9 +79,9 @@ pub(super) fn from_v2(stored: &dyn Object) -> Result<v1::HorizontalPodAutoscaler
     };
     if let Some(status) = &stored.status {
         let current = status.current_metrics.as_deref().unwrap_or_default();
-        put(annotations, CURRENT, (!current.is_empty()).then_some(&current))?;
+        put(all, CURRENT, (!current.is_empty()).then(|| annotations::statuses_to_v1(current)));
         let conditions = status.conditions.as_deref().unwrap_or_default();
-        put(annotations, CONDITIONS, (!conditions.is_empty()).then_some(&conditions))?;
+        put(all, CONDITIONS, (!conditions.is_empty()).then(|| json!(conditions)));
         let of_cpu = |m: &MetricStatus| m.resource.as_ref().filter(|r| r.name == "cpu")?.current.average_utilization;
         old.status = Some(v1::HorizontalPodAutoscalerStatus {
             observed_generation: status.observed_generation,
@@ -108,23 +106,27 @@ fn current_cpu(percent: i32) -> MetricStatus {
     MetricStatus { type_: "Resource".to_owned(), resource: Some(resource), ..MetricStatus::default() }
 }
 
-/// Reads an annotation and takes it off. What cannot be read stays what it is: a user's annotation.
-fn take<T: DeserializeOwned>(annotations: &mut Annotations, key: &str) -> Option<T> {
+/// Takes an annotation off and reads it. What cannot be read is gone.
+fn take<T>(annotations: &mut Annotations, key: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let all = annotations.as_mut()?;
-    let read = serde_json::from_str(all.get(key)?).ok()?;
-    all.remove(key);
+    let text = all.remove(key);
     if all.is_empty() {
         *annotations = None;
     }
-    Some(read)
+    read(&text?)
 }
 
-fn put<T: Serialize>(annotations: &mut Annotations, key: &str, value: Option<&T>) -> Result<(), ApiError> {
-    if let Some(value) = value {
-        let text = serde_json::to_string(value).map_err(|e| ApiError::internal(e.to_string()))?;
-        annotations.get_or_insert_default().insert(key.to_owned(), text);
+/// Takes off what only means something in v1.
+pub(super) fn drop_annotations(annotations: &mut Annotations) {
+    for key in [METRICS, BEHAVIOR, CURRENT, CONDITIONS] {
+        take(annotations, key, |_| None::<()>);
     }
-    Ok(())
+}
+
+fn put(annotations: &mut Annotations, key: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        annotations.get_or_insert_default().insert(key.to_owned(), value.to_string());
+    }
 }
 
 #[cfg(test)]
@@ -139,18 +141,63 @@ mod tests {
                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
                 "minReplicas": 2, "maxReplicas": 5,
                 "metrics": [
-                    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}},
                     {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "10"}}},
+                    {"type": "Object", "object": {
+                        "describedObject": {"kind": "Ingress", "name": "i", "apiVersion": "networking.k8s.io/v1"},
+                        "metric": {"name": "hits", "selector": {"matchLabels": {"a": "b"}}},
+                        "target": {"type": "AverageValue", "averageValue": "3"},
+                    }},
+                    {"type": "External", "external": {"metric": {"name": "q"}, "target": {"type": "Value", "value": "7"}}},
+                    {"type": "ContainerResource", "containerResource": {
+                        "name": "cpu", "container": "c", "target": {"type": "Utilization", "averageUtilization": 50},
+                    }},
+                    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}},
                 ],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}},
+                "behavior": {"scaleDown": {
+                    "stabilizationWindowSeconds": 5, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
+                }},
             },
             "status": {"desiredReplicas": 3, "currentReplicas": 2,
+                "currentMetrics": [
+                    {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 20, "averageValue": "5m"}}},
+                    {"type": "Object", "object": {
+                        "describedObject": {"kind": "Ingress", "name": "i"}, "metric": {"name": "hits"},
+                        "current": {"averageValue": "2"},
+                    }},
+                ],
                 "conditions": [{"type": "AbleToScale", "status": "True"}]},
         }))
         .unwrap();
         let old = from_v2(&stored).unwrap();
         assert_eq!(old.spec.target_cpu_utilization_percentage, Some(70));
-        assert_eq!(old.metadata.annotations.as_ref().unwrap().len(), 4);
+        let annotations = old.metadata.annotations.clone().unwrap();
+        assert_eq!(annotations.len(), 5);
+        let wanted = json!([
+            {"type": "Pods", "pods": {"metricName": "rps", "targetAverageValue": "10"}},
+            {"type": "Object", "object": {
+                "target": {"kind": "Ingress", "name": "i", "apiVersion": "networking.k8s.io/v1"},
+                "metricName": "hits", "selector": {"matchLabels": {"a": "b"}}, "targetValue": "0", "averageValue": "3",
+            }},
+            {"type": "External", "external": {"metricName": "q", "targetValue": "7"}},
+            {"type": "ContainerResource", "containerResource": {
+                "name": "cpu", "container": "c", "targetAverageUtilization": 50,
+            }},
+        ]);
+        assert_eq!(serde_json::from_str::<Value>(&annotations[METRICS]).unwrap(), wanted);
+        let wanted = json!({"ScaleUp": null, "ScaleDown": {
+            "StabilizationWindowSeconds": 5, "SelectPolicy": null, "Tolerance": null,
+            "Policies": [{"Type": "Pods", "Value": 1, "PeriodSeconds": 15}],
+        }});
+        assert_eq!(serde_json::from_str::<Value>(&annotations[BEHAVIOR]).unwrap(), wanted);
+        let wanted = json!([
+            {"type": "Resource", "resource": {
+                "name": "cpu", "currentAverageUtilization": 20, "currentAverageValue": "5m",
+            }},
+            {"type": "Object", "object": {
+                "target": {"kind": "Ingress", "name": "i"}, "metricName": "hits", "currentValue": "0", "averageValue": "2",
+            }},
+        ]);
+        assert_eq!(serde_json::from_str::<Value>(&annotations[CURRENT]).unwrap(), wanted);
         assert_eq!(to_v2(&old), stored);
     }
 }

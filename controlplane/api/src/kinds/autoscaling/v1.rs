@@ -26,13 +26,8 @@ impl Kind for HorizontalPodAutoscaler {
             Cell::from(format!("{}/{}", target.kind, target.name))
         })
         .field::<v2::HorizontalPodAutoscalerSpec>("scaleTargetRef"),
-        Column::<Self>::text("Targets", |h, _| {
-            let percent = |p: Option<i32>| p.map_or_else(|| "<unknown>".to_owned(), |p| format!("{p}%"));
-            let now = h.status.as_ref().and_then(|s| s.current_cpu_utilization_percentage);
-            let wanted = h.spec.target_cpu_utilization_percentage;
-            Cell::from(format!("cpu: {}/{}", percent(now), percent(wanted)))
-        })
-        .field::<v2::HorizontalPodAutoscalerSpec>("metrics"),
+        Column::<Self>::text("Targets", |h, _| Cell::from(super::v2::targets(&convert::to_v2(h))))
+            .field::<v2::HorizontalPodAutoscalerSpec>("metrics"),
         Column::<Self>::text("MinPods", |h, _| {
             Cell::from(h.spec.min_replicas.map_or_else(|| "<unset>".to_owned(), |m| m.to_string()))
         })

@@ -4,20 +4,19 @@
 //! Kubernetes `pkg/apis/autoscaling/v2/defaults.go`, `pkg/apis/autoscaling/validation/validation.go`,
 //! `pkg/printers/internalversion/printers.go` (`printHorizontalPodAutoscaler`).
 
-use k8s_openapi::{
-    api::autoscaling::v2::{
-        HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
-        HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget, ResourceMetricSource,
-    },
-    apimachinery::pkg::api::resource::Quantity as WireQuantity,
+use k8s_openapi::api::autoscaling::v2::{
+    HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+    HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget, ResourceMetricSource,
 };
 
+use super::{
+    convert,
+    metric::{validate_metric, validate_reference},
+};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope, Sub},
     kinds::pod,
-    names,
-    quantity::Quantity,
 };
 
 /// The utilization that is aimed at when no metric is named.
@@ -25,7 +24,6 @@ const CPU_UTILIZATION: i32 = 80;
 const WINDOW_MAX: i32 = 3600;
 const PERIOD_MAX: i32 = 1800;
 const SELECT: [&str; 3] = ["Disabled", "Max", "Min"];
-const TYPES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
 
 impl Kind for HorizontalPodAutoscaler {
     const NAMES: Names = Names::new(
@@ -61,6 +59,7 @@ impl Kind for HorizontalPodAutoscaler {
     ];
 
     fn fill_defaults(&mut self) {
+        convert::drop_annotations(&mut self.metadata.annotations);
         fill_spec_defaults(&mut self.spec);
     }
 
@@ -68,6 +67,13 @@ impl Kind for HorizontalPodAutoscaler {
 
     fn validate(&self, errs: &mut FieldErrors) {
         validate_spec(&self.spec, &FieldPath::new("spec"), errs);
+    }
+
+    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+        let (Some(status), path) = (&self.status, FieldPath::new("status")) else { return };
+        let current = i64::from(status.current_replicas.unwrap_or_default());
+        errs.non_negative(&path.child("currentReplicas"), current);
+        errs.non_negative(&path.child("desiredReplicas"), i64::from(status.desired_replicas));
     }
 }
 
@@ -125,13 +131,7 @@ fn validate_spec(spec: &HorizontalPodAutoscalerSpec, path: &FieldPath, errs: &mu
         let detail = "must be greater than or equal to `minReplicas`";
         errs.invalid(&path.child("maxReplicas"), spec.max_replicas, detail);
     }
-    let at = path.child("scaleTargetRef");
-    for (field, value) in [("kind", &spec.scale_target_ref.kind), ("name", &spec.scale_target_ref.name)] {
-        if value.is_empty() {
-            errs.required(&at.child(field), "");
-        }
-        errs.invalid_each(&at.child(field), value, names::is_path_segment(value));
-    }
+    validate_reference(&spec.scale_target_ref, &path.child("scaleTargetRef"), errs);
     for (i, metric) in spec.metrics.iter().flatten().enumerate() {
         validate_metric(metric, &path.child("metrics").index(i), errs);
     }
@@ -142,63 +142,6 @@ fn validate_spec(spec: &HorizontalPodAutoscalerSpec, path: &FieldPath, errs: &mu
                 validate_rules(rules, &path.child(field), errs);
             }
         }
-    }
-}
-
-fn validate_metric(metric: &MetricSpec, path: &FieldPath, errs: &mut FieldErrors) {
-    let kind = metric.type_.as_str();
-    if kind.is_empty() {
-        errs.required(&path.child("type"), "must specify a metric source type");
-    } else if !TYPES.contains(&kind) {
-        errs.not_supported(&path.child("type"), kind, &TYPES);
-    }
-    let given = [
-        ("object", "Object", metric.object.as_ref().map(|m| &m.target)),
-        ("external", "External", metric.external.as_ref().map(|m| &m.target)),
-        ("pods", "Pods", metric.pods.as_ref().map(|m| &m.target)),
-        ("resource", "Resource", metric.resource.as_ref().map(|m| &m.target)),
-        ("containerResource", "ContainerResource", metric.container_resource.as_ref().map(|m| &m.target)),
-    ];
-    let mut found = 0;
-    for (field, of, target) in given {
-        let Some(target) = target else {
-            if of == kind {
-                errs.required(
-                    &path.child(field),
-                    &format!("must populate information for the given metric source: {kind}"),
-                );
-            }
-            continue;
-        };
-        found += 1;
-        if found > 1 {
-            errs.forbidden(&path.child(field), "must populate the given metric source only");
-        }
-        validate_target(target, &path.child(field).child("target"), errs);
-    }
-    if let Some(name) = metric.resource.as_ref().map(|r| r.name.as_str()).filter(|n| n.is_empty()) {
-        errs.required(&path.child("resource").child("name"), name);
-    }
-}
-
-fn validate_target(target: &MetricTarget, path: &FieldPath, errs: &mut FieldErrors) {
-    match target.type_.as_str() {
-        "" => errs.required(&path.child("type"), "must specify a metric target type"),
-        "Utilization" | "Value" | "AverageValue" => {}
-        other => errs.invalid(&path.child("type"), other, "must be either Utilization, Value, or AverageValue"),
-    }
-    let positive = |amount: &Option<WireQuantity>, field: &str, errs: &mut FieldErrors| {
-        if let Some(amount) = amount {
-            let read = amount.0.parse::<Quantity>();
-            if read.map_or(true, |q| q.is_zero() || q.is_negative()) {
-                errs.invalid(&path.child(field), amount.0.as_str(), "must be positive");
-            }
-        }
-    };
-    positive(&target.value, "value", errs);
-    positive(&target.average_value, "averageValue", errs);
-    if let Some(utilization) = target.average_utilization.filter(|u| *u < 1) {
-        errs.invalid(&path.child("averageUtilization"), utilization, "must be greater than 0");
     }
 }
 
@@ -238,7 +181,7 @@ fn validate_rules(rules: &HPAScalingRules, path: &FieldPath, errs: &mut FieldErr
 }
 
 /// `cpu: 30%/80%, pods/requests: 5/10 + 1 more...`, as `kubectl get` prints it.
-fn targets(hpa: &HorizontalPodAutoscaler) -> String {
+pub(super) fn targets(hpa: &HorizontalPodAutoscaler) -> String {
     let metrics = hpa.spec.metrics.as_deref().unwrap_or_default();
     if metrics.is_empty() {
         return "<none>".to_owned();
@@ -246,12 +189,12 @@ fn targets(hpa: &HorizontalPodAutoscaler) -> String {
     let current = hpa.status.as_ref().and_then(|s| s.current_metrics.as_deref()).unwrap_or_default();
     let shown = |(i, metric): (usize, &MetricSpec)| {
         let value = current.get(i);
-        let (name, target) = match metric {
-            MetricSpec { resource: Some(r), .. } => (format!("{}: ", r.name), &r.target),
-            MetricSpec { container_resource: Some(r), .. } => (format!("{}: ", r.name), &r.target),
-            MetricSpec { pods: Some(p), .. } => (String::new(), &p.target),
-            MetricSpec { object: Some(o), .. } => (String::new(), &o.target),
-            MetricSpec { external: Some(e), .. } => (String::new(), &e.target),
+        let (name, target, average) = match metric {
+            MetricSpec { resource: Some(r), .. } => (format!("{}: ", r.name), &r.target, ""),
+            MetricSpec { container_resource: Some(r), .. } => (format!("{}: ", r.name), &r.target, ""),
+            MetricSpec { pods: Some(p), .. } => (String::new(), &p.target, ""),
+            MetricSpec { object: Some(o), .. } => (String::new(), &o.target, " (avg)"),
+            MetricSpec { external: Some(e), .. } => (String::new(), &e.target, " (avg)"),
             _ => return "<unknown type>".to_owned(),
         };
         let now = value.and_then(|v| {
@@ -266,7 +209,7 @@ fn targets(hpa: &HorizontalPodAutoscaler) -> String {
         });
         let wanted = match (target.average_utilization, &target.average_value, &target.value) {
             (Some(percent), ..) => format!("{percent}%"),
-            (_, Some(amount), _) => format!("{} (avg)", amount.0),
+            (_, Some(amount), _) => format!("{}{average}", amount.0),
             (_, _, Some(amount)) => amount.0.clone(),
             _ => "<auto>".to_owned(),
         };

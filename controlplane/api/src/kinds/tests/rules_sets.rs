@@ -388,7 +388,7 @@ fn autoscalers() {
         ),
         (
             "maxReplicas: 3, metrics: [{type: Pods}]",
-            &["spec.metrics[0].pods: Required value: must populate information for the given metric source: Pods"],
+            &["spec.metrics[0].pods: Required value: must populate information for the given metric source"],
         ),
         (
             "maxReplicas: 3, behavior: {scaleUp: {stabilizationWindowSeconds: 4000, selectPolicy: Some}}",
