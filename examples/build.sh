@@ -15,7 +15,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 # Where this machine keeps things must not change what is built.
 root=$(cd .. && pwd)
 export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$root=/podium"
-for name in "${@:-hello}"; do
+[ $# -gt 0 ] || set -- hello webhook
+for name in "$@"; do
   (cd "$name" && cargo build --release --target wasm32-wasip2)
   cp "$CARGO_TARGET_DIR/wasm32-wasip2/release/${name//-/_}.wasm" "$name/$name.wasm"
   ls -l "$name/$name.wasm"

@@ -298,6 +298,56 @@ async fn a_policy_says_what_it_gets_wrong_about_its_kinds() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_checked_against_custom_resources() {
+    let cluster = Cluster::start().await;
+    let text = json!({"type": "string"});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "replicas": {"type": "integer"}, "cron": text, "labels": {"type": "object", "additionalProperties": text},
+    }}}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "crontabs", "kind": "CronTab"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    cluster.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await.ok(201);
+    while !cluster.get("/apis/stable.example.com/v1/crontabs").await.status.is_success() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let rule = json!({
+        "apiGroups": ["stable.example.com"], "apiVersions": ["v1"], "resources": ["crontabs"], "operations": ["CREATE"],
+    });
+    let rules = json!([
+        {"expression": "object.spec.replicas > 1 && object.metadata.name != '' && 'a' in object.spec.labels"},
+        {"expression": "object.spec.replicas > '1'"}, {"expression": "object.spec.every == 1"},
+    ]);
+    let spec = json!({"matchConstraints": {"resourceRules": [rule]}, "validations": rules});
+    cluster.post(POLICIES, policy(spec)).await.ok(201);
+    let seen = loop {
+        let seen = cluster.get(&format!("{POLICIES}/p")).await.ok(200);
+        if seen["status"]["observedGeneration"] == 1 {
+            break seen;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let warnings = seen["status"]["typeChecking"]["expressionWarnings"].as_array().unwrap();
+    let shown: Vec<(&str, bool)> = warnings
+        .iter()
+        .zip(["applied to '(int, string)'", "undefined field 'every'"])
+        .map(|(w, part)| {
+            let text = w["warning"].as_str().unwrap();
+            let right =
+                text.starts_with("stable.example.com/v1, Kind=CronTab: ERROR: <input>:1:") && text.contains(part);
+            (w["fieldRef"].as_str().unwrap(), right)
+        })
+        .collect();
+    assert_eq!(shown, [("spec.validations[1].expression", true), ("spec.validations[2].expression", true)], "{seen}");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn pods_get_the_priority_of_their_class() {
     let cluster = Cluster::start().await;

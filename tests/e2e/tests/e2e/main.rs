@@ -5,13 +5,16 @@ mod bad_input;
 mod clients;
 mod life;
 mod transcripts;
+mod webhook;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
-    let trials =
-        [life::trials(), bad_input::trials(), clients::trials(), transcripts::trials()].into_iter().flatten().collect();
+    let trials = [life::trials(), bad_input::trials(), clients::trials(), transcripts::trials(), webhook::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
