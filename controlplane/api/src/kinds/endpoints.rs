@@ -4,6 +4,8 @@
 //! Kubernetes `pkg/apis/core/validation/validation.go` (`ValidateEndpoints`),
 //! `pkg/printers/internalversion/printers.go` (`formatEndpoints`).
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 
 use super::pod::{PROTOCOLS, one_of, text_default, validate_port};
@@ -61,7 +63,7 @@ fn validate_subset(subset: &EndpointSubset, path: &FieldPath, errs: &mut FieldEr
 
 /// An address that can be that of an endpoint.
 pub(super) fn validate_address(ip: &str, path: &FieldPath, errs: &mut FieldErrors) {
-    let Ok(address) = ip.parse::<std::net::IpAddr>() else {
+    let Ok(address) = ip.parse::<IpAddr>() else {
         return errs.invalid_each(path, ip, names::is_ip(ip));
     };
     if address.is_unspecified() {
@@ -70,7 +72,14 @@ pub(super) fn validate_address(ip: &str, path: &FieldPath, errs: &mut FieldError
     if address.is_loopback() {
         errs.invalid(path, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
     }
-    if address.is_multicast() {
+    let (unicast, multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    if unicast {
+        errs.invalid(path, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if multicast {
         errs.invalid(path, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }

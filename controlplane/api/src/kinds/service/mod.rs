@@ -82,6 +82,7 @@ impl Kind for Service {
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = ServiceSpec::default();
+        validation::validate_annotations(self, errs);
         validation::validate(self.spec.as_ref().unwrap_or(&default), &FieldPath::new("spec"), errs);
     }
 
@@ -89,6 +90,10 @@ impl Kind for Service {
         if let (Some(new), Some(old)) = (&self.spec, &old.spec) {
             validation::validate_update(new, old, &FieldPath::new("spec"), errs);
         }
+    }
+
+    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+        validation::validate_status(self, errs);
     }
 }
 
@@ -180,11 +185,13 @@ fn keep_allocated(spec: &mut ServiceSpec, old: &ServiceSpec) {
 
 /// A change of the type takes away what the new type has not, unless the update set it.
 fn drop_what_the_type_has_not(spec: &mut ServiceSpec, old: &ServiceSpec) {
-    if !has_cluster_ip(spec) && has_cluster_ip(old) && spec.cluster_ip == old.cluster_ip {
-        spec.cluster_ip = None;
-        spec.cluster_ips = None;
-        spec.ip_families = None;
-        spec.ip_family_policy = None;
+    if !has_cluster_ip(spec) && has_cluster_ip(old) {
+        if spec.cluster_ip == old.cluster_ip {
+            spec.cluster_ip = None;
+            spec.cluster_ips = None;
+        }
+        drop_same(&mut spec.ip_families, &old.ip_families);
+        drop_same(&mut spec.ip_family_policy, &old.ip_family_policy);
     }
     if !has_node_ports(spec) && has_node_ports(old) {
         let of_old = |p: &ServicePort| old.ports.iter().flatten().any(|o| o.node_port == p.node_port);
@@ -193,15 +200,25 @@ fn drop_what_the_type_has_not(spec: &mut ServiceSpec, old: &ServiceSpec) {
                 port.node_port = None;
             }
         }
-        if spec.external_traffic_policy == old.external_traffic_policy
-            && spec.external_ips.as_ref().is_none_or(|i| i.is_empty())
-        {
-            spec.external_traffic_policy = None;
-        }
+    }
+    if !is_external(spec) && is_external(old) {
+        drop_same(&mut spec.external_traffic_policy, &old.external_traffic_policy);
+    }
+    let checked = |spec: &ServiceSpec| {
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
+    };
+    if !checked(spec) && checked(old) {
+        drop_same(&mut spec.health_check_node_port, &old.health_check_node_port);
     }
     if spec.type_.as_deref() != Some("LoadBalancer") && old.type_.as_deref() == Some("LoadBalancer") {
-        spec.allocate_load_balancer_node_ports = None;
-        spec.load_balancer_class = None;
+        drop_same(&mut spec.allocate_load_balancer_node_ports, &old.allocate_load_balancer_node_ports);
+        drop_same(&mut spec.load_balancer_class, &old.load_balancer_class);
+    }
+}
+
+fn drop_same<T: PartialEq>(new: &mut Option<T>, old: &Option<T>) {
+    if new == old {
+        *new = None;
     }
 }
 

@@ -76,6 +76,43 @@ fn services() {
             "{ports: [{port: 80}], externalIPs: [127.0.0.1]}",
             &["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not"],
         ),
+        (
+            "{ports: [{port: 80}], externalIPs: [169.254.1.1]}",
+            &["spec.externalIPs[0]: Invalid value: \"169.254.1.1\": may not be in the link-local range"],
+        ),
+        (
+            "{type: ExternalName, externalName: a, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack, loadBalancerClass: a/b}",
+            &[
+                "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+                "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services",
+                "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+            ],
+        ),
+        (
+            "{ports: [{port: 80}], loadBalancerSourceRanges: [10.0.0.0/8, x], allocateLoadBalancerNodePorts: true,
+              externalTrafficPolicy: Local, healthCheckNodePort: 30000, trafficDistribution: Odd}",
+            &[
+                "spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                "spec.LoadBalancerSourceRanges[1]: Invalid value: \"x\": must be a valid CIDR value",
+                "spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+                "spec.healthCheckNodePort: Invalid value: 30000: may only be set when `type` is 'LoadBalancer' and",
+                "spec.trafficDistribution: Unsupported value: \"Odd\": supported values: \"PreferClose\", ",
+            ],
+        ),
+        (
+            "{type: LoadBalancer, ports: [{port: 10250}]}",
+            &["spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet"],
+        ),
+        (
+            "{ports: [{port: 80}], clusterIPs: [10.96.0.1, 10.96.0.2], ipFamilies: [IPv6, IPv6]}",
+            &[
+                "spec.ipFamilies[1]: Duplicate value: \"IPv6\"",
+                "spec.clusterIPs: Invalid value: [\"10.96.0.1\",\"10.96.0.2\"]: may specify no more than one IP for each",
+                "spec.clusterIPs[0]: Invalid value: \"10.96.0.1\": expected an IPv6 value as indicated by `ipFamilies[0]`",
+                "spec.clusterIPs[1]: Invalid value: \"10.96.0.2\": expected an IPv6 value as indicated by `ipFamilies[1]`",
+            ],
+        ),
     ];
     for (spec, wanted) in cases {
         check(spec, &errors(&service(spec)), wanted);
@@ -104,6 +141,29 @@ fn service_updates() {
         &["spec.clusterIPs[0]: Invalid value: [\"10.96.0.2\"]: may not change once set"],
     );
     check("no address named", &update_errors(&old, &without), &[]);
+    let balanced =
+        |class: &str| service(&format!("{{type: LoadBalancer, loadBalancerClass: {class}, ports: [{{port: 80}}]}}"));
+    check(
+        "other class",
+        &update_errors(&balanced("a/b"), &balanced("a/c")),
+        &["spec.loadBalancerClass: Invalid value: \"a/c\": may not change once set"],
+    );
+    let two = "clusterIPs: [10.96.0.1, 'fd00::1'], ipFamilies: [IPv4, IPv6], ports: [{port: 80}]";
+    check(
+        "second address released",
+        &update_errors(
+            &service(&format!("{{{two}, ipFamilyPolicy: PreferDualStack}}")),
+            &service(
+                "{clusterIPs: [10.96.0.1], ipFamilies: [IPv4], ipFamilyPolicy: PreferDualStack, ports: [{port: 80}]}",
+            ),
+        ),
+        &[
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the \
+             secondary clusterIP",
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the \
+             secondary ipFamily",
+        ],
+    );
     let node_port = service("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30001}]}");
     let (kind, mut old) = read(&node_port);
     kind.fill_defaults(old.as_mut());
