@@ -396,6 +396,25 @@ pub(super) async fn convert(
     Ok(to.view(Arc::new(entry)).await?.object.boxed_clone())
 }
 
+/// Changes the object as a version of it shows it (`None`: that of the request). It stays as it was on an error.
+///
+/// Answers with whether it is another then.
+pub(super) async fn change(
+    request: &mut Request<'_>,
+    version: Option<&Resource>,
+    change: impl FnOnce(&Resource, Value) -> Result<Value, ApiError> + Send,
+) -> Result<bool, ApiError> {
+    let Some(before) = request.object.as_deref() else { return Ok(false) };
+    let (own, shown) = (request.resource, version.unwrap_or(request.resource));
+    let tree = tree(own, version, before).await?;
+    let mut changed = shown.kind.decode_value(change(shown, tree)?)?.object;
+    shown.kind.fill_defaults(&mut *changed);
+    let changed = if version.is_some() { convert(shown, own, changed).await? } else { changed };
+    let same = changed.same_as(before);
+    request.object = Some(changed);
+    Ok(!same)
+}
+
 #[derive(Debug)]
 struct Response {
     allowed: bool,

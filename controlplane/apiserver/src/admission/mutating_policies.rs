@@ -7,6 +7,8 @@
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/admission/plugin/policy/mutating/{dispatcher,compilation}.go` and
 //! `patch/{smd,json_patch}.go` there.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use async_trait::async_trait;
 use k8s_openapi::{
     api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, Mutation},
@@ -29,7 +31,7 @@ use super::{
     policies::{namespace_object, refuse_broken},
     policy_params,
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, Resource};
 
 /// How an expression's value is put into the object.
 enum Change {
@@ -167,6 +169,8 @@ struct Invocation<'a> {
     policy: &'a Policy,
     binding: &'a Binding,
     param: Value,
+    /// The version that the policy is about, when it is not that of the request.
+    version: Option<Arc<Resource>>,
 }
 
 struct Invocations<'a> {
@@ -177,15 +181,13 @@ struct Invocations<'a> {
 
 /// What is about a request, as it was before any policy changed it.
 async fn invocations<'a>(
-    active: &'a std::collections::BTreeMap<String, Active<Policy>>,
+    active: &'a BTreeMap<String, Active<Policy>>,
     registry: &Registry,
     request: &Request<'_>,
 ) -> Result<Invocations<'a>, ApiError> {
     let (mut wanted, mut denied) = (Vec::new(), Vec::new());
     for Active { policy, bindings, .. } in active.values() {
-        if policy.base.matcher.matches(registry, request)?.is_none() {
-            continue;
-        }
+        let Some(version) = policy.base.matcher.matches(registry, request)? else { continue };
         for binding in bindings {
             if let Some(matcher) = &binding.matcher
                 && matcher.matches(registry, request)?.is_none()
@@ -194,7 +196,10 @@ async fn invocations<'a>(
             }
             let by = (policy.base.param_kind.as_ref(), binding.params.as_ref());
             match policy_params::find(registry, request.namespace, by).await? {
-                Ok(params) => wanted.extend(params.into_iter().map(|param| Invocation { policy, binding, param })),
+                Ok(params) => wanted.extend(params.into_iter().map(|param| {
+                    let version = version.clone();
+                    Invocation { policy, binding, param, version }
+                })),
                 Err(why) if policy.base.fails => {
                     denied.push(shown(policy, binding, &format!("failed to configure binding: {why}")));
                 }
@@ -219,7 +224,8 @@ impl Invocation<'_> {
             return Ok(Err(broken.clone()));
         }
         let namespace = namespace_object(registry, request)?;
-        let review = hooks::review(request, None, "").await?;
+        let version = self.version.as_deref();
+        let review = hooks::review(request, version, "").await?;
         match self.is_meant(&Seen::new(request, &review), &namespace) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(())),
@@ -229,17 +235,21 @@ impl Invocation<'_> {
         if request.reinvocation.is_again() && !request.reinvocation.policies.is_due(&key) {
             return Ok(Ok(()));
         }
-        let before = request.object.as_deref().map(podium_api::Object::boxed_clone);
-        let mut outcome = Ok(());
+        let (mut outcome, mut differs) = (Ok(()), false);
         for change in &self.policy.changes {
-            let review = hooks::review(request, None, "").await?;
-            let made = self.evaluate(&Seen::new(request, &review), change, &namespace);
-            let put = made.and_then(|made| put(request, change, made).map_err(|error| error.message));
-            outcome = outcome.and(put);
+            let review = hooks::review(request, version, "").await?;
+            let done = match self.evaluate(&Seen::new(request, &review), change, &namespace) {
+                Ok(made) => {
+                    let put = |shown: &Resource, live| put(shown, live, change, made);
+                    hooks::change(request, version, put).await.map_err(|error| error.message)
+                }
+                Err(why) => Err(why),
+            };
+            differs |= *done.as_ref().unwrap_or(&false);
+            outcome = outcome.and(done.map(|_| ()));
         }
-        let same = before.zip(request.object.as_deref()).is_some_and(|(before, now)| before.same_as(now));
         let reinvocation = &mut request.reinvocation;
-        if !same {
+        if differs {
             reinvocation.policies.require();
             reinvocation.changed();
         }
@@ -269,30 +279,22 @@ impl Invocation<'_> {
     }
 }
 
-/// Puts what an expression made into the object.
-fn put(request: &mut Request<'_>, change: &Change, made: Value) -> Result<(), ApiError> {
-    let kind = &request.resource.kind;
-    let Some(object) = request.object.as_deref() else { return Ok(()) };
-    let tree = object.to_value().map_err(|e| ApiError::internal(format!("encoding an object: {e}")))?;
-    let changed = match change {
-        Change::Patch(_) => patch::apply(&**kind, tree, &PatchBody::Json(made))?,
-        Change::Merge(_) => merged(request, tree, made)?,
-    };
-    let mut object = kind.decode_value(changed)?.object;
-    kind.fill_defaults(&mut *object);
-    request.object = Some(object);
-    Ok(())
+/// An object with what an expression made put in.
+fn put(shown: &Resource, live: Value, change: &Change, made: Value) -> Result<Value, ApiError> {
+    match change {
+        Change::Patch(_) => patch::apply(&*shown.kind, live, &PatchBody::Json(made)),
+        Change::Merge(_) => merged(shown, &live, made),
+    }
 }
 
 /// The object with a configuration merged in, list items by their keys. Nothing is taken away.
-fn merged(request: &Request<'_>, live: Value, mut config: Value) -> Result<Value, ApiError> {
-    let version = request.resource.names.api_version();
+fn merged(shown: &Resource, live: &Value, mut config: Value) -> Result<Value, ApiError> {
+    let version = shown.names.api_version();
     for field in ["apiVersion", "kind"] {
         config[field] = live[field].clone();
     }
     let writer =
         Writer { manager: "policy", subresource: "", api_version: &version, time: jiff::Timestamp::UNIX_EPOCH };
-    let types = request.resource.kind.types();
     let none = ManagedFields::default();
-    apply::apply(&types, Some(&live), &config, none, &writer, &Reset(&[]), true).map(|(merged, _)| merged)
+    apply::apply(&shown.kind.types(), Some(live), &config, none, &writer, &Reset(&[]), true).map(|(merged, _)| merged)
 }

@@ -16,7 +16,7 @@ use super::{
     hooks::{self, Configured, Wanted},
     matching,
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, Resource};
 
 /// Lets webhooks change objects, one after the other.
 pub(super) struct MutatingWebhooks(Configured);
@@ -77,26 +77,15 @@ async fn ask(registry: &Registry, request: &mut Request<'_>, one: &Wanted) -> Re
 
 /// Patches the object, in the version that the webhook saw.
 async fn apply(request: &mut Request<'_>, one: &Wanted, patch: Value) -> Result<bool, ApiError> {
-    let object = request.object.take().filter(|_| hooks::changes(request.operation));
-    let Some(object) = object else {
+    if request.object.is_none() || !hooks::changes(request.operation) {
         let name = &one.hook.name;
         return Err(ApiError::internal(format!(
             "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
         )));
-    };
-    let resource = request.resource;
-    let shown = one.version.as_deref().unwrap_or(resource);
-    let before = object.boxed_clone();
-    let object = if one.version.is_some() { hooks::convert(resource, shown, object).await? } else { object };
-    let tree = object.to_value().map_err(|error| ApiError::internal(format!("encoding an object: {error}")))?;
-    let patched = patch::apply(&*shown.kind, tree, &PatchBody::Json(patch));
-    let patched = patched.map_err(|error| ApiError::internal(error.message))?;
-    let mut patched = shown.kind.decode_value(patched).map_err(|error| ApiError::internal(error.message))?.object;
-    shown.kind.fill_defaults(&mut *patched);
-    let patched = if one.version.is_some() { hooks::convert(shown, resource, patched).await? } else { patched };
-    let changed = !patched.same_as(&*before);
-    request.object = Some(patched);
-    Ok(changed)
+    }
+    let patch = PatchBody::Json(patch);
+    let put = |shown: &Resource, tree| patch::apply(&*shown.kind, tree, &patch);
+    hooks::change(request, one.version.as_deref(), put).await.map_err(|error| ApiError::internal(error.message))
 }
 
 /// Lets webhooks judge objects, all at once.

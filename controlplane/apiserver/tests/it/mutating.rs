@@ -115,3 +115,21 @@ async fn webhooks_with_broken_conditions_are_refused() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_changes_objects_in_its_own_version() {
+    let cluster = Cluster::start().await;
+    // It is about version 1, and so about all that can be shown as that.
+    let fifty = "Object{spec: Object.spec{targetCPUUtilizationPercentage: object.spec.maxReplicas * 10}}";
+    cluster.post(POLICIES, policy("fifty", "autoscaling/horizontalpodautoscalers", merge(fifty))).await.ok(201);
+    bind(&cluster, "fifty").await;
+    let scaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"maxReplicas": 5, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    });
+    let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let made = cluster.post(path, scaler).await.ok(201);
+    let target = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}});
+    assert_eq!(made["spec"]["metrics"], json!([{"type": "Resource", "resource": target}]));
+    cluster.stop().await;
+}
