@@ -152,11 +152,11 @@ impl Configured {
             return Ok(Vec::new());
         }
         let mut wanted = Vec::new();
-        for hook in self.all(&of) {
+        for (index, hook) in self.all(&of).into_iter().enumerate() {
             let matches = |asked: &matching::Asked<'_>| hook.rules.iter().any(|rule| rule_matches(rule, asked));
             let version = matching::matching_version(registry, request, hook.equivalent, matches);
             let Some(version) = version else { continue };
-            wanted.push(Wanted { hook, version });
+            wanted.push(Wanted { hook, version, index });
         }
         Ok(wanted)
     }
@@ -197,6 +197,8 @@ pub(super) struct Wanted {
     pub(super) hook: Arc<Hook>,
     /// The version that it is asked in, when it is not that of the request.
     pub(super) version: Option<Arc<Resource>>,
+    /// Its place among all webhooks of its sort.
+    index: usize,
 }
 
 /// What a webhook wants of an object.
@@ -243,6 +245,7 @@ impl Wanted {
             Err(Failure::Said(error, _) | Failure::Server(error)) => Err(error),
             Err(Failure::Calling(error)) if hook.ignore_failures => {
                 metrics.failed_open(&hook.name, step);
+                request.context.annotate(format!("failed-open.{}", self.annotation(request, step)), hook.name.as_str());
                 let why = error.why;
                 tracing::warn!(webhook = hook.name, why, "a webhook failed, which its configuration says to ignore");
                 Ok(None)
@@ -251,6 +254,25 @@ impl Wanted {
                 Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name)))
             }
         }
+    }
+}
+
+impl Wanted {
+    /// Notes for the audit log whether a webhook changed the object.
+    pub(super) fn note(&self, request: &Request<'_>, mutated: bool) {
+        let configuration = self.hook.key.split('/').next().unwrap_or_default();
+        let value = json!({"configuration": configuration, "webhook": self.hook.name, "mutated": mutated});
+        request.context.annotate(self.annotation(request, Step::Admit), value.to_string());
+    }
+
+    /// The name of a note about this call.
+    fn annotation(&self, request: &Request<'_>, step: Step) -> String {
+        let sort = match step {
+            Step::Admit => "mutation",
+            Step::Validate => "validating",
+        };
+        let round = u8::from(step == Step::Admit && request.reinvocation.is_again());
+        format!("{sort}.webhook.admission.k8s.io/round_{round}_index_{}", self.index)
     }
 }
 

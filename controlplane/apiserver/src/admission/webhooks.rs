@@ -52,6 +52,7 @@ impl Plugin for MutatingWebhooks {
                 continue;
             }
             let Some(changed) = ask(registry, request, one).await? else { continue };
+            one.note(request, changed);
             let reinvocation = &mut request.reinvocation;
             if changed {
                 reinvocation.webhooks.require();

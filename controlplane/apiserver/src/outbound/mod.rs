@@ -43,6 +43,11 @@ const IDLE_MAX: usize = 25;
 /// How long they are kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// An HTTP/2 connection on which nothing comes is asked whether it is still there: all calls share it.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long the answer may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -171,6 +176,8 @@ impl Outbound {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_MAX)
             .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         pools.retain(|_, (used, _)| now.duration_since(*used) < IDLE_TIMEOUT);
         if pools.len() >= POOLS_MAX

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
-use podium_apiserver::{ServiceBody, ServiceDialer};
+use podium_apiserver::{AuditConfig, AuditPolicy, ServiceBody, ServiceDialer};
+use podium_store::MemoryStore;
 use serde_json::{Value, json};
 
 use crate::{
@@ -215,4 +216,32 @@ async fn a_pod_of_this_process_is_a_webhook() {
     assert!(!cluster.post(MAPS, map("bad")).await.status.is_success());
     assert_eq!(pods.1.lock()[0], "judge.default.svc:443 /judge?timeout=10s");
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_tells_of_webhooks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+    let rules =
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+    std::fs::write(&file, rules).unwrap();
+    let policy = AuditPolicy::read(&file).unwrap();
+    let audit = AuditConfig { policy, log_path: log.clone(), max_bytes: u64::MAX, max_backups: 2 };
+    let cluster = Cluster::with(Arc::new(MemoryStore::new()), dir, |config| config.audit = Some(audit)).await;
+    let webhook = Webhook::start(counting).await;
+    let mut gone = webhook.hook("gone.example.com", json!({"failurePolicy": "Ignore"}));
+    gone["clientConfig"]["url"] = json!("https://127.0.0.1:1/");
+    configure(&cluster, "Mutating", json!([webhook.hook("a.example.com", json!({})), gone])).await;
+    cluster.post(MAPS, map("m")).await.ok(201);
+    let _dir = cluster.stop().await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let made = all.iter().find(|l| l["verb"] == "create" && l["objectRef"]["resource"] == "configmaps").unwrap();
+    let note = |key: &str| made["annotations"][key].as_str().unwrap_or_default().to_owned();
+    let first: Value = serde_json::from_str(&note("mutation.webhook.admission.k8s.io/round_0_index_0")).unwrap();
+    assert_eq!(first, json!({"configuration": "test", "webhook": "a.example.com", "mutated": true}));
+    for round in 0..2 {
+        let key = format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_1");
+        assert_eq!(note(&key), if round == 0 { "gone.example.com" } else { "" }, "{made}");
+    }
 }
