@@ -11,13 +11,15 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
 
-use super::pod::validate_quantity;
+use super::{pod::validate_quantity, resource_name};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Column, Kind, Names, Scope},
     names,
     quantity::Quantity,
 };
+
+const TYPES: [&str; 3] = ["Container", "PersistentVolumeClaim", "Pod"];
 
 type Amounts = BTreeMap<String, WireQuantity>;
 
@@ -67,17 +69,20 @@ fn fill_item(item: &mut LimitRangeItem) {
 
 fn validate_item(item: &LimitRangeItem, path: &FieldPath, errs: &mut FieldErrors) {
     let kind = item.type_.as_str();
-    match kind {
-        "" => errs.required(&path.child("type"), ""),
-        "Container" | "Pod" | "PersistentVolumeClaim" => {}
-        other => errs.invalid_each(&path.child("type"), other, names::is_qualified_name(other)),
+    let messages = names::is_qualified_name(kind);
+    if messages.is_empty() && !kind.contains('/') && !TYPES.contains(&kind) {
+        errs.invalid(&path.child("type"), kind, "must be a standard limit type or fully qualified");
     }
+    errs.invalid_each(&path.child("type"), kind, messages);
     let mut known = BTreeSet::new();
     let mut read = |field: &str, amounts: Option<&Amounts>, errs: &mut FieldErrors| {
         let mut out = BTreeMap::new();
         for (name, amount) in amounts.into_iter().flatten() {
             let at = path.child(field).key(name);
-            errs.invalid_each(&at, name, names::is_qualified_name(name));
+            match kind {
+                "Pod" | "Container" => resource_name::validate_of_container(name, &at, errs),
+                _ => resource_name::validate(name, &at, errs),
+            }
             if let Some(amount) = validate_quantity(amount, &at, errs) {
                 out.insert(name.clone(), amount);
             }
@@ -87,71 +92,82 @@ fn validate_item(item: &LimitRangeItem, path: &FieldPath, errs: &mut FieldErrors
     };
     let max = read("max", item.max.as_ref(), errs);
     let min = read("min", item.min.as_ref(), errs);
+    let (mut default, mut request) = (BTreeMap::new(), BTreeMap::new());
     if kind == "Pod" {
         for (field, given) in [("default", &item.default), ("defaultRequest", &item.default_request)] {
             if given.as_ref().is_some_and(|g| !g.is_empty()) {
                 errs.forbidden(&path.child(field), "may not be specified when `type` is 'Pod'");
             }
         }
-        return;
+    } else {
+        default = read("default", item.default.as_ref(), errs);
+        request = read("defaultRequest", item.default_request.as_ref(), errs);
     }
-    let default = read("default", item.default.as_ref(), errs);
-    let request = read("defaultRequest", item.default_request.as_ref(), errs);
-    let ratio = read("maxLimitRequestRatio", item.max_limit_request_ratio.as_ref(), errs);
     if kind == "PersistentVolumeClaim" && !min.contains_key("storage") && !max.contains_key("storage") {
-        errs.required(
-            &path.child("limits"),
-            "either minimum or maximum storage value is required, but neither was provided",
-        );
+        let detail = "either minimum or maximum storage value is required, but neither was provided";
+        errs.required(&path.child("limits"), detail);
     }
+    let ratio = read("maxLimitRequestRatio", item.max_limit_request_ratio.as_ref(), errs);
     for name in known {
         let of = |amounts: &BTreeMap<String, Quantity>| amounts.get(&name).cloned();
-        let (max, min, default, request) = (of(&max), of(&min), of(&default), of(&request));
-        above(path, "min", (&name, &min), ("max", &max), errs);
-        above(path, "defaultRequest", (&name, &request), ("max", &max), errs);
-        above(path, "defaultRequest", (&name, &request), ("default", &default), errs);
-        above(path, "default", (&name, &default), ("max", &max), errs);
-        below(path, "defaultRequest", (&name, &request), &min, errs);
-        below(path, "default", (&name, &default), &min, errs);
-        if let Some(ratio) = of(&ratio).filter(|r| r.milli() < 1000) {
-            let at = path.child("maxLimitRequestRatio").key(&name);
-            errs.invalid(&at, ratio.to_string(), &format!("ratio {ratio} is less than 1"));
+        let bounds = Bounds { min: of(&min), max: of(&max), default: of(&default), request: of(&request) };
+        validate_bounds(&name, &bounds, path, errs);
+        validate_ratio(&name, of(&ratio), &bounds, path, errs);
+        validate_promise(&name, &bounds, path, errs);
+    }
+}
+
+/// What is said of one resource.
+struct Bounds {
+    min: Option<Quantity>,
+    max: Option<Quantity>,
+    default: Option<Quantity>,
+    request: Option<Quantity>,
+}
+
+/// Each pair of bounds of which the first may not be greater than the second, with the field that is wrong then.
+fn validate_bounds(name: &str, bounds: &Bounds, path: &FieldPath, errs: &mut FieldErrors) {
+    let Bounds { min, max, default, request } = bounds;
+    let pairs = [
+        (("min", min), ("max", max), ("min", min)),
+        (("min", min), ("default request", request), ("defaultRequest", request)),
+        (("default request", request), ("max", max), ("defaultRequest", request)),
+        (("default request", request), ("default limit", default), ("defaultRequest", request)),
+        (("min", min), ("default", default), ("default", min)),
+        (("default", default), ("max", max), ("default", max)),
+    ];
+    for ((less, low), (more, high), (field, value)) in pairs {
+        if let (Some(low), Some(high), Some(value)) = (low, high, value)
+            && low > high
+        {
+            let detail = format!("{less} value {low} is greater than {more} value {high}");
+            errs.invalid(&path.child(field).key(name), value.to_string(), &detail);
         }
     }
 }
 
-fn above(
-    path: &FieldPath,
-    field: &str,
-    (name, amount): (&str, &Option<Quantity>),
-    (other, bound): (&str, &Option<Quantity>),
-    errs: &mut FieldErrors,
-) {
-    if let (Some(amount), Some(bound)) = (amount, bound)
-        && amount > bound
-    {
-        let label = match (field, other) {
-            ("min", _) => format!("min value {amount} is greater than max value {bound}"),
-            ("default", _) => format!("default value {amount} is greater than max value {bound}"),
-            (_, "default") => format!("default request value {amount} is greater than default limit value {bound}"),
-            _ => format!("default request value {amount} is greater than max value {bound}"),
-        };
-        errs.invalid(&path.child(field).key(name), amount.to_string(), &label);
+fn validate_ratio(name: &str, ratio: Option<Quantity>, bounds: &Bounds, path: &FieldPath, errs: &mut FieldErrors) {
+    let Some(ratio) = ratio else { return };
+    let at = path.child("maxLimitRequestRatio").key(name);
+    if ratio.milli() < 1000 {
+        errs.invalid(&at, ratio.to_string(), &format!("ratio {ratio} is less than 1"));
+    }
+    if let (Some(min), Some(max)) = (&bounds.min, &bounds.max) {
+        #[expect(clippy::cast_precision_loss, reason = "as the API has it: the ratio is shown to six places")]
+        let (limit, given) = (max.milli() as f64 / min.milli() as f64, ratio.milli() as f64 / 1000.0);
+        if given > limit {
+            errs.invalid(&at, ratio.to_string(), &format!("ratio {ratio} is greater than max/min = {limit:.6}"));
+        }
     }
 }
 
-fn below(
-    path: &FieldPath,
-    field: &str,
-    (name, amount): (&str, &Option<Quantity>),
-    min: &Option<Quantity>,
-    errs: &mut FieldErrors,
-) {
-    if let (Some(amount), Some(min)) = (amount, min)
-        && min > amount
+/// Of what cannot be promised twice, all that is asked for is also the limit.
+fn validate_promise(name: &str, bounds: &Bounds, path: &FieldPath, errs: &mut FieldErrors) {
+    if let (Some(default), Some(request)) = (&bounds.default, &bounds.request)
+        && !resource_name::may_overcommit(name)
+        && default != request
     {
-        let what = if field == "default" { "default value" } else { "default request value" };
-        let detail = format!("min value {min} is greater than {what} {amount}");
-        errs.invalid(&path.child("min").key(name), min.to_string(), &detail);
+        let detail = format!("default value {default} must equal to defaultRequest value {request} in {name}");
+        errs.invalid(&path.child("defaultRequest").key(name), request.to_string(), &detail);
     }
 }

@@ -66,7 +66,7 @@ impl Kind for Namespace {
     }
 
     fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
-        let at = FieldPath::new("status").child("phase");
+        let at = FieldPath::new("status").child("Phase");
         match (self.metadata.deletion_timestamp.is_some(), phase(self)) {
             (false, "Active") | (true, "Terminating") => {}
             (false, phase) => errs.invalid(&at, phase, "may only be 'Active' if `deletionTimestamp` is empty"),

@@ -10,9 +10,13 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
 
-use super::pod::{EFFECTS, one_of, validate_quantity};
+use super::{
+    pod::{EFFECTS, one_of},
+    resource_name,
+};
 use crate::{
     field::{FieldErrors, FieldPath},
+    ip::is_cidr,
     kind::{Cell, Column, Field, Kind, Names, Scope, Sub},
     names,
 };
@@ -43,7 +47,13 @@ impl Kind for Node {
     ];
 
     fn fill_defaults(&mut self) {
-        self.spec.get_or_insert_default();
+        let spec = self.spec.get_or_insert_default();
+        match (spec.pod_cidr.clone().filter(|cidr| !cidr.is_empty()), spec.pod_cidrs.as_deref().unwrap_or_default()) {
+            (None, []) => {}
+            (None, [first, ..]) => spec.pod_cidr = Some(first.clone()),
+            (Some(cidr), [first, ..]) if *first == cidr => {}
+            (Some(cidr), _) => spec.pod_cidrs = Some(vec![cidr]),
+        }
         let Some(status) = &mut self.status else { return };
         if status.allocatable.is_none() {
             status.allocatable.clone_from(&status.capacity);
@@ -59,20 +69,23 @@ impl Kind for Node {
     }
 
     fn validate(&self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("spec");
         let default = NodeSpec::default();
         let spec = self.spec.as_ref().unwrap_or(&default);
-        validate_taints(spec.taints.as_deref().unwrap_or_default(), &path.child("taints"), errs);
-        for (i, cidr) in spec.pod_cidrs.iter().flatten().enumerate() {
-            validate_cidr(cidr, &path.child("podCIDRs").index(i), errs);
-        }
+        let taints = spec.taints.as_deref().unwrap_or_default();
+        // This is where Kubernetes says that they are.
+        validate_taints(taints, &FieldPath::new("metadata").child("taints"), errs);
         validate_amounts(self, errs);
+    }
+
+    fn validate_create(&self, errs: &mut FieldErrors) {
+        let cidrs = self.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
+        validate_cidrs(cidrs, &FieldPath::new("spec").child("podCIDRs"), errs);
     }
 
     fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec");
-        let cidr = |n: &Self| n.spec.as_ref().and_then(|s| s.pod_cidr.clone()).unwrap_or_default();
-        if !cidr(old).is_empty() && cidr(self) != cidr(old) {
+        let cidrs = |n: &Self| n.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
+        if !cidrs(old).is_empty() && cidrs(self) != cidrs(old) {
             let detail = "node updates may not change podCIDR except from \"\" to valid";
             errs.forbidden(&path.child("podCIDRs"), detail);
         }
@@ -80,6 +93,10 @@ impl Kind for Node {
         if !provider(old).is_empty() && provider(self) != provider(old) {
             let detail = "node updates may not change providerID except from \"\" to valid";
             errs.forbidden(&path.child("providerID"), detail);
+        }
+        let external = |n: &Self| n.spec.as_ref().and_then(|s| s.external_id.clone()).unwrap_or_default();
+        if external(self) != external(old) {
+            errs.forbidden(&path.child("externalID"), "may not be updated");
         }
     }
 
@@ -99,7 +116,7 @@ fn validate_amounts(node: &Node, errs: &mut FieldErrors) {
     let Some(status) = &node.status else { return };
     for (field, amounts) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
         for (name, amount) in amounts.iter().flatten() {
-            validate_quantity(amount, &FieldPath::new("status").child(field).key(name), errs);
+            resource_name::validate_amount(name, amount, &FieldPath::new("status").child(field).child(name), errs);
         }
     }
 }
@@ -110,22 +127,29 @@ fn validate_taints(taints: &[Taint], path: &FieldPath, errs: &mut FieldErrors) {
         let at = path.index(i);
         errs.invalid_each(&at.child("key"), &taint.key, names::is_qualified_name(&taint.key));
         let value = taint.value.as_deref().unwrap_or_default();
-        errs.invalid_each(&at.child("value"), value, names::is_label_value(value));
+        let messages = names::is_label_value(value);
+        if !messages.is_empty() {
+            errs.invalid(&at.child("value"), value, &messages.join(";"));
+        }
         one_of(&at.child("effect"), Some(&taint.effect), &EFFECTS, errs);
         if !seen.insert((&taint.key, &taint.effect)) {
-            errs.duplicate(&at, serde_json::to_value(taint).unwrap_or_default());
+            let value = serde_json::to_value(taint).unwrap_or_default();
+            errs.duplicate_because(&at, value, "taints must be unique by key and effect pair");
         }
     }
 }
 
-fn validate_cidr(cidr: &str, path: &FieldPath, errs: &mut FieldErrors) {
-    let well_formed = cidr.split_once('/').is_some_and(|(ip, bits)| match (ip.parse(), bits.parse::<u8>()) {
-        (Ok(std::net::IpAddr::V4(_)), Ok(bits)) => bits <= 32,
-        (Ok(std::net::IpAddr::V6(_)), Ok(bits)) => bits <= 128,
-        _ => false,
-    });
-    if !well_formed {
-        errs.invalid(path, cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+/// At most one network of each family.
+fn validate_cidrs(cidrs: &[String], path: &FieldPath, errs: &mut FieldErrors) {
+    for (i, cidr) in cidrs.iter().enumerate() {
+        errs.invalid_each(&path.index(i), cidr, is_cidr(cidr));
+    }
+    let v6 = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
+    if cidrs.len() > 1 && (v6 == 0 || v6 == cidrs.len() || cidrs.len() > 2) {
+        errs.invalid(path, cidrs, "may specify no more than one CIDR for each IP family");
+    }
+    for (i, cidr) in cidrs.iter().enumerate().filter(|(i, cidr)| cidrs[..*i].contains(cidr)) {
+        errs.duplicate(&path.index(i), cidr.as_str());
     }
 }
 

@@ -4,18 +4,22 @@
 //! Kubernetes `pkg/apis/core/validation/validation.go` (`ValidateResourceQuota`),
 //! `pkg/printers/internalversion/printers.go` (`printResourceQuota`).
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use k8s_openapi::{
     api::core::v1::{ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement},
     apimachinery::pkg::api::resource::Quantity as WireQuantity,
 };
 
-use super::pod::validate_quantity;
+use serde_json::{Value, json};
+
+use super::resource_name;
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope, Sub},
-    names,
 };
 
 const SCOPES: [&str; 7] = [
@@ -53,12 +57,12 @@ impl Kind for ResourceQuota {
     }
 
     fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
-        let scopes = |quota: &Self| {
-            let mut scopes = quota.spec.as_ref().and_then(|s| s.scopes.clone()).unwrap_or_default();
-            scopes.sort();
-            scopes
-        };
-        errs.immutable(&FieldPath::new("spec").child("scopes"), &scopes(self), &scopes(old));
+        let scopes = |quota: &Self| quota.spec.as_ref().and_then(|s| s.scopes.clone()).unwrap_or_default();
+        let (new, old) = (scopes(self), scopes(old));
+        let set = |scopes: &[String]| scopes.iter().cloned().collect::<BTreeSet<_>>();
+        if set(&new) != set(&old) {
+            errs.invalid(&FieldPath::new("spec").child("scopes"), new, "field is immutable");
+        }
     }
 
     fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
@@ -72,93 +76,89 @@ impl Kind for ResourceQuota {
 fn validate_amounts(amounts: Option<&Amounts>, path: &FieldPath, errs: &mut FieldErrors) {
     for (name, amount) in amounts.into_iter().flatten() {
         let at = path.key(name);
-        let messages = names::is_qualified_name(name);
-        let standard = name.contains('/') || is_standard(name);
-        if messages.is_empty() && !standard {
-            errs.invalid(&at, name.as_str(), "must be a standard resource type or fully qualified");
+        resource_name::validate(name, &at, errs);
+        if !name.contains('/') && !is_standard(name) {
+            errs.invalid(&at, name.as_str(), "must be a standard resource for quota");
         }
-        errs.invalid_each(&at, name, messages);
-        if let Some(read) = validate_quantity(amount, &at, errs)
-            && is_count(name)
-            && !read.is_whole()
-        {
-            errs.invalid(&at, amount.0.as_str(), "must be an integer");
-        }
+        resource_name::validate_amount(name, amount, &at, errs);
     }
-}
-
-fn is_count(name: &str) -> bool {
-    matches!(
-        name,
-        "pods"
-            | "services"
-            | "replicationcontrollers"
-            | "resourcequotas"
-            | "secrets"
-            | "configmaps"
-            | "persistentvolumeclaims"
-            | "services.nodeports"
-            | "services.loadbalancers"
-    )
 }
 
 fn is_standard(name: &str) -> bool {
-    let amount = matches!(
-        name.trim_start_matches("requests.").trim_start_matches("limits."),
-        "cpu" | "memory" | "ephemeral-storage"
-    );
-    amount || is_count(name) || name == "requests.storage" || name == "storage" || name.contains("hugepages-")
+    resource_name::is_of_quotas(name) && name != "storage"
+}
+
+/// Whether what has the scope has the resource at all.
+fn goes_with(scope: &str, name: &str) -> bool {
+    match scope {
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            let amount = name.trim_start_matches("requests.").trim_start_matches("limits.");
+            name == "pods" || matches!(amount, "cpu" | "memory")
+        }
+        "BestEffort" => name == "pods",
+        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
+        _ => true,
+    }
 }
 
 fn validate_scopes(spec: &ResourceQuotaSpec, path: &FieldPath, errs: &mut FieldErrors) {
-    let selected = spec.scope_selector.iter().flat_map(|s| s.match_expressions.iter().flatten());
-    let at = path.child("scopeSelector").child("matchExpressions");
-    for (i, requirement) in selected.clone().enumerate() {
-        validate_requirement(requirement, &at.index(i), errs);
-    }
     let listed: Vec<&str> = spec.scopes.iter().flatten().map(String::as_str).collect();
     let at = path.child("scopes");
-    for scope in listed.iter().filter(|s| !SCOPES.contains(*s)) {
-        errs.invalid(&at, *scope, "unsupported scope");
-    }
-    let all: Vec<&str> = listed.iter().copied().chain(selected.map(|r| r.scope_name.as_str())).collect();
-    for (one, other) in OPPOSITES {
-        if all.contains(&one) && all.contains(&other) {
-            errs.invalid(&at, listed.clone(), "conflicting scopes");
+    for scope in &listed {
+        if !SCOPES.contains(scope) {
+            errs.invalid(&at, listed.clone(), "unsupported scope");
         }
+        validate_scope(scope, spec, &at, &json!(listed), errs);
     }
-    let only_pods = |name: &&String| !matches!(name.as_str(), "pods") && all.contains(&"BestEffort");
-    for name in spec.hard.iter().flat_map(BTreeMap::keys).filter(only_pods) {
-        errs.invalid(&at, listed.clone(), &format!("unsupported scope applied to resource {name}"));
+    validate_opposites(&listed, &at, &listed, errs);
+    let Some(selector) = &spec.scope_selector else { return };
+    let at = path.child("scopeSelector").child("matchExpressions");
+    let value = serde_json::to_value(selector).unwrap_or_default();
+    let requirements = selector.match_expressions.as_deref().unwrap_or_default();
+    for requirement in requirements {
+        if !SCOPES.contains(&requirement.scope_name.as_str()) {
+            errs.invalid(&at.child("scopeName"), requirement.scope_name.as_str(), "unsupported scope");
+        }
+        validate_scope(&requirement.scope_name, spec, &at, &value, errs);
+        validate_requirement(requirement, &at, errs);
+    }
+    let selected: Vec<&str> = requirements.iter().map(|r| r.scope_name.as_str()).collect();
+    validate_opposites(&selected, &at, &listed, errs);
+}
+
+fn validate_scope(scope: &str, spec: &ResourceQuotaSpec, path: &FieldPath, value: &Value, errs: &mut FieldErrors) {
+    let names = spec.hard.iter().flat_map(BTreeMap::keys);
+    for _ in names.filter(|name| is_standard(name) && !goes_with(scope, name)) {
+        errs.invalid(path, value.clone(), "unsupported scope applied to resource");
+    }
+}
+
+fn validate_opposites(scopes: &[&str], path: &FieldPath, value: &[&str], errs: &mut FieldErrors) {
+    for (one, other) in OPPOSITES {
+        if scopes.contains(&one) && scopes.contains(&other) {
+            errs.invalid(path, value.to_vec(), "conflicting scopes");
+        }
     }
 }
 
 fn validate_requirement(requirement: &ScopedResourceSelectorRequirement, path: &FieldPath, errs: &mut FieldErrors) {
     let (scope, operator) = (requirement.scope_name.as_str(), requirement.operator.as_str());
     let values = requirement.values.as_deref().unwrap_or_default();
-    if !SCOPES.contains(&scope) {
-        errs.invalid(&path.child("scopeName"), scope, "unsupported scope");
-    }
     let with_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
-    if !with_values && operator != "Exists" {
-        let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+    if SCOPES.contains(&scope) && !with_values && operator != "Exists" {
+        let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
                       ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
                       ResourceQuotaScopeCrossNamespacePodAffinity";
         errs.invalid(&path.child("operator"), operator, detail);
     }
     match operator {
         "In" | "NotIn" if values.is_empty() => {
-            errs.required(
-                &path.child("values"),
-                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
-            );
+            let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+            errs.required(&path.child("values"), detail);
         }
         "Exists" | "DoesNotExist" if !values.is_empty() => {
-            errs.invalid(
-                &path.child("values"),
-                values.to_vec(),
-                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
-            );
+            let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+            errs.invalid(&path.child("values"), values.to_vec(), detail);
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         other => errs.invalid(&path.child("operator"), other, "not a valid selector operator"),

@@ -308,9 +308,9 @@ fn other_kinds() {
         (
             "{apiVersion: v1, kind: Node, spec: {taints: [{key: a, effect: Odd}, {key: a, effect: Odd}]}}",
             &[
-                "spec.taints[0].effect: Unsupported value: \"Odd\"",
-                "spec.taints[1].effect: Unsupported value: \"Odd\"",
-                "spec.taints[1]: Duplicate value: {\"effect\":\"Odd\",\"key\":\"a\"}",
+                "metadata.taints[0].effect: Unsupported value: \"Odd\"",
+                "metadata.taints[1].effect: Unsupported value: \"Odd\"",
+                "metadata.taints[1]: Duplicate value: {\"effect\":\"Odd\",\"key\":\"a\"}: taints must be unique by key and effect pair",
             ],
         ),
         (

@@ -14,8 +14,8 @@ fn limit_ranges() {
             &[
                 "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
                 // Its defaults are the maximum.
-                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than default request value 1",
-                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1",
+                "spec.limits[0].defaultRequest[cpu]: Invalid value: \"1\": min value 2 is greater than default request value 1",
+                "spec.limits[0].default[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1",
             ],
         ),
         (
@@ -31,6 +31,24 @@ fn limit_ranges() {
         (
             "{type: Container, maxLimitRequestRatio: {cpu: 500m}}",
             &["spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"500m\": ratio 500m is less than 1"],
+        ),
+        (
+            "{type: Container, min: {cpu: 1}, max: {cpu: 2}, maxLimitRequestRatio: {cpu: 3}}",
+            &[
+                "spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000",
+            ],
+        ),
+        (
+            "{type: Container, default: {example.com/a: 2}, defaultRequest: {example.com/a: 1}}",
+            &["spec.limits[0].defaultRequest[example.com/a]: Invalid value: \"1\": default value 2 must equal to \
+                 defaultRequest value 1 in example.com/a"],
+        ),
+        (
+            "{type: Odd, max: {things: 1}}",
+            &[
+                "spec.limits[0].type: Invalid value: \"Odd\": must be a standard limit type or fully qualified",
+                "spec.limits[0].max[things]: Invalid value: \"things\": must be a standard resource type or fully",
+            ],
         ),
     ];
     for (item, wanted) in cases {
@@ -51,7 +69,23 @@ fn resource_quotas() {
         ("{hard: {pods: -1}}", &["spec.hard[pods]: Invalid value: \"-1\": must be greater than or equal to 0"]),
         (
             "{hard: {things: 1}}",
-            &["spec.hard[things]: Invalid value: \"things\": must be a standard resource type or fully qualified"],
+            &[
+                "spec.hard[things]: Invalid value: \"things\": must be a standard resource type or fully qualified",
+                "spec.hard[things]: Invalid value: \"things\": must be a standard resource for quota",
+            ],
+        ),
+        (
+            "{hard: {requests.cpu: 1, services: 1}, scopes: [BestEffort]}",
+            &[
+                "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource",
+                "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource",
+            ],
+        ),
+        (
+            "{scopeSelector: {matchExpressions: [{scopeName: Terminating, operator: NotIn, values: [a]}]}}",
+            &[
+                "spec.scopeSelector.matchExpressions.operator: Invalid value: \"NotIn\": must be 'Exists' when scope is any",
+            ],
         ),
         (
             "{scopes: [Terminating, NotTerminating]}",
@@ -60,7 +94,7 @@ fn resource_quotas() {
         (
             "{scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: In}]}}",
             &[
-                "spec.scopeSelector.matchExpressions[0].values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
             ],
         ),
     ];
