@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::Identity,
     config::ServerConfig,
+    pki::FRONT_PROXY,
     registry::{Part, Registry, WriteContext, cache::Filter},
     server::StartError,
 };
@@ -57,6 +58,26 @@ pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: So
 fn failed(operation: &str, what: &str) -> impl FnOnce(ApiError) -> StartError {
     let operation = format!("{operation} {what}");
     move |source| StartError::Bootstrap { operation, source }
+}
+
+/// Tells other API servers and components whose certificates stand for whom, where they look for it.
+///
+/// # Source
+/// Kubernetes `pkg/controlplane/controller/clusterauthenticationtrust/cluster_authentication_trust_controller.go`.
+pub(crate) async fn authentication(registry: &Registry, ca_pem: &str) -> Result<(), StartError> {
+    const NAME: &str = "extension-apiserver-authentication";
+    let data = [
+        ("client-ca-file", ca_pem.to_owned()),
+        ("requestheader-allowed-names", format!("[{FRONT_PROXY:?}]")),
+        ("requestheader-client-ca-file", ca_pem.to_owned()),
+        ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#.to_owned()),
+        ("requestheader-group-headers", r#"["X-Remote-Group"]"#.to_owned()),
+        ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#.to_owned()),
+        ("requestheader-username-headers", r#"["X-Remote-User"]"#.to_owned()),
+    ];
+    let data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let map = ConfigMap { metadata: named("kube-system", NAME), data: Some(data), ..ConfigMap::default() };
+    ensure_same(registry, Box::new(map)).await.map_err(failed("make the ConfigMap", NAME))
 }
 
 /// Gives every namespace its service account and the CA's certificate, for as long as the server runs.

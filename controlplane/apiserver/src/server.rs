@@ -101,6 +101,7 @@ impl ApiServer {
         let aggregator = Arc::new(Aggregator::new(registry.clone()));
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
+        bootstrap::authentication(&registry, &pki.ca_pem).await?;
         let custom = Custom::open(registry.clone()).await;
         let custom = tokio::spawn(custom.run(frontend.stop.clone()));
         let stop = frontend.stop.clone();

@@ -78,10 +78,13 @@ impl Frontend {
     pub(super) async fn evict(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {
         let Ask { resource, target, call, body } = ask;
         let eviction: Eviction = body_of(call, body)?;
+        if eviction.metadata.name.as_deref() != Some(target.name) {
+            return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+        }
         let options = eviction.delete_options.unwrap_or_default();
         let mut context = context(call)?;
         context.dry_run |= is_dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
-        self.registry.delete(resource, target.namespace, target.name, &options, &context).await?;
+        self.registry.evict(resource, (target.namespace, target.name), &options, &context).await?;
         let status = Status { code: Some(201), status: Some("Success".to_owned()), ..Status::default() };
         respond::value(StatusCode::CREATED, plain_shape(call)?.encoding, &status)
     }

@@ -29,6 +29,7 @@ pub(crate) mod context;
 pub(crate) mod create;
 mod delete;
 pub(crate) mod entry;
+mod evict;
 mod history;
 pub(crate) mod list;
 pub(crate) mod managed;

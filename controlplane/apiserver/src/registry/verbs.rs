@@ -1,4 +1,4 @@
-//! Verbs that are more than storage: binding, eviction, scale.
+//! Verbs that are more than storage: binding, scale.
 
 use std::sync::Arc;
 

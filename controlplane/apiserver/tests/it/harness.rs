@@ -61,7 +61,9 @@ impl Cluster {
         let server = ApiServer::start(config, store).await.unwrap();
         let kubeconfig = server.admin_kubeconfig(&server.url());
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        // Refusals are to be seen, not waited out.
+        config.default_retry = false;
         let client = kube::Client::try_from(config).unwrap();
         Self { server, client, dir }
     }
@@ -94,6 +96,18 @@ impl Cluster {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// The first line of a stream of JSON.
+    pub(crate) async fn first_line(&self, path: &str) -> Value {
+        let request = Request::builder().uri(path).body(Vec::new().into()).unwrap();
+        let mut body = self.client.send(request).await.unwrap().into_body();
+        let mut text = Vec::new();
+        while !text.contains(&b'\n') {
+            let frame = body.frame().await.unwrap_or_else(|| panic!("{path} ended without a line")).unwrap();
+            text.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+        serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -184,3 +184,22 @@ async fn status_and_scale() {
     assert_eq!((&now["spec"]["replicas"], &now["metadata"]["generation"]), (&1.into(), &3.into()));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_do_not_stay() {
+    let ttl = std::time::Duration::from_millis(1500);
+    let store = std::sync::Arc::new(podium_store::MemoryStore::new());
+    let cluster = Cluster::with(store, tempfile::tempdir().unwrap(), |config| config.event_ttl = ttl).await;
+    let events = "/api/v1/namespaces/default/events";
+    let object = json!({"namespace": "default", "kind": "Pod", "name": "p"});
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": object, "reason": "R", "message": "m"});
+    let seen = cluster.post(events, event).await.ok(201)["metadata"]["resourceVersion"].clone();
+    let version = seen.as_str().unwrap();
+    // Whoever watches hears of it; the watch ends by itself when nothing comes.
+    let watch =
+        format!("{events}?watch=true&resourceVersion={version}&timeoutSeconds=10&fieldSelector=metadata.name=e");
+    let line = cluster.first_line(&watch).await;
+    assert_eq!((&line["type"], &line["object"]["metadata"]["name"]), (&json!("DELETED"), &json!("e")));
+    cluster.get(&format!("{events}/e")).await.refused(404);
+    cluster.stop().await;
+}

@@ -99,3 +99,52 @@ async fn the_api_in_process() {
     assert!(matches!(changes.recv().await, Some(Delta::Delete { .. })));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_ask_the_budget() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        let mut pod = pod(name);
+        pod["metadata"]["labels"] = json!({"app": "web"});
+        cluster.post(PODS, pod).await.ok(201);
+        let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        cluster.patch(&format!("{PODS}/{name}/status"), "strategic-merge-patch", running).await.ok(200);
+    }
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}});
+    cluster.post(budgets, json!({"metadata": {"name": "b"}, "spec": spec})).await.ok(201);
+    let evict = async |name: &str, query: &str| {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        cluster.post(&format!("{PODS}/{name}/eviction{query}"), eviction).await
+    };
+    let refused = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let cause = |answer: &crate::harness::Answer| answer.json()["details"]["causes"][0].clone();
+
+    let answer = evict("a", "").await;
+    assert_eq!(answer.refused(429), refused);
+    assert_eq!(answer.headers["retry-after"], "10");
+    let message = "The disruption budget b is still being processed by the server.";
+    assert_eq!(cause(&answer), json!({"reason": "DisruptionBudget", "message": message}));
+
+    let healthy = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2,
+        "desiredHealthy": 1, "expectedPods": 2}});
+    cluster.patch(&format!("{budgets}/b/status"), "merge-patch", healthy).await.ok(200);
+    let other = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "b"}});
+    cluster.post(&format!("{PODS}/a/eviction"), other).await.refused(400);
+    evict("a", "?dryRun=All").await.ok(201);
+    assert_eq!(cluster.get(&format!("{budgets}/b")).await.ok(200)["status"]["disruptionsAllowed"], 1);
+    evict("a", "").await.ok(201);
+    let status = cluster.get(&format!("{budgets}/b")).await.ok(200)["status"].clone();
+    assert_eq!((&status["disruptionsAllowed"], &status["conditions"][0]["status"]), (&json!(0), &json!("False")));
+    assert!(status["disruptedPods"]["a"].is_string(), "{status}");
+
+    let answer = evict("b", "").await;
+    assert_eq!(answer.refused(429), refused);
+    assert_eq!(cause(&answer)["message"], "The disruption budget b needs 1 healthy pods and has 2 currently");
+    // A pod that is not ready does not count.
+    let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    cluster.patch(&format!("{PODS}/b/status"), "strategic-merge-patch", unready).await.ok(200);
+    evict("b", "").await.ok(201);
+    evict("nobody", "").await.refused(404);
+    cluster.stop().await;
+}
