@@ -6,9 +6,12 @@
 
 use std::cmp::{Ordering, Reverse};
 
+/// A group, its priority, and the priorities of its versions.
+type Group = (&'static str, i32, &'static [(&'static str, i32)]);
+
 /// Groups whose place is not left to their names, with their versions' priorities in their APIServices. In discovery
 /// all versions of a group are ordered by their names, which comes to the same.
-const GROUPS: &[(&str, i32, &[(&str, i32)])] = &[
+const GROUPS: &[Group] = &[
     ("apiregistration.k8s.io", 20_000, &[("v1", 15)]),
     ("", 18_000, &[("v1", 1)]),
     ("apps", 17_800, &[("v1", 15)]),

@@ -238,7 +238,7 @@ fn validate_conditions(csr: &CertificateSigningRequest, errs: &mut FieldErrors) 
             _ => "",
         };
         if !opposite.is_empty() && seen.contains(opposite) {
-            errs.invalid(&at.child("type"), kind, "Approved and Denied conditions are mutually exclusive");
+            errs.invalid(&conditions_path(), kind, "Approved and Denied conditions are mutually exclusive");
         }
         if !seen.insert(kind) {
             errs.duplicate(&at.child("type"), kind);

@@ -14,12 +14,14 @@ use super::{
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope},
-    names,
+    meta, names,
 };
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
 const PORTS_MAX: usize = 20_000;
+const TOPOLOGY_MAX: usize = 16;
+const HINTS_MAX: usize = 8;
 
 impl Kind for EndpointSlice {
     const NAMES: Names = Names::new("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice");
@@ -56,7 +58,7 @@ impl Kind for EndpointSlice {
         if endpoints.len() > ENDPOINTS_MAX {
             errs.too_many(&path, endpoints.len(), ENDPOINTS_MAX);
         }
-        for (i, endpoint) in endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
+        for (i, endpoint) in endpoints.iter().take_while(|_| endpoints.len() <= ENDPOINTS_MAX).enumerate() {
             validate_endpoint(endpoint, &self.address_type, &path.index(i), errs);
         }
         validate_ports(self.ports.as_deref().unwrap_or_default(), &FieldPath::new("ports"), errs);
@@ -77,7 +79,7 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &FieldPath, 
     for (i, address) in endpoint.addresses.iter().take(ADDRESSES_MAX).enumerate() {
         let at = at.index(i);
         match address_type {
-            "FQDN" => errs.invalid_each(&at, address, names::is_dns1123_subdomain(address)),
+            "FQDN" => validate_domain(address, &at, errs),
             "IPv4" if address.parse::<std::net::Ipv6Addr>().is_ok() => {
                 errs.invalid(&at, address.as_str(), "must be an IPv4 address");
             }
@@ -90,8 +92,46 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &FieldPath, 
     if let Some(node) = endpoint.node_name.as_deref() {
         errs.invalid_each(&path.child("nodeName"), node, names::is_dns1123_subdomain(node));
     }
+    let topology = endpoint.deprecated_topology.as_ref();
+    let at = path.child("deprecatedTopology");
+    if let Some(labels) = topology.filter(|labels| labels.len() > TOPOLOGY_MAX) {
+        errs.too_many(&at, labels.len(), TOPOLOGY_MAX);
+    }
+    meta::validate_labels(topology, &at, errs);
+    if let Some(hints) = &endpoint.hints {
+        let zones = hints.for_zones.iter().flatten().map(|zone| zone.name.as_str()).collect::<Vec<_>>();
+        validate_hints(&zones, names::is_label_value, &path.child("hints").child("forZones"), errs);
+        let nodes = hints.for_nodes.iter().flatten().map(|node| node.name.as_str()).collect::<Vec<_>>();
+        validate_hints(&nodes, names::is_dns1123_subdomain, &path.child("hints").child("forNodes"), errs);
+    }
     if let Some(host) = endpoint.hostname.as_deref() {
         errs.invalid_each(&path.child("hostname"), host, names::is_dns1123_label(host));
+    }
+}
+
+fn validate_hints(hints: &[&str], rule: fn(&str) -> Vec<String>, path: &FieldPath, errs: &mut FieldErrors) {
+    if hints.len() > HINTS_MAX {
+        return errs.too_many(path, hints.len(), HINTS_MAX);
+    }
+    for (i, name) in hints.iter().enumerate() {
+        let at = path.index(i).child("name");
+        if hints[..i].contains(name) {
+            errs.duplicate(&at, *name);
+        }
+        errs.invalid_each(&at, name, rule(name));
+    }
+}
+
+/// `a.example.com`, with a dot at its end or without.
+fn validate_domain(address: &str, path: &FieldPath, errs: &mut FieldErrors) {
+    let name = address.strip_suffix('.').unwrap_or(address);
+    let messages = names::is_dns1123_subdomain(name);
+    if address.is_empty() {
+        errs.required(path, "");
+    } else if !messages.is_empty() {
+        errs.invalid(path, name, &messages.join(","));
+    } else if !name.contains('.') {
+        errs.invalid(path, name, "should be a domain with at least two segments separated by dots");
     }
 }
 
@@ -113,6 +153,9 @@ fn validate_ports(ports: &[EndpointPort], path: &FieldPath, errs: &mut FieldErro
             validate_port(number, &at.child("port"), errs);
         }
         one_of(&at.child("protocol"), port.protocol.as_deref(), &PROTOCOLS, errs);
+        if let Some(protocol) = port.app_protocol.as_deref() {
+            errs.invalid_each(&at.child("appProtocol"), protocol, names::is_qualified_name(protocol));
+        }
     }
 }
 

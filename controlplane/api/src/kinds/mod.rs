@@ -57,15 +57,11 @@ pub use priority_class::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass};
 
 /// Every built-in kind that is stored. Those of [`answered`] are served beside them.
 pub fn all() -> Vec<KindRef> {
-    use k8s_openapi::{
-        api::{
-            admissionregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events,
-            flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
-        },
-        apiextensions_apiserver::pkg::apis::apiextensions,
-        kube_aggregator::pkg::apis::apiregistration as aggregator,
+    use k8s_openapi::api::{
+        apps, autoscaling, batch, coordination, core, discovery, events, networking, node, policy, rbac, resource,
+        scheduling, storage,
     };
-    vec![
+    let mut all = vec![
         kind_of::<core::v1::ReplicationController>(),
         kind_of::<apps::v1::DaemonSet>(),
         kind_of::<apps::v1::StatefulSet>(),
@@ -115,6 +111,20 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<rbac::v1::Role>(),
         kind_of::<rbac::v1::RoleBinding>(),
         kind_of::<events::v1::Event>(),
+        kind_of::<policy::v1::PodDisruptionBudget>(),
+    ];
+    all.extend(extensions());
+    all
+}
+
+/// Those by which the API is extended and guarded.
+fn extensions() -> Vec<KindRef> {
+    use k8s_openapi::{
+        api::{admissionregistration, certificates, flowcontrol},
+        apiextensions_apiserver::pkg::apis::apiextensions,
+        kube_aggregator::pkg::apis::apiregistration as aggregator,
+    };
+    vec![
         kind_of::<aggregator::v1::APIService>(),
         kind_of::<admissionregistration::v1::MutatingAdmissionPolicy>(),
         kind_of::<admissionregistration::v1::MutatingAdmissionPolicyBinding>(),
@@ -126,7 +136,6 @@ pub fn all() -> Vec<KindRef> {
         kind_of::<certificates::v1::CertificateSigningRequest>(),
         kind_of::<flowcontrol::v1::FlowSchema>(),
         kind_of::<flowcontrol::v1::PriorityLevelConfiguration>(),
-        kind_of::<policy::v1::PodDisruptionBudget>(),
     ]
 }
 

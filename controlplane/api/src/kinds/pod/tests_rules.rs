@@ -250,6 +250,15 @@ fn containers() {
                  `restartPolicy` is 'Never'",
             ],
         ),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, wanted);
+    }
+}
+
+#[test]
+fn lives_and_environments_of_containers() {
+    let cases: &[(String, &[&str])] = &[
         (
             one("lifecycle: {preStop: {sleep: {seconds: 31}}}"),
             &["spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than \

@@ -388,6 +388,16 @@ mod tests {
                     "v.iscsi.targetportal: Invalid value: \"xxx",
                 ],
             ),
+        ];
+        for (field, source, given, wanted) in cases {
+            check(field, source, *given, wanted);
+        }
+    }
+
+    #[test]
+    fn types_of_some_vendors() {
+        let (pod, persistent) = (Given::InPod("a"), Given::Persistent("a"));
+        let cases: &[(&str, &str, Given<'_>, &[&str])] = &[
             ("flocker", "{}", pod, &["v.flocker: Required value: one of datasetName and datasetUUID is required"]),
             ("cinder", "{volumeID: a, secretRef: {}}", pod, &["v.cinder.secretRef.name: Required value"]),
             (

@@ -72,6 +72,15 @@ fn services() {
             ],
         ),
         ("{ports: [{port: 80}], selector: {'a b': c}}", &["spec.selector: Invalid value: \"a b\": name part"]),
+    ];
+    for (spec, wanted) in cases {
+        check(spec, &errors(&service(spec)), wanted);
+    }
+}
+
+#[test]
+fn services_reached_from_outside() {
+    let cases: &[(&str, &[&str])] = &[
         (
             "{ports: [{port: 80}], externalIPs: [127.0.0.1]}",
             &["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not"],

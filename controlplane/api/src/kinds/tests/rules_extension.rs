@@ -147,7 +147,7 @@ fn certificates_are_approved_and_issued_apart() {
             "{conditions: [{type: Approved, status: 'True'}, {type: Denied, status: 'False'}, {type: '', status: ''}]}",
             &[
                 "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\"",
-                "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
                 "status.conditions[2].type: Required value",
                 "status.conditions[2].status: Required value",
             ],

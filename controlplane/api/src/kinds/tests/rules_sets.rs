@@ -141,6 +141,12 @@ fn jobs() {
     assert_eq!((&spec["completions"], &spec["parallelism"], &spec["backoffLimit"]), (&json!(1), &json!(1), &json!(6)));
     assert_eq!(spec["selector"]["matchLabels"], json!({"batch.kubernetes.io/controller-uid": "u"}));
     assert_eq!(spec["template"]["metadata"]["labels"]["job-name"], "a");
+}
+
+#[test]
+fn job_updates() {
+    let pods = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'file:///c.wasm'}]}}";
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{{pods}{rest}}}"));
     let own = |rest: &str| {
         let mut own = job(&format!(", manualSelector: true, selector: {{matchLabels: {{app: a}}}}{rest}"));
         own["spec"]["template"]["metadata"] = json!({"labels": {"app": "a"}});
@@ -310,6 +316,16 @@ fn statuses_of_jobs() {
                 "status.failedIndexes: Invalid value: \"2\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
             ],
         ),
+    ];
+    for (rest, old, new, wanted) in cases {
+        check(new, &status_errors(&job(rest), old, new), wanted);
+    }
+}
+
+#[test]
+fn counters_of_jobs() {
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
+    let cases: &[(&str, &str, &str, &[&str])] = &[
         (
             ", completionMode: Indexed, completions: 5, backoffLimitPerIndex: 1",
             "{}",
