@@ -69,8 +69,11 @@ pub(super) struct Called {
 /// The metrics of one server.
 pub(crate) struct AdmissionMetrics {
     plugins: HistogramVec,
-    /// The same by plug-in, step, operation and outcome: a label is not looked up for each write.
+    steps: HistogramVec,
+    /// The same by plug-in, step, operation and outcome: a label is not looked up for each write. Whole steps come after
+    /// all plug-ins.
     known: Vec<Histogram>,
+    plugin_count: usize,
     webhooks: HistogramVec,
     requests: IntCounterVec,
     rejections: IntCounterVec,
@@ -80,9 +83,10 @@ pub(crate) struct AdmissionMetrics {
 impl AdmissionMetrics {
     /// `plugins`: the names of all, in order.
     pub(super) fn new(plugins: impl Iterator<Item = &'static str>) -> Self {
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+        const LABELS: [&str; 4] = ["name", "type", "operation", "rejected"];
+        let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            HistogramVec::new(options, &["name", "type", "operation", "rejected"]).expect("invariant: a valid name")
+            HistogramVec::new(options, labels).expect("invariant: a valid name")
         };
         let counter = |name: &str, help: &str, labels: &[&str]| {
             IntCounterVec::new(Opts::new(name, help), labels).expect("invariant: a valid name")
@@ -92,23 +96,39 @@ impl AdmissionMetrics {
             "Admission controller latency histogram in seconds, identified by name and broken out for each operation and \
              API resource and type (validate or admit).",
             &PLUGIN_BUCKETS,
+            &LABELS,
+        );
+        let steps = histogram(
+            "apiserver_admission_step_admission_duration_seconds",
+            "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type \
+             (validate or admit).",
+            &PLUGIN_BUCKETS,
+            &LABELS[1..],
         );
         let mut known = Vec::new();
-        for name in plugins {
+        let names: Vec<&str> = plugins.collect();
+        for name in names.iter().copied().map(Some).chain([None]) {
             for (step, operation) in STEPS.into_iter().flat_map(|s| OPERATIONS.map(|o| (s, o))) {
                 for rejected in ["false", "true"] {
-                    known.push(by_plugin.with_label_values(&[name, step.label(), operation.as_str(), rejected]));
+                    let labels = [step.label(), operation.as_str(), rejected];
+                    known.push(match name {
+                        None => steps.with_label_values(&labels),
+                        Some(name) => by_plugin.with_label_values(&[name, labels[0], labels[1], labels[2]]),
+                    });
                 }
             }
         }
         Self {
             plugins: by_plugin,
+            steps,
             known,
+            plugin_count: names.len(),
             webhooks: histogram(
                 "apiserver_admission_webhook_admission_duration_seconds",
                 "Admission webhook latency histogram in seconds, identified by name and broken out for each operation \
                  and API resource and type (validate or admit).",
                 &WEBHOOK_BUCKETS,
+                &LABELS,
             ),
             requests: counter(
                 "apiserver_admission_webhook_request_total",
@@ -137,6 +157,7 @@ impl AdmissionMetrics {
     /// When a name is taken twice.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.plugins.clone()))?;
+        registry.register(Box::new(self.steps.clone()))?;
         registry.register(Box::new(self.webhooks.clone()))?;
         for counter in [&self.requests, &self.rejections, &self.open] {
             registry.register(Box::new(counter.clone()))?;
@@ -153,6 +174,11 @@ impl AdmissionMetrics {
         if let Some(histogram) = self.known.get(at) {
             histogram.observe(took.as_secs_f64());
         }
+    }
+
+    /// Notes what a whole step took.
+    pub(super) fn step(&self, step: Step, operation: Operation, rejected: bool, took: Duration) {
+        self.plugin(self.plugin_count, step, operation, rejected, took);
     }
 
     /// Notes a call of a webhook.
@@ -185,6 +211,8 @@ mod tests {
         metrics.plugin(1, Step::Validate, Operation::Update, true, Duration::from_millis(1));
         let one = metrics.plugins.with_label_values(&["B", "validate", "UPDATE", "true"]);
         assert_eq!(one.get_sample_count(), 1);
+        metrics.step(Step::Admit, Operation::Delete, false, Duration::from_millis(1));
+        assert_eq!(metrics.steps.with_label_values(&["admit", "DELETE", "false"]).get_sample_count(), 1);
         let called = Called {
             step: Step::Admit,
             operation: Operation::Create,

@@ -216,11 +216,13 @@ impl Chain {
         if request.context.unchecked {
             return Ok(());
         }
-        self.admit(registry, request).await?;
-        if request.reinvocation.begin_again() {
-            self.admit(registry, request).await?;
+        let started = Instant::now();
+        let mut result = self.admit(registry, request).await;
+        if result.is_ok() && request.reinvocation.begin_again() {
+            result = self.admit(registry, request).await;
         }
-        Ok(())
+        self.metrics.step(Step::Admit, request.operation, result.is_err(), started.elapsed());
+        result
     }
 
     async fn admit(&self, registry: &Registry, request: &mut Request<'_>) -> Result<(), ApiError> {
@@ -244,6 +246,13 @@ impl Chain {
         if request.context.unchecked {
             return Ok(());
         }
+        let started = Instant::now();
+        let result = self.judge(registry, request).await;
+        self.metrics.step(Step::Validate, request.operation, result.is_err(), started.elapsed());
+        result
+    }
+
+    async fn judge(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
         for (i, plugin) in self.plugins.iter().enumerate() {
             if !plugin.handles(Step::Validate, request) {
                 continue;
