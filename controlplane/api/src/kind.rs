@@ -38,6 +38,8 @@ pub struct Names {
     pub categories: &'static [&'static str],
     /// How objects may be named.
     pub name_rule: NameRule,
+    /// Whether finalizers may go without a domain, as those of custom resources may.
+    pub any_finalizers: bool,
 }
 
 impl Names {
@@ -58,6 +60,7 @@ impl Names {
             short: &[],
             categories: &[],
             name_rule: NameRule::Dns1123Subdomain,
+            any_finalizers: false,
         }
     }
 
@@ -76,6 +79,12 @@ impl Names {
     /// Sets how objects may be named, where it is not as a DNS subdomain.
     pub const fn name_rule(mut self, rule: NameRule) -> Self {
         self.name_rule = rule;
+        self
+    }
+
+    /// Lets finalizers go without a domain.
+    pub const fn any_finalizers(mut self) -> Self {
+        self.any_finalizers = true;
         self
     }
 

@@ -33,6 +33,9 @@ pub fn validate_meta(meta: &ObjectMeta, names: &Names, scope: Scope, errs: &mut 
         errs.invalid(&path.child("generation"), generation, "must be greater than or equal to 0");
     }
     validate_rest(meta, &path, errs);
+    if !names.any_finalizers {
+        validate_finalizer_domains(meta.finalizers.as_deref().unwrap_or_default(), &path.child("finalizers"), errs);
+    }
 }
 
 /// Checks what a change of an object did to its metadata. Beside [`validate_meta`].
@@ -141,21 +144,48 @@ fn validate_owner(owner: &OwnerReference, path: &FieldPath, errs: &mut FieldErro
 }
 
 fn validate_finalizers(finalizers: &[String], path: &FieldPath, errs: &mut FieldErrors) {
-    for (i, finalizer) in finalizers.iter().enumerate() {
-        let messages = names::is_qualified_name(finalizer);
-        let well_formed = messages.is_empty();
-        errs.invalid_each(path, finalizer.as_str(), messages);
-        let standard = matches!(finalizer.as_str(), "kubernetes" | ORPHAN | FOREGROUND);
-        if well_formed && !finalizer.contains('/') && !standard {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errs.invalid(&path.index(i), finalizer.as_str(), detail);
-        }
+    for finalizer in finalizers {
+        errs.invalid_each(path, finalizer.as_str(), names::is_qualified_name(finalizer));
     }
     let has = |name: &str| finalizers.iter().any(|f| f == name);
     if has(ORPHAN) && has(FOREGROUND) {
         let detail = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
         errs.invalid(path, finalizers, &detail);
     }
+}
+
+/// Whether a finalizer belongs to nobody in particular: it has no domain before its name and is none of Kubernetes' own.
+fn has_no_domain(finalizer: &str) -> bool {
+    !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | ORPHAN | FOREGROUND)
+}
+
+fn validate_finalizer_domains(finalizers: &[String], path: &FieldPath, errs: &mut FieldErrors) {
+    for (i, finalizer) in finalizers.iter().enumerate() {
+        if has_no_domain(finalizer) && names::is_qualified_name(finalizer).is_empty() {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errs.invalid(&path.index(i), finalizer.as_str(), detail);
+        }
+    }
+}
+
+/// What is not as it should be in the finalizers that a write adds, where [`Names::any_finalizers`] lets them pass.
+///
+/// # Source
+/// Kubernetes `apiextensions-apiserver/pkg/registry/customresource/validator.go` (`validateKubeFinalizerName`).
+pub fn finalizer_warnings(new: &ObjectMeta, old: Option<&ObjectMeta>) -> Vec<String> {
+    let known = old.and_then(|o| o.finalizers.as_deref()).unwrap_or_default();
+    let mut added: Vec<&String> = new.finalizers.iter().flatten().filter(|f| !known.contains(f)).collect();
+    added.sort_unstable();
+    added.dedup();
+    let bare = added.into_iter().filter(|f| has_no_domain(f));
+    bare.map(|finalizer| {
+        let wanted = if finalizer.contains('.') { "name including a path (/)" } else { "name" };
+        format!(
+            "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer {wanted} to avoid accidental \
+             conflicts with other finalizer writers"
+        )
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -176,6 +206,26 @@ mod tests {
         for (got, wanted) in got.iter().zip(wanted) {
             assert!(got.starts_with(wanted), "{json}:\n got {got}\nwant {wanted}");
         }
+    }
+
+    #[test]
+    fn finalizers_without_a_domain() {
+        let custom = Names::new("a.io", "v1", "A", "as", "a").any_finalizers();
+        let new = meta(serde_json::json!({"name": "a", "finalizers": ["x", "a.b", "orphan", "a.b/c", "old"]}));
+        let old = meta(serde_json::json!({"name": "a", "finalizers": ["old"]}));
+        let mut errs = FieldErrors::new();
+        validate_meta(&new, &custom, Scope::Cluster, &mut errs);
+        assert!(errs.is_empty(), "{:?}", errs.0);
+        let why = "to avoid accidental conflicts with other finalizer writers";
+        assert_eq!(
+            finalizer_warnings(&new, Some(&old)),
+            [
+                format!(
+                    "metadata.finalizers: \"a.b\": prefer a domain-qualified finalizer name including a path (/) {why}"
+                ),
+                format!("metadata.finalizers: \"x\": prefer a domain-qualified finalizer name {why}"),
+            ]
+        );
     }
 
     #[test]
@@ -207,8 +257,8 @@ mod tests {
         check::<Pod>(
             json!({"name": "a", "namespace": "n", "finalizers": ["x", "orphan", "foregroundDeletion", "a.b/c"]}),
             &[
-                "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor",
                 "metadata.finalizers: Invalid value: [\"x\",\"orphan\",\"foregroundDeletion\",\"a.b/c\"]: finalizer orphan",
+                "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor",
             ],
         );
         let owner =

@@ -242,6 +242,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn warning(&self) -> Option<&str> {
         None
     }
+    /// What is not as it should be in an object that is written, though it is accepted.
+    fn warnings(&self, _object: &dyn Object, _old: Option<&dyn Object>) -> Vec<String> {
+        Vec::new()
+    }
     /// Its subresources.
     fn subresources(&self) -> Vec<SubresourceInfo>;
     /// Its Table columns.

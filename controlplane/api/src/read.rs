@@ -12,7 +12,7 @@ use crate::{
     error::{ApiError, Reason},
     kind::Names,
     protobuf,
-    tree::{Duplicates, Tree},
+    tree::{Duplicates, Order, Tree},
 };
 
 /// The format of a body.
@@ -58,6 +58,53 @@ pub struct Body {
     pub value: Value,
     /// Paths of the fields that stand more than once, for example `spec.replicas`. The last value counts.
     pub duplicates: Vec<String>,
+}
+
+/// Duplicates of which YAML's lines are told.
+const LINES_MAX: usize = 10;
+
+impl Body {
+    /// What is wrong with the fields of a body: those that its kind does not have (`unknown`) and those that stand
+    /// twice, worded and ordered as Kubernetes does: JSON as it comes, YAML with the duplicates first. `media` and
+    /// `bytes`: what the body was read from.
+    ///
+    /// # Source
+    /// Kubernetes `apimachinery/pkg/runtime/serializer/json/json.go` (`unmarshal`).
+    pub fn findings(&self, unknown: &[String], media: Media, bytes: &[u8]) -> Vec<String> {
+        if self.duplicates.is_empty() && unknown.is_empty() {
+            return Vec::new();
+        }
+        let mut order = Order { unknown: unknown.iter().cloned().collect(), findings: Vec::new() };
+        if media == Media::Json {
+            let mut notes = Duplicates::Order(order);
+            // It was read before: the tree is the same.
+            let _same = Tree::new(&mut notes).deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+            let Duplicates::Order(noted) = notes else { return Vec::new() };
+            order = noted;
+        } else {
+            order.findings.extend(self.yaml_duplicates(bytes));
+        }
+        let rest = unknown.iter().filter(|path| order.unknown.contains(*path));
+        order.findings.extend(rest.map(|path| format!("unknown field \"{path}\"")));
+        order.findings
+    }
+
+    /// What YAML's parser says of fields that stand twice, as go-yaml puts it.
+    pub fn yaml_duplicates(&self, bytes: &[u8]) -> Option<String> {
+        if self.duplicates.is_empty() {
+            return None;
+        }
+        let mut text = "yaml: unmarshal errors:".to_owned();
+        for (skip, path) in self.duplicates.iter().take(LINES_MAX).enumerate() {
+            let document = serde_yaml::Deserializer::from_slice(bytes).next()?;
+            let mut refuse = Duplicates::RefuseAfter(skip);
+            let error = Tree::new(&mut refuse).deserialize(document).err();
+            let line = error.and_then(|e| e.location()).map_or(0, |at| at.line());
+            let key = path.rsplit(['.', ']']).next().unwrap_or(path);
+            text.push_str(&format!("\n  line {line}: key {key:?} already set in map"));
+        }
+        Some(text)
+    }
 }
 
 /// Reads one object.
@@ -125,15 +172,11 @@ impl FromStr for FieldValidation {
 }
 
 impl FieldValidation {
-    /// Judges the fields of an object that its kind does not have (`unknown`) or that stand twice (`duplicates`).
-    /// Answers with the warnings to send.
+    /// Judges what [`Body::findings`] has. Answers with the warnings to send.
     ///
     /// # Errors
     /// 400 that lists all of them, when strict.
-    pub fn judge(self, names: &Names, unknown: &[String], duplicates: &[String]) -> Result<Vec<String>, ApiError> {
-        let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
-        let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-        let findings: Vec<String> = duplicates.chain(unknown).collect();
+    pub fn judge(self, names: &Names, findings: Vec<String>) -> Result<Vec<String>, ApiError> {
         match self {
             Self::Ignore => Ok(Vec::new()),
             Self::Warn => Ok(findings),
@@ -221,17 +264,35 @@ mod tests {
     }
 
     #[test]
+    fn duplicates_in_yaml() {
+        let text = b"\nspec:\n  a: 1\n  a: 2\n  l:\n  - b: 1\n    b: 1\n";
+        let body = read(Media::Yaml, text).unwrap();
+        let said =
+            "yaml: unmarshal errors:\n  line 4: key \"a\" already set in map\n  line 7: key \"b\" already set in map";
+        assert_eq!(body.yaml_duplicates(text).unwrap(), said);
+        let all = body.findings(&["spec.c".to_owned()], Media::Yaml, text);
+        assert_eq!(all, [said, "unknown field \"spec.c\""]);
+    }
+
+    #[test]
     fn field_validation() {
         let judge = |level: &str| {
             let level: FieldValidation = level.parse().unwrap();
-            level.judge(&Deployment::NAMES, &["spec.foo".to_owned()], &["spec.replicas".to_owned()])
+            let bytes = br#"{"spec": {"x": 1, "replicas": 1, "replicas": 2, "foo": {"y": 1}}, "a": 1}"#;
+            let unknown = ["a".to_owned(), "spec.foo".to_owned(), "spec.x".to_owned()];
+            let findings = read(Media::Json, bytes).unwrap().findings(&unknown, Media::Json, bytes);
+            level.judge(&Deployment::NAMES, findings)
         };
+        let inside = ["unknown field \"spec.x\"", "duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""];
+        let all = [&inside[..], &["unknown field \"a\""]].concat();
         assert_eq!(judge("Ignore").unwrap(), Vec::<String>::new());
-        assert_eq!(judge("Warn").unwrap(), ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+        assert_eq!(judge("Warn").unwrap(), all);
         assert_eq!(
             judge("Strict").unwrap_err().message,
-            "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: duplicate field \
-             \"spec.replicas\", unknown field \"spec.foo\""
+            format!(
+                "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: {}",
+                all.join(", ")
+            )
         );
         assert_eq!("Loud".parse::<FieldValidation>().unwrap_err().reason.code(), 422);
     }

@@ -1,7 +1,7 @@
 //! A JSON tree read from any serde format, that notices fields standing twice and has a bound on its nodes (so that
 //! YAML aliases cannot blow it up).
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -17,14 +17,48 @@ pub(crate) enum Duplicates {
     Collect(Vec<String>),
     /// It is an error.
     Refuse,
+    /// It is an error, but for the first so many.
+    RefuseAfter(usize),
+    /// It is noted as Kubernetes words it, in the order of the text, and so is the first of each of some paths.
+    Order(Order),
+}
+
+/// What [`Duplicates::Order`] looks for and finds.
+#[derive(Default)]
+pub(crate) struct Order {
+    pub(crate) unknown: BTreeSet<String>,
+    pub(crate) findings: Vec<String>,
 }
 
 impl Duplicates {
     pub(crate) fn into_paths(self) -> Vec<String> {
         match self {
             Self::Collect(paths) => paths,
-            Self::Refuse => Vec::new(),
+            _ => Vec::new(),
         }
+    }
+
+    /// Notes a key. Answers with the error, if that is one.
+    fn note(&mut self, path: &str, key: &str, is_duplicate: bool) -> Option<String> {
+        match self {
+            Self::Order(order) if is_duplicate => {
+                if order.findings.len() < DUPLICATES_MAX {
+                    order.findings.push(format!("duplicate field \"{path}\""));
+                }
+            }
+            Self::Order(order) => {
+                if order.unknown.remove(path) {
+                    order.findings.push(format!("unknown field \"{path}\""));
+                }
+            }
+            _ if !is_duplicate => {}
+            Self::Refuse => return Some(format!("duplicate field \"{path}\"")),
+            Self::RefuseAfter(0) => return Some(format!("key {key:?} already set in map")),
+            Self::RefuseAfter(left) => *left -= 1,
+            Self::Collect(paths) if paths.len() < DUPLICATES_MAX => paths.push(path.to_owned()),
+            Self::Collect(_) => {}
+        }
+        None
     }
 }
 
@@ -138,14 +172,11 @@ impl KeySeed<'_, '_> {
             path.push('.');
         }
         path.push_str(&key);
-        if self.fields.contains_key(&key) {
-            match self.state.duplicates {
-                Duplicates::Refuse => return Err(E::custom(format_args!("duplicate field \"{path}\""))),
-                Duplicates::Collect(paths) if paths.len() < DUPLICATES_MAX => paths.push(path.clone()),
-                Duplicates::Collect(_) => {}
-            }
+        let is_duplicate = self.fields.contains_key(&key);
+        match self.state.duplicates.note(path, &key, is_duplicate) {
+            Some(error) => Err(E::custom(error)),
+            None => Ok(key),
         }
-        Ok(key)
     }
 }
 

@@ -20,7 +20,8 @@ const VERSION_PRIORITY_MAX: i32 = 1000;
 impl Kind for APIService {
     const NAMES: Names = Names::new("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice")
         .categories(&["api-extensions"])
-        .name_rule(NameRule::Any);
+        .name_rule(NameRule::Any)
+        .any_finalizers();
     const SCOPE: Scope = Scope::Cluster;
     const UNCONDITIONAL_UPDATE: bool = false;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];

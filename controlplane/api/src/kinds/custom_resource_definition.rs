@@ -26,7 +26,8 @@ impl Kind for CustomResourceDefinition {
     )
     .short(&["crd", "crds"])
     .categories(&["api-extensions"])
-    .name_rule(NameRule::Dns1123Subdomain);
+    .name_rule(NameRule::Dns1123Subdomain)
+    .any_finalizers();
     const SCOPE: Scope = Scope::Cluster;
     const UNCONDITIONAL_UPDATE: bool = false;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];

@@ -45,6 +45,7 @@ pub(crate) mod metrics;
 mod negotiate;
 mod notes;
 mod path;
+mod pretty;
 mod resources;
 mod respond;
 pub(crate) mod reviews;
@@ -144,7 +145,7 @@ impl Frontend {
         let known = matches!(route, Route::Resource(_)) && answer.status() != http::StatusCode::NOT_FOUND;
         let resource = if known { what.resource } else { "" };
         self.metrics.answered(what.verb, what.group, resource, answer.status().as_u16(), started.elapsed());
-        let mut answer = answer;
+        let mut answer = pretty::arranged(answer, &route, &call);
         answer.headers_mut().insert(AUDIT_ID, id);
         if self.audit.is_some() {
             // Whoever was not asked for: what anybody may read, and credentials that were refused.

@@ -62,12 +62,19 @@ pub(crate) struct Offers {
     pub(crate) yaml: bool,
     /// Whether objects have protobuf: the kinds of Kubernetes have, custom ones have not.
     pub(crate) protobuf: bool,
+    /// What a refusal tells to ask for.
+    pub(crate) known: &'static str,
 }
+
+/// What resources are answered in. Custom ones only have some of it.
+pub(crate) const OBJECTS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// What watches are answered in.
+pub(crate) const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 impl Offers {
     /// Forms as JSON and YAML.
     pub(crate) fn texts(forms: fn(Form) -> bool) -> Self {
-        Self { forms, yaml: true, protobuf: false }
+        Self { forms, yaml: true, protobuf: false, known: "application/json, application/yaml" }
     }
 
     fn has(self, form: Form, encoding: Encoding) -> bool {
@@ -80,10 +87,7 @@ impl Offers {
     }
 
     fn refusal(self) -> ApiError {
-        let all = [(true, Encoding::Json), (self.yaml, Encoding::Yaml), (self.protobuf, Encoding::Protobuf)];
-        let types: Vec<&str> = all.into_iter().filter(|(has, _)| *has).map(|(_, e)| e.content_type()).collect();
-        let message = format!("only the following media types are accepted: {}", types.join(", "));
-        ApiError::new(Reason::NotAcceptable, message)
+        ApiError::new(Reason::NotAcceptable, format!("only the following media types are accepted: {}", self.known))
     }
 }
 
@@ -185,20 +189,21 @@ mod tests {
     fn protobuf_where_kinds_have_it() {
         const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
         const METADATA: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-        let built_in = Offers { forms: objects, yaml: true, protobuf: true };
-        let watch = Offers { yaml: false, ..built_in };
-        let custom = Offers::texts(objects);
+        let built_in = Offers { forms: objects, yaml: true, protobuf: true, known: OBJECTS };
+        let watch = Offers { yaml: false, known: STREAMS, ..built_in };
+        let custom = Offers { protobuf: false, ..built_in };
         for (accept, offers, wanted) in [
             (PROTOBUF, built_in, Ok(Encoding::Protobuf)),
             (PROTOBUF, watch, Ok(Encoding::Protobuf)),
             ("application/vnd.kubernetes.protobuf;stream=watch", watch, Ok(Encoding::Protobuf)),
-            (PROTOBUF, custom, Err("application/json, application/yaml")),
-            (METADATA, built_in, Err("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
+            (PROTOBUF, custom, Err(OBJECTS)),
+            (PROTOBUF, Offers::texts(objects), Err("application/json, application/yaml")),
+            (METADATA, built_in, Err(OBJECTS)),
             ("application/vnd.kubernetes.protobuf,application/json", built_in, Ok(Encoding::Protobuf)),
             ("application/vnd.kubernetes.protobuf,application/json", custom, Ok(Encoding::Json)),
             ("application/vnd.kubernetes.protobuf;q=0.5,application/json", built_in, Ok(Encoding::Json)),
             ("application/json;q=0.5,application/vnd.kubernetes.protobuf;q=0.9", built_in, Ok(Encoding::Protobuf)),
-            ("application/yaml", watch, Err("application/json, application/vnd.kubernetes.protobuf")),
+            ("application/yaml", watch, Err(STREAMS)),
             ("application/yaml, */*", watch, Ok(Encoding::Json)),
         ] {
             let got = negotiate(Some(accept), offers).map(|s| s.encoding).map_err(|e| e.message);

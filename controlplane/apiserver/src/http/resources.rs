@@ -56,13 +56,14 @@ fn shape(resource: &Resource, call: &Call<'_>) -> Result<Shape, ApiError> {
 
 /// Kinds that are not stored, such as `Status`, have protobuf too.
 pub(super) fn plain_shape(call: &Call<'_>) -> Result<Shape, ApiError> {
-    negotiate::negotiate(call.accept(), Offers { protobuf: true, ..Offers::texts(objects) })
+    negotiate::negotiate(call.accept(), Offers { protobuf: true, known: negotiate::OBJECTS, ..Offers::texts(objects) })
 }
 
 fn offers(names: &Names, call: &Call<'_>) -> Offers {
     // Nearly all ask for JSON: the kind is only looked up for those that do not.
     let asked = call.accept().is_some_and(|accept| accept.contains("protobuf"));
-    Offers { protobuf: asked && protobuf::knows(&names.api_version(), names.kind), ..Offers::texts(objects) }
+    let protobuf = asked && protobuf::knows(&names.api_version(), names.kind);
+    Offers { protobuf, known: negotiate::OBJECTS, ..Offers::texts(objects) }
 }
 
 impl Frontend {
@@ -104,7 +105,7 @@ impl Frontend {
                 equal: true,
             });
         }
-        let offers = Offers { yaml: false, ..offers(&resource.names, call) };
+        let offers = Offers { yaml: false, known: negotiate::STREAMS, ..offers(&resource.names, call) };
         let shape = negotiate::negotiate(call.accept(), offers)?;
         let request = watch::WatchRequest::read(call.query, filter, shape)?;
         let socket = if websocket::wanted(call.headers) {
@@ -282,7 +283,8 @@ impl Frontend {
         let change = |current: &Entry| {
             let patched = patch::apply(&*resource.kind, current.tree()?, &patch)?;
             let decoded = resource.kind.decode_value(patched)?;
-            warn_all(&context, validation.judge(&resource.names, &decoded.unknown, &[])?);
+            let findings = decoded.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+            warn_all(&context, validation.judge(&resource.names, findings)?);
             Ok(decoded.object.into())
         };
         let entry = self.registry.update_with(resource, key, part, &context, change).await?;
@@ -300,9 +302,18 @@ impl Frontend {
         let config = read::read(Media::Yaml, body)?;
         let fields = config.value.as_object().ok_or_else(|| ApiError::bad_request("the configuration is no object"))?;
         check_type(&resource.names, fields.get("apiVersion"), fields.get("kind"))?;
-        let unknown = resource.kind.decode_value(config.value.clone())?.unknown;
-        warn_all(&context, validation.judge(&resource.names, &unknown, &config.duplicates)?);
         let key = (target.namespace, target.name);
+        let duplicates = match validation {
+            FieldValidation::Ignore => None,
+            _ => config.yaml_duplicates(body),
+        };
+        // Unknown fields are refused with whatever else the types do not allow.
+        match duplicates {
+            Some(found) if validation == FieldValidation::Strict => {
+                return Err(ApiError::bad_request(format!("error strict decoding patch: {found}")));
+            }
+            found => warn_all(&context, found.into_iter().collect()),
+        }
         let config = (&config.value, call.query.flag("force"));
         match self.registry.apply(resource, key, part, &context, config).await? {
             Applied::Created(entry) => self.written(ask, StatusCode::CREATED, &entry, &context),
@@ -357,15 +368,16 @@ pub(super) fn decode(
     context: &WriteContext<'_>,
 ) -> Result<Box<dyn Object>, ApiError> {
     let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
-    let mut read = tree(call, body)?;
+    let media = Media::of(call.header(header::CONTENT_TYPE))?;
+    let mut read = read::read(media, body)?;
     let names = &resource.names;
     if let Value::Object(fields) = &mut read.value {
         fields.entry("apiVersion").or_insert_with(|| names.api_version().into());
         fields.entry("kind").or_insert_with(|| names.kind.into());
         check_type(names, fields.get("apiVersion"), fields.get("kind"))?;
     }
-    let decoded = resource.kind.decode_value(read.value)?;
-    warn_all(context, validation.judge(names, &decoded.unknown, &read.duplicates)?);
+    let decoded = resource.kind.decode_value(std::mem::take(&mut read.value))?;
+    warn_all(context, validation.judge(names, read.findings(&decoded.unknown, media, body))?);
     Ok(decoded.object)
 }
 

@@ -32,7 +32,7 @@ impl Frontend {
         let Ask { resource, target, call, .. } = ask;
         let shape = negotiate::negotiate(
             call.accept(),
-            Offers { protobuf: true, ..Offers::texts(|form| form == Form::Object) },
+            Offers { protobuf: true, known: negotiate::OBJECTS, ..Offers::texts(|form| form == Form::Object) },
         )?;
         let context = context(call)?;
         let mut object = decode(ask, &context)?;

@@ -123,6 +123,7 @@ impl Registry {
             kind.validate_create(object, &mut errs);
         }
         if errs.is_empty() {
+            kind.warnings(object, None).into_iter().for_each(|warning| context.warn(warning));
             return Ok(());
         }
         let meta = object.meta();

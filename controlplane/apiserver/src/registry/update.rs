@@ -110,6 +110,7 @@ impl Registry {
         prepare(resource, part, &mut *new, old);
         if !context.unchecked {
             validate(resource, part, &*new, old)?;
+            resource.kind.warnings(&*new, Some(old)).into_iter().for_each(|warning| context.warn(warning));
         }
         request.object = Some(new);
         self.admission().validate(self, &request).await?;

@@ -142,6 +142,7 @@ impl CustomKind {
             short: intern_all(spec.names.short_names.as_deref().unwrap_or_default())?,
             categories: intern_all(spec.names.categories.as_deref().unwrap_or_default())?,
             name_rule: NameRule::Dns1123Subdomain,
+            any_finalizers: true,
         };
         let props = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.clone()).unwrap_or_default();
         let mut schema = Schema::new(&props);
@@ -278,6 +279,10 @@ impl AnyKind for CustomKind {
 
     fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
+    }
+
+    fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
+        podium_api::meta::finalizer_warnings(object.meta(), old.map(Object::meta))
     }
 
     fn subresources(&self) -> Vec<SubresourceInfo> {
