@@ -4,6 +4,7 @@
 //! [`Plan`]. A controller is one file plus one line in [`all`].
 
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector),
         Box::new(node_lifecycle::NodeLifecycle),
         Box::new(resource_quota::ResourceQuotas),
+        Box::new(disruption::PodDisruptionBudgets),
         Box::new(storage_protection::ClaimProtection),
         Box::new(storage_protection::VolumeProtection),
     ]

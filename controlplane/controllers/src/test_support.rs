@@ -14,6 +14,7 @@ use k8s_openapi::api::{
         ResourceQuota, Service,
     },
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
 use serde_json::{Value, json};
@@ -152,6 +153,7 @@ fn object(line: &str) -> Arc<dyn Object> {
         "claim" => typed::<PersistentVolumeClaim>(json!({"metadata": metadata})),
         "volume" => typed::<PersistentVolume>(json!({"metadata": metadata, "status": {"phase": words.text("phase")}})),
         "quota" => typed::<ResourceQuota>(quota(metadata, &words)),
+        "pdb" => typed::<PodDisruptionBudget>(budget(metadata, &words)),
         "node" => typed::<Node>(node(metadata, &words)),
         "namespace" => typed::<Namespace>(namespace(metadata, &words)),
         "lease" => typed::<Lease>(json!({"metadata": metadata, "spec": {"renewTime": words.ago("renewed", 0)}})),
@@ -345,6 +347,22 @@ fn slice(mut metadata: Value, words: &Words<'_>) -> Value {
     let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
     let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
     json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports})
+}
+
+/// `min=1` or `max=50%`; `going=x since=5`: the eviction of x was granted 5 seconds ago.
+fn budget(metadata: Value, words: &Words<'_>) -> Value {
+    let amount =
+        |word: &str| words.text(word).map(|text| text.parse::<i32>().map_or_else(|_| json!(text), |n| json!(n)));
+    let going: serde_json::Map<_, _> =
+        words.text("going").map(|pod| (pod.to_owned(), words.ago("since", 0).into())).into_iter().collect();
+    json!({
+        "metadata": metadata,
+        "spec": {
+            "minAvailable": amount("min"), "maxUnavailable": amount("max"),
+            "selector": {"matchLabels": {"app": "web"}},
+        },
+        "status": {"disruptedPods": going},
+    })
 }
 
 fn node(metadata: Value, words: &Words<'_>) -> Value {

@@ -1,0 +1,102 @@
+//! What budgets allow.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::test_support::World;
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check(world: &str, expected: Expect) {
+    let plan = World::of(world).plan(&PodDisruptionBudgets, &PodDisruptionBudget::NAMES, "b");
+    // The condition says what the numbers say.
+    expected.assert_eq(&plan.replace("\"conditions\":[{", "[").replace(",\"type\":\"DisruptionAllowed\"}]", "]"));
+}
+
+const PODS: &str = "pod x owner=rs/web ready; pod y owner=rs/web ready; pod z owner=rs/web";
+
+#[test]
+fn counts_what_is_healthy() {
+    check(
+        &format!("pdb b min=1; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":3}"#
+        ]],
+    );
+    check(
+        &format!("pdb b min=2; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":2,"desiredHealthy":2,"disruptionsAllowed":0,"expectedPods":3}"#
+        ]],
+    );
+    check(
+        "pdb b min=1",
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":0,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":0}"#
+        ]],
+    );
+    check(
+        "pdb b min=0; pod x ready deleting; pod y ready",
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":1,"desiredHealthy":0,"disruptionsAllowed":1,"expectedPods":2}"#
+        ]],
+    );
+}
+
+#[test]
+fn percentages_are_of_what_is_wanted() {
+    check(
+        &format!("pdb b min=50%; rs web replicas=3; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":2,"desiredHealthy":2,"disruptionsAllowed":0,"expectedPods":3}"#
+        ]],
+    );
+    check(
+        &format!("pdb b max=1; rs web replicas=3; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":2,"desiredHealthy":2,"disruptionsAllowed":0,"expectedPods":3}"#
+        ]],
+    );
+    check(
+        &format!("pdb b max=1; deployment d replicas=2; rs web replicas=3 owner=deployment/d; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":2}"#
+        ]],
+    );
+    // Nobody says how many there should be.
+    check(
+        "pdb b max=1; pod x owner=Job/j ready",
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SyncFailed","status":"False"],"disruptedPods":{},"disruptionsAllowed":0}"#
+        ]],
+    );
+}
+
+#[test]
+fn whoever_is_to_go_does_not_count() {
+    check(
+        &format!("pdb b min=1 going=x; {PODS}"),
+        expect![[r#"
+        status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":1,"desiredHealthy":1,"disruptedPods":{"x":"1970-01-12T13:46:40Z"},"disruptionsAllowed":0,"expectedPods":3}
+        look again after 120s"#]],
+    );
+    check(
+        &format!("pdb b min=1 going=x since=121; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":3}"#
+        ]],
+    );
+    check(
+        &format!("pdb b min=1 going=gone; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":3}"#
+        ]],
+    );
+}
+
+#[test]
+fn hears_of_its_pods() {
+    let world = World::of("pdb b min=1; rs web");
+    assert_eq!(world.keys(&PodDisruptionBudgets, "pod x"), "poddisruptionbudgets.policy d/b");
+    assert_eq!(world.keys(&PodDisruptionBudgets, "pod x labels=app:other"), "");
+    assert_eq!(world.keys(&PodDisruptionBudgets, "rs web"), "");
+}
