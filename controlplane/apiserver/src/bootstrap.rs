@@ -28,26 +28,30 @@ use crate::{
     config::ServerConfig,
     pki::FRONT_PROXY,
     registry::{Part, Registry, WriteContext, cache::Filter},
+    flow,
     server::StartError,
 };
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The field manager of what is made here.
+const OWN: &str = "kube-apiserver";
 const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// Makes what the cluster as a whole has.
 pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: SocketAddr) -> Result<(), StartError> {
     for name in NAMESPACES {
         let namespace = Namespace { metadata: named("", name), ..Namespace::default() };
-        ensure(registry, Box::new(namespace)).await.map_err(failed("make the namespace", name))?;
+        ensure(registry, Box::new(namespace), OWN).await.map_err(failed("make the namespace", name))?;
     }
     for class in &SYSTEM_PRIORITY_CLASSES {
-        ensure(registry, Box::new(priority(class))).await.map_err(failed("make the priority class", class.name))?;
+        ensure(registry, Box::new(priority(class)), OWN).await.map_err(failed("make the priority class", class.name))?;
     }
+    flow::keep_all(registry).await.map_err(failed("make the objects of", "flow control"))?;
     let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];
     for object in objects {
         let kind = object.names().kind;
         let result = match object.names().kind {
-            "Service" => ensure(registry, object).await,
+            "Service" => ensure(registry, object, OWN).await,
             _ => ensure_same(registry, object).await,
         };
         result.map_err(failed("make the object kubernetes of kind", kind))?;
@@ -114,7 +118,7 @@ async fn furnish(registry: &Registry, namespace: &str, ca_pem: &str) {
          clusters."
             .to_owned(),
     )]));
-    for result in [ensure(registry, Box::new(account)).await, ensure_same(registry, Box::new(root_ca)).await] {
+    for result in [ensure(registry, Box::new(account), OWN).await, ensure_same(registry, Box::new(root_ca)).await] {
         match result {
             // The namespace may go at any time.
             Err(error) if !matches!(error.reason, Reason::NotFound | Reason::Forbidden) => {
@@ -130,14 +134,15 @@ pub(crate) fn own() -> Identity {
     Identity::new("system:apiserver", &["system:masters"])
 }
 
-async fn ensure(registry: &Registry, object: Box<dyn Object>) -> Result<(), ApiError> {
+/// Makes an object unless it is there.
+pub(crate) async fn ensure(registry: &Registry, object: Box<dyn Object>, manager: &str) -> Result<(), ApiError> {
     let resource = registry.of(&object.names())?;
     let key = object.key();
     if resource.cache.get(&key.namespace, &key.name).is_some() {
         return Ok(());
     }
     let who = own();
-    let context = WriteContext::new(&who, "kube-apiserver").unchecked();
+    let context = WriteContext::new(&who, manager).unchecked();
     match registry.create(&resource, &key.namespace, object, &context).await {
         Err(error) if error.reason != Reason::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -149,11 +154,11 @@ async fn ensure_same(registry: &Registry, object: Box<dyn Object>) -> Result<(),
     let resource = registry.of(&object.names())?;
     let key = object.key();
     if resource.cache.get(&key.namespace, &key.name).is_none() {
-        return ensure(registry, object).await;
+        return ensure(registry, object, OWN).await;
     }
     let place = (key.namespace.as_str(), key.name.as_str());
     let who = own();
-    let context = WriteContext::new(&who, "kube-apiserver").unchecked();
+    let context = WriteContext::new(&who, OWN).unchecked();
     registry.update_with(&resource, place, Part::Main, &context, |_| Ok(object.boxed_clone().into())).await.map(|_| ())
 }
 

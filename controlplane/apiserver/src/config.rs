@@ -75,17 +75,20 @@ impl FromStr for Ipv4Range {
 pub struct Limits {
     /// Bytes of a request body; more is answered with 413.
     pub body_bytes_max: usize,
-    /// Requests under way that only read; more are answered with 429. Watches and logs do not count.
-    pub reads_in_flight_max: usize,
-    /// Requests under way that write.
-    pub writes_in_flight_max: usize,
+    /// Requests under way, but for those of the priority level `exempt`: the levels share so many seats. More wait, as
+    /// their level says, or are answered with 429. A watch counts until it has begun, a log does not.
+    pub requests_in_flight_max: usize,
+    /// Requests of the priority level `exempt` under way; more are answered with 429.
+    pub exempt_in_flight_max: usize,
+    /// How long a request may wait for a seat of its priority level; then it is answered with 429.
+    pub queue_timeout: Duration,
     /// Watches and log streams open at once.
     pub streams_max: usize,
     /// Connections open at once; more wait in the listener's queue.
     pub connections_max: usize,
     /// How long a client may take for a TLS handshake, for the headers of a request, or for its body.
     pub read_timeout: Duration,
-    /// How long the client of a WebSocket may take for one message; then it is cut off.
+    /// How long a client may take nothing of what is written to it; then it is cut off.
     pub write_timeout: Duration,
     /// How long a request other than a watch or log may take.
     pub request_timeout: Duration,
@@ -99,8 +102,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 3 * 1024 * 1024,
-            reads_in_flight_max: 400,
-            writes_in_flight_max: 400,
+            requests_in_flight_max: 600,
+            exempt_in_flight_max: 2000,
+            queue_timeout: Duration::from_secs(15),
             streams_max: 10_000,
             connections_max: 10_000,
             read_timeout: Duration::from_secs(30),

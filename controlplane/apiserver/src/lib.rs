@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod custom;
 mod expiry;
+mod flow;
 mod gateway;
 mod http;
 mod local;

@@ -19,6 +19,7 @@ use crate::{
     bootstrap, components, connection,
     custom::Custom,
     expiry,
+    flow::{Flow, FlowLimits},
     http::{Frontend, metrics::Metrics},
     pki::{ADMIN, Pki, write_private},
     registry::Registry,
@@ -102,6 +103,7 @@ impl ApiServer {
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
         bootstrap::authentication(&registry, &pki.ca_pem).await?;
+        frontend.flow.load(&registry);
         let custom = Custom::open(registry.clone()).await;
         let custom = tokio::spawn(custom.run(frontend.stop.clone()));
         let stop = frontend.stop.clone();
@@ -111,6 +113,7 @@ impl ApiServer {
         let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
         let policies = tokio::spawn(type_check::run(registry.clone(), frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
+        let flow = tokio::spawn(frontend.flow.clone().run(registry.clone(), frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
         tracing::info!(%addr, "the API is served");
         Ok(Self {
@@ -118,7 +121,7 @@ impl ApiServer {
             registry,
             frontend,
             pki,
-            tasks: vec![pump, namespaces, policies, events, services, custom, health, others],
+            tasks: vec![pump, namespaces, policies, events, services, custom, health, others, flow],
             listener,
         })
     }
@@ -213,6 +216,12 @@ fn frontend(
     let metrics = Metrics::new(config.metrics.clone()).map_err(|e| StartError::Metrics(e.to_string()))?;
     let admission = registry.admission().metrics();
     admission.register(&config.metrics).map_err(|e| StartError::Metrics(e.to_string()))?;
+    let seats = FlowLimits {
+        seats: limits.requests_in_flight_max,
+        exempt_max: limits.exempt_in_flight_max,
+        wait_max: limits.queue_timeout,
+    };
+    let flow = Flow::new(seats, &config.metrics).map_err(|e| StartError::Metrics(e.to_string()))?;
     Ok(Frontend {
         registry,
         tokens,
@@ -223,8 +232,7 @@ fn frontend(
         audit,
         openapi: Arc::default(),
         aggregator,
-        reads: Arc::new(Semaphore::new(limits.reads_in_flight_max)),
-        writes: Arc::new(Semaphore::new(limits.writes_in_flight_max)),
+        flow: Arc::new(flow),
         streams: Arc::new(Semaphore::new(limits.streams_max)),
         closing: CancellationToken::new(),
         stop: CancellationToken::new(),

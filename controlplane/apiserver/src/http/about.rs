@@ -74,10 +74,11 @@ impl Frontend {
     }
 
     fn metrics_text(&self) -> Answer {
-        let limits = &self.limits;
-        self.metrics.set_inflight("readOnly", Self::used(&self.reads, limits.reads_in_flight_max));
-        self.metrics.set_inflight("mutating", Self::used(&self.writes, limits.writes_in_flight_max));
-        self.metrics.set_inflight("streams", Self::used(&self.streams, limits.streams_max));
+        let [reads, writes] = self.flow.under_way();
+        self.metrics.set_inflight("readOnly", reads);
+        self.metrics.set_inflight("mutating", writes);
+        let streams = self.limits.streams_max.saturating_sub(self.streams.available_permits());
+        self.metrics.set_inflight("streams", streams);
         for resource in self.registry.served().all() {
             let name = resource.names.qualified_resource();
             self.metrics.set_resource(&name, resource.cache.len(), resource.cache.watchers());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream::BoxStream};
 use http_body::{Frame, SizeHint};
 
 /// How much of a list is copied into one frame.
@@ -48,6 +48,20 @@ impl Body {
 }
 
 impl Body {
+    /// The same, which holds something for as long as a stream lives.
+    pub(crate) fn holding<T: Send + 'static>(self, held: T) -> Self {
+        match self {
+            Self::Stream(stream) => {
+                let stream = stream.map(move |item| {
+                    let _held = &held;
+                    item
+                });
+                Self::Stream(stream.boxed())
+            }
+            other => other,
+        }
+    }
+
     /// All bytes, unless it is a stream or larger than `max`.
     pub(crate) fn whole(&self, max: usize) -> Option<Bytes> {
         match self {

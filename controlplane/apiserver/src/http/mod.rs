@@ -32,6 +32,7 @@ use crate::{
     audit::Audit,
     auth::{self, Attributes, Authorizer, Identity, Tokens},
     config::Limits,
+    flow::{self, Flow},
     gateway::NodeGateway,
     registry::Registry,
 };
@@ -74,8 +75,7 @@ pub(crate) struct Frontend {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) openapi: Arc<openapi::OpenApi>,
     pub(crate) aggregator: Arc<Aggregator>,
-    pub(crate) reads: Arc<Semaphore>,
-    pub(crate) writes: Arc<Semaphore>,
+    pub(crate) flow: Arc<Flow>,
     pub(crate) streams: Arc<Semaphore>,
     /// Cancelled first when the server shuts down: `/readyz` fails.
     pub(crate) closing: CancellationToken,
@@ -147,6 +147,9 @@ impl Frontend {
         self.metrics.answered(what.verb, what.group, resource, answer.status().as_u16(), started.elapsed());
         let mut answer = pretty::arranged(answer, &route, &call);
         answer.headers_mut().insert(AUDIT_ID, id);
+        if let Some(schema) = notes.flow.get() {
+            schema.headers(answer.headers_mut());
+        }
         if self.audit.is_some() {
             // Whoever was not asked for: what anybody may read, and credentials that were refused.
             let unknown = || if answer.status() == 401 { Identity::default() } else { auth::anonymous() };
@@ -168,6 +171,7 @@ impl Frontend {
         peer: Option<&Identity>,
     ) -> Result<Answer, ApiError> {
         if let Some(answer) = self.public(route, call) {
+            self.sort_public(what, call, peer);
             return Ok(answer);
         }
         let found = self.identity(call, peer)?;
@@ -181,21 +185,21 @@ impl Frontend {
             return Err(auth::forbidden(who, what));
         }
         let call = &Call { who, ..*call };
-        let stream = what.verb == "watch" || what.subresource == "log";
-        let pool = match call.method {
-            _ if stream => &self.streams,
-            &Method::GET | &Method::HEAD => &self.reads,
-            _ => &self.writes,
-        };
-        let permit = pool.clone().try_acquire_owned().map_err(|_| {
-            let message = "too many requests, please try again later";
-            ApiError::new(Reason::TooManyRequests, message).retry_after(1)
-        })?;
+        let (_seat, permit) = self.seat(who, what, call).await?;
         if let Some(remote) = self.remote(route) {
-            return self.aggregator.forward(&remote, (call.method, call.uri, call.headers), incoming, who).await;
+            let call = (call.method, call.uri, call.headers);
+            let answer = self.aggregator.forward(&remote, call, incoming, who).await?;
+            return Ok(answer.map(|body| body.holding(permit)));
         }
+        match (route, permit) {
+            (Route::Resource(target), Some(permit)) => self.stream(target, call, permit).await,
+            (route, _) => self.whole(route, call, incoming).await,
+        }
+    }
+
+    /// Every request but streams.
+    async fn whole(&self, route: &Route<'_>, call: &Call<'_>, incoming: Incoming) -> Result<Answer, ApiError> {
         match route {
-            Route::Resource(target) if stream => self.stream(target, call, permit).await,
             Route::Resource(target) => {
                 let timeout = list_options::timeout(call.query.get("timeout"), self.limits.request_timeout)?;
                 let body = self.body(call, incoming).await?;
@@ -208,6 +212,32 @@ impl Frontend {
                     .map_err(|_| ApiError::new(Reason::Timeout, "the request did not complete within its time"))?
             }
             other => self.about(other, call).await,
+        }
+    }
+
+    /// The seat of a request at its priority level, which a stream has until it has begun, and a stream's place among all.
+    /// Logs need no seat.
+    async fn seat(
+        &self,
+        who: &Identity,
+        what: &Attributes<'_>,
+        call: &Call<'_>,
+    ) -> Result<(Option<flow::Seat>, Option<Permit>), ApiError> {
+        let log = what.subresource == "log";
+        let place = || self.streams.clone().try_acquire_owned().map_err(|_| flow::too_many());
+        let permit = (log || what.verb == "watch").then(place).transpose()?;
+        let schema = self.flow.classify(who, what).filter(|_| !log);
+        let Some(schema) = schema else { return Ok((None, permit)) };
+        let schema = call.notes.flow.get_or_init(|| schema);
+        Ok((Some(self.flow.seat(schema, who, what).await?), permit))
+    }
+
+    /// Says of what anybody may read how it would be sorted. It takes no seat: a full server is still healthy.
+    fn sort_public(&self, what: &Attributes<'_>, call: &Call<'_>, peer: Option<&Identity>) {
+        let found = self.identity(call, peer).unwrap_or_else(|_| Cow::Owned(auth::anonymous()));
+        let other = auth::impersonated(&found, call.headers, &*self.authorizer).ok().flatten();
+        if let Some(schema) = self.flow.classify(other.as_ref().unwrap_or(&found), what) {
+            call.notes.flow.get_or_init(|| schema);
         }
     }
 
@@ -273,10 +303,6 @@ impl Frontend {
         };
         // However it ends, the answer is the same.
         let _ended = tokio::time::timeout(self.limits.read_timeout, drain).await;
-    }
-
-    pub(crate) fn used(pool: &Semaphore, max: usize) -> usize {
-        max.saturating_sub(pool.available_permits())
     }
 
     pub(crate) fn drained_after(&self) -> Duration {

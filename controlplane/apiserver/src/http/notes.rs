@@ -1,6 +1,8 @@
 //! What is noted of a request on its way, for the audit log and for the headers of its answer.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -11,6 +13,7 @@ use super::{Call, Frontend, body::Body, path::Route, respond::Answer};
 use crate::{
     audit::{self, Outcome, Record, Stage},
     auth::{Attributes, Identity},
+    flow,
 };
 
 /// Larger answers are not put into the audit log: its queue is bounded.
@@ -33,6 +36,8 @@ pub(crate) struct Notes {
     pub(super) address: Option<IpAddr>,
     pub(super) annotations: audit::Annotations,
     begun: Mutex<Option<Option<Arc<Record>>>>,
+    /// How flow control sorted the request.
+    pub(super) flow: OnceLock<Arc<flow::Schema>>,
 }
 
 impl Notes {
