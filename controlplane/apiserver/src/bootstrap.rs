@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::Identity,
     config::ServerConfig,
+    flow,
     pki::FRONT_PROXY,
     registry::{Part, Registry, WriteContext, cache::Filter},
-    flow,
     server::StartError,
 };
 

@@ -152,10 +152,8 @@ fn service(
         let (frontend, peer) = (frontend.clone(), peer.clone());
         async move { Ok::<_, Infallible>(frontend.answer(request, peer).await) }
     });
-    let compression = CompressionLayer::new()
-        .gzip(true)
-        .quality(tower_http::CompressionLevel::Fastest)
-        .compress_when(LargeAndWhole);
+    let compression =
+        CompressionLayer::new().gzip(true).quality(tower_http::CompressionLevel::Fastest).compress_when(LargeAndWhole);
     let compressed = tower::ServiceBuilder::new().layer(compression).service(answer);
     tower::service_fn(move |request: Request<Incoming>| {
         let (pulse, version, asked) = (pulse.clone(), request.version(), pulse.asked());

@@ -38,9 +38,10 @@ impl<S> Paced<S> {
             timer.as_mut().reset(Instant::now() + self.limit);
             self.pending = true;
         }
-        timer.as_mut().poll(cx).map(|()| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of what is written to it"))
-        })
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of what is written to it")))
     }
 }
 

@@ -225,7 +225,10 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert!(!pulse.is_stuck(LIMIT), "another answer moves: {second}");
         }
-        assert_eq!(slow.frame().await.unwrap().unwrap_err().to_string(), "nothing was taken of the answer for too long");
+        assert_eq!(
+            slow.frame().await.unwrap().unwrap_err().to_string(),
+            "nothing was taken of the answer for too long"
+        );
         let asked = pulse.asked();
         drop(quick);
         assert!(!pulse.is_stuck(LIMIT), "a request is being answered");

@@ -217,7 +217,10 @@ fn with_condition(schema: &FlowSchema, level: &str, found: bool) -> Option<FlowS
     let mut shown = schema.clone();
     let conditions = shown.status.get_or_insert_default().conditions.get_or_insert_default();
     match conditions.iter_mut().find(|c| is_dangling(c)) {
-        Some(old) if (&old.status, &old.reason, &old.message) == (&condition.status, &condition.reason, &condition.message) => {
+        Some(old)
+            if (&old.status, &old.reason, &old.message)
+                == (&condition.status, &condition.reason, &condition.message) =>
+        {
             return None;
         }
         Some(old) => *old = condition,

@@ -189,7 +189,8 @@ mod tests {
 
     fn rules(subject: Value, rule: Value) -> Rules {
         let key = if rule.get("nonResourceURLs").is_some() { "nonResourceRules" } else { "resourceRules" };
-        let spec = json!({"priorityLevelConfiguration": {"name": "p"}, "rules": [{"subjects": [subject], key: [rule]}]});
+        let spec =
+            json!({"priorityLevelConfiguration": {"name": "p"}, "rules": [{"subjects": [subject], key: [rule]}]});
         Rules::read(&serde_json::from_value(spec).unwrap())
     }
 
@@ -199,9 +200,7 @@ mod tests {
         let jane = Identity::new("jane", &["devs", "system:authenticated"]);
         let robot = Identity::new("system:serviceaccount:kube-system:gc", &["system:serviceaccounts"]);
         let what = Attributes { verb: "get", resource: "nodes", name: "n", ..Attributes::default() };
-        let account = |namespace: &str, name: &str| {
-            json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}})
-        };
+        let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}});
         for (subject, is_jane, is_robot) in [
             (json!({"kind": "User", "user": {"name": "jane"}}), true, false),
             (json!({"kind": "User", "user": {"name": "*"}}), true, true),
@@ -229,9 +228,7 @@ mod tests {
         let status = Attributes { subresource: "status", ..pod };
         let node = Attributes { resource: "nodes", namespace: "", ..pod };
         let space = Attributes { resource: "namespaces", namespace: "", name: "a", ..pod };
-        let rule = |verbs: &[&str], group: &str, resource: &str, namespaces: &[&str], cluster: bool| {
-            json!({"verbs": verbs, "apiGroups": [group], "resources": [resource], "namespaces": namespaces, "clusterScope": cluster})
-        };
+        let rule = |verbs: &[&str], group: &str, resource: &str, namespaces: &[&str], cluster: bool| json!({"verbs": verbs, "apiGroups": [group], "resources": [resource], "namespaces": namespaces, "clusterScope": cluster});
         for (rule, wanted) in [
             (rule(&["*"], "*", "*", &["*"], true), [true, true, true, true]),
             (rule(&["*"], "*", "*", &["*"], false), [true, true, false, true]),

@@ -51,8 +51,9 @@ impl Metrics {
         }
         let counter = |name, help, labels: &[&str]| add(registry, IntCounterVec::new(opts(name, help), labels));
         let gauge = |name, help, labels: &[&str]| add(registry, IntGaugeVec::new(opts(name, help), labels));
-        let waited = HistogramOpts::from(opts("request_wait_duration_seconds", "Time that requests waited in a queue."))
-            .buckets(vec![0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0]);
+        let waited =
+            HistogramOpts::from(opts("request_wait_duration_seconds", "Time that requests waited in a queue."))
+                .buckets(vec![0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0]);
         Ok(Self {
             rejected: counter("rejected_requests_total", "Requests refused.", &[LEVEL, BOTH[1], "reason"])?,
             dispatched: counter("dispatched_requests_total", "Requests that were let begin.", &BOTH)?,

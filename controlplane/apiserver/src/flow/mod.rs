@@ -198,11 +198,7 @@ impl Flow {
     }
 
     /// A level that there was keeps those who are in it.
-    fn levels(
-        &self,
-        objects: &[PriorityLevelConfiguration],
-        old: &HashMap<String, Config>,
-    ) -> HashMap<String, Config> {
+    fn levels(&self, objects: &[PriorityLevelConfiguration], old: &HashMap<String, Config>) -> HashMap<String, Config> {
         let specs = || objects.iter().filter_map(|l| Some((l, l.spec.as_ref()?)));
         let sum: usize = specs().map(|(_, spec)| shares::shares(spec)).sum();
         let config = |(object, spec): (&PriorityLevelConfiguration, &PriorityLevelConfigurationSpec)| {

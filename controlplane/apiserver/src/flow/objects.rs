@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn what_is_built_in_is_valid_and_whole() {
-        let (levels_all, schemas_all) = ([levels(true), levels(false)].concat(), [schemas(true), schemas(false)].concat());
+        let (levels_all, schemas_all) =
+            ([levels(true), levels(false)].concat(), [schemas(true), schemas(false)].concat());
         assert_eq!((levels(true).len(), levels_all.len(), schemas(true).len(), schemas_all.len()), (2, 8, 2, 11));
         let mut errors = FieldErrors::default();
         levels_all.iter().for_each(|level| level.validate(&mut errors));

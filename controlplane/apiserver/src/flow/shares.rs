@@ -153,9 +153,8 @@ fn granted(claim: &Claim, proportion: f64) -> f64 {
 
 /// That part of their targets that, within their bounds, gives the levels all seats.
 fn fair_proportion(claims: &[Claim], seats: usize) -> f64 {
-    let all = |proportion: f64| -> f64 {
-        claims.iter().filter(|c| !c.exempt).map(|claim| granted(claim, proportion)).sum()
-    };
+    let all =
+        |proportion: f64| -> f64 { claims.iter().filter(|c| !c.exempt).map(|claim| granted(claim, proportion)).sum() };
     let (mut low, mut high) = (0.0, (seats as f64 + 1.0) / TARGET_MIN);
     for _ in 0..100 {
         let middle = (low + high) / 2.0;
@@ -187,7 +186,10 @@ mod tests {
     fn shares_become_seats() {
         let spec = |value| serde_json::from_value::<PriorityLevelConfigurationSpec>(value).unwrap();
         for (value, wanted) in [
-            (json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 30, "lendablePercent": 33}}), (74, 50, 674)),
+            (
+                json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 30, "lendablePercent": 33}}),
+                (74, 50, 674),
+            ),
             (json!({"type": "Limited", "limited": {"lendablePercent": 0}}), (74, 74, 674)),
             (
                 json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 100, "lendablePercent": 90, "borrowingLimitPercent": 50}}),

@@ -39,19 +39,28 @@ fn who_is_of_which_level() {
         namespace: "kube-system",
         ..Attributes::default()
     };
-    let node = Attributes { verb: "patch", resource: "nodes", subresource: "status", name: "n", ..Attributes::default() };
+    let node =
+        Attributes { verb: "patch", resource: "nodes", subresource: "status", name: "n", ..Attributes::default() };
     let probe = Attributes { verb: "get", path: "/readyz", ..Attributes::default() };
     let node_user = || user("system:node:n", &["system:nodes"]);
     for (who, what, wanted) in [
         (user("admin", &["system:masters"]), pods("list", ""), "exempt exempt"),
         (Identity::new("system:anonymous", &["system:unauthenticated"]), probe, "probes exempt"),
         (user("system:kube-scheduler", &[]), lease, "system-leader-election leader-election"),
-        (user("system:serviceaccount:kube-system:gc", &["system:serviceaccounts"]), lease, "system-leader-election leader-election"),
+        (
+            user("system:serviceaccount:kube-system:gc", &["system:serviceaccounts"]),
+            lease,
+            "system-leader-election leader-election",
+        ),
         (node_user(), node, "system-node-high node-high"),
         (node_user(), pods("list", "a"), "system-nodes system"),
         (user("system:kube-controller-manager", &[]), pods("list", "a"), "kube-controller-manager workload-high"),
         (user("system:kube-scheduler", &[]), pods("list", ""), "kube-scheduler workload-high"),
-        (user("system:serviceaccount:kube-system:gc", &["system:serviceaccounts"]), pods("list", "a"), "kube-system-service-accounts workload-high"),
+        (
+            user("system:serviceaccount:kube-system:gc", &["system:serviceaccounts"]),
+            pods("list", "a"),
+            "kube-system-service-accounts workload-high",
+        ),
         (account("web"), pods("list", "a"), "service-accounts workload-low"),
         (user("jane", &[]), pods("get", "a"), "global-default global-default"),
         (Identity::new("nobody", &[]), pods("get", "a"), "catch-all catch-all"),
@@ -118,7 +127,10 @@ async fn waiting_is_bounded_in_number_and_time() {
         let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": length});
         let response = json!({"type": "Queue", "queuing": queuing});
         let limited = json!({"nominalConcurrencyShares": 1, "borrowingLimitPercent": 0, "limitResponse": response});
-        serde_json::from_value(json!({"metadata": {"name": "global-default"}, "spec": {"type": "Limited", "limited": limited}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "global-default"}, "spec": {"type": "Limited", "limited": limited}}),
+        )
+        .unwrap()
     };
     flow.set([objects::schemas(true), objects::schemas(false)].concat(), vec![limited(2, 2, 50)]);
     let jane = user("jane", &[]);
@@ -126,7 +138,9 @@ async fn waiting_is_bounded_in_number_and_time() {
     let since = Instant::now();
     let one = || {
         let (flow, jane) = (flow.clone(), jane.clone());
-        tokio::spawn(async move { seat(&flow, &jane).await.map(|_| ()).map_err(|e| (e.reason, since.elapsed().as_secs())) })
+        tokio::spawn(
+            async move { seat(&flow, &jane).await.map(|_| ()).map_err(|e| (e.reason, since.elapsed().as_secs())) },
+        )
     };
     let mut outcomes = Vec::new();
     for outcome in futures::future::join_all((0..150).map(|_| one())).await {

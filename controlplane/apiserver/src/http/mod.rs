@@ -1,4 +1,4 @@
-//! HTTP: from a request to an answer. Who asks, whether they may, whether there is room, then the registry.
+//! HTTP: from a request to an answer. Who asks, whether there is room, whether they may, then the registry.
 //!
 //! Invariants: whatever goes wrong is answered with a `Status`, panics included; nothing secret is logged. Knows no kind.
 
@@ -181,11 +181,11 @@ impl Frontend {
         if let (Some(record), Some(other)) = (call.notes.record(), &other) {
             record.impersonated(other);
         }
+        let call = &Call { who, ..*call };
+        let (_seat, permit) = self.seat(who, what, call).await?;
         if !self.authorizer.allows(who, what) {
             return Err(auth::forbidden(who, what));
         }
-        let call = &Call { who, ..*call };
-        let (_seat, permit) = self.seat(who, what, call).await?;
         if let Some(remote) = self.remote(route) {
             let call = (call.method, call.uri, call.headers);
             let answer = self.aggregator.forward(&remote, call, incoming, who).await?;

@@ -1,6 +1,8 @@
 //! What is noted of a request on its way, for the audit log and for the headers of its answer.
 
-use std::{collections::BTreeMap, net::IpAddr,
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
