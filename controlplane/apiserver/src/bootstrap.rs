@@ -44,7 +44,9 @@ pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: So
         ensure(registry, Box::new(namespace), OWN).await.map_err(failed("make the namespace", name))?;
     }
     for class in &SYSTEM_PRIORITY_CLASSES {
-        ensure(registry, Box::new(priority(class)), OWN).await.map_err(failed("make the priority class", class.name))?;
+        ensure(registry, Box::new(priority(class)), OWN)
+            .await
+            .map_err(failed("make the priority class", class.name))?;
     }
     flow::keep_all(registry).await.map_err(failed("make the objects of", "flow control"))?;
     let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];

@@ -5,12 +5,15 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,7 +21,6 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tower::{Service, ServiceExt as _};
 use tower_http::compression::{CompressionBody, CompressionLayer, Predicate};
 
 use self::{
@@ -113,7 +115,7 @@ async fn serve(
     let peer = Peer { identity: identity(&stream).map(Arc::new), address };
     let pulse = Arc::new(Pulse::default());
     let builder = builder(&limits, stream.get_ref().1.alpn_protocol() == Some(b"h2"));
-    let service = TowerToHyperService::new(service(frontend, peer, pulse.clone()));
+    let service = service(frontend, peer, pulse.clone());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     tokio::select! {
         ended = watcher.watch(connection) => if let Err(error) = ended {
@@ -142,22 +144,23 @@ fn builder(limits: &Limits, http2: bool) -> auto::Builder<TokioExecutor> {
 
 type Bodied<B> = Response<Guarded<CompressionBody<B>>>;
 
-/// What answers the requests of a connection.
+/// What answers the requests of a connection. Futures are large: that of a request is not moved about, but boxed once.
 fn service(
     frontend: Arc<Frontend>,
     peer: Peer,
     pulse: Arc<Pulse>,
-) -> impl Service<Request<Incoming>, Response = Bodied<Body>, Error = Infallible, Future: Send> + Clone + Send {
+) -> impl Service<Request<Incoming>, Response = Bodied<Body>, Error = Infallible, Future: Send> {
     let answer = tower::service_fn(move |request: Request<Incoming>| {
         let (frontend, peer) = (frontend.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(frontend.answer(request, peer).await) }
+        async move { Ok::<_, Infallible>(frontend.answer(request, peer).await) }.boxed()
     });
     let compression =
         CompressionLayer::new().gzip(true).quality(tower_http::CompressionLevel::Fastest).compress_when(LargeAndWhole);
     let compressed = tower::ServiceBuilder::new().layer(compression).service(answer);
-    tower::service_fn(move |request: Request<Incoming>| {
+    service_fn(move |request: Request<Incoming>| {
         let (pulse, version, asked) = (pulse.clone(), request.version(), pulse.asked());
-        let answer = compressed.clone().oneshot(request);
+        // Ready at any time, as a function is.
+        let answer = tower::Service::call(&mut compressed.clone(), request);
         async move {
             let answer = answer.await?;
             let watched = pulse.watch(version, answer);

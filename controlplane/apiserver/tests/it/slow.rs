@@ -50,7 +50,7 @@ async fn who_never_reads_is_cut_off() {
         // Until the other end is gone.
         let writing = async {
             while stream.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         assert!(tokio::time::timeout(AT_MOST, writing).await.is_ok(), "{path}");
