@@ -5,6 +5,7 @@ mod admission;
 mod again;
 mod aggregate;
 mod audit;
+mod contract;
 mod custom;
 mod drain;
 mod flow;

@@ -14,11 +14,6 @@ use crate::{
 };
 
 pub(crate) mod examples;
-mod examples_access;
-mod examples_extension;
-mod examples_sets;
-mod examples_storage;
-mod examples_workload;
 mod rules;
 mod rules_access;
 mod rules_admission;
