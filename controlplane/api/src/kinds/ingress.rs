@@ -18,6 +18,7 @@ use crate::{
 
 /// So many hosts are shown in a column.
 const HOSTS_SHOWN_MAX: usize = 3;
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 impl Kind for Ingress {
     const NAMES: Names = Names::new("networking.k8s.io", "v1", "Ingress", "ingresses", "ingress").short(&["ing"]);
@@ -65,6 +66,17 @@ impl Kind for Ingress {
         validate_spec(self.spec.as_ref().unwrap_or(&default), &FieldPath::new("spec"), errs);
     }
 
+    fn validate_create(&self, errs: &mut FieldErrors) {
+        let annotation = self.metadata.annotations.as_ref().and_then(|a| a.get(CLASS_ANNOTATION));
+        let class = self.spec.as_ref().and_then(|s| s.ingress_class_name.as_ref());
+        if let (Some(annotation), Some(class)) = (annotation, class)
+            && annotation != class
+        {
+            let path = FieldPath::new("annotations").child(CLASS_ANNOTATION);
+            errs.invalid(&path, annotation.as_str(), "must match `ingressClassName` when both are specified");
+        }
+    }
+
     fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
         let balancer = self.status.as_ref().and_then(|s| s.load_balancer.as_ref());
         let path = FieldPath::new("status").child("loadBalancer").child("ingress");
@@ -74,6 +86,9 @@ impl Kind for Ingress {
             }
             if let Some(host) = ingress.hostname.as_deref().filter(|h| !h.is_empty()) {
                 errs.invalid_each(&path.index(i).child("hostname"), host, names::is_dns1123_subdomain(host));
+                if host.parse::<std::net::IpAddr>().is_ok() {
+                    errs.invalid(&path.index(i).child("hostname"), host, "must be a DNS name, not an IP address");
+                }
             }
         }
     }
@@ -84,7 +99,7 @@ fn validate_spec(spec: &IngressSpec, path: &FieldPath, errs: &mut FieldErrors) {
     match &spec.default_backend {
         None if rules.is_empty() => {
             let detail = "either `defaultBackend` or `rules` must be specified";
-            errs.invalid(path, Cell::Array(Vec::new()), detail);
+            errs.invalid(path, Cell::Null, detail);
         }
         None => {}
         Some(backend) => validate_backend(backend, &path.child("defaultBackend"), errs),
@@ -155,13 +170,30 @@ fn validate_backend(backend: &IngressBackend, path: &FieldPath, errs: &mut Field
         (None, None) => errs.invalid(path, "", "resource or service backend is required"),
         (Some(_), Some(_)) => errs.invalid(path, "", "cannot set both resource and service backends"),
         (None, Some(resource)) => {
-            for (field, text) in [("kind", &resource.kind), ("name", &resource.name)] {
-                if text.is_empty() {
-                    errs.required(&path.child("resource").child(field), "");
-                }
-            }
+            let group = resource.api_group.as_deref();
+            validate_reference(group, &resource.kind, &resource.name, &path.child("resource"), errs);
         }
         (Some(service), None) => validate_service(service, path, errs),
+    }
+}
+
+/// Checks what names an object of any kind.
+pub(super) fn validate_reference(
+    group: Option<&str>,
+    kind: &str,
+    name: &str,
+    path: &FieldPath,
+    errs: &mut FieldErrors,
+) {
+    if let Some(group) = group {
+        errs.invalid_each(&path.child("apiGroup"), group, names::is_dns1123_subdomain(group));
+    }
+    for (field, text) in [("kind", kind), ("name", name)] {
+        if text.is_empty() {
+            errs.required(&path.child(field), &format!("{field} is required"));
+        } else {
+            errs.invalid_each(&path.child(field), text, names::is_path_segment(text));
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 use k8s_openapi::api::networking::v1::{IngressClass, IngressClassParametersReference, IngressClassSpec};
 
-use super::pod::{one_of, text_default};
+use super::{
+    ingress::validate_reference,
+    pod::{one_of, text_default},
+};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope},
@@ -72,16 +75,15 @@ fn validate_controller(controller: &str, path: &FieldPath, errs: &mut FieldError
 }
 
 fn validate_parameters(parameters: &IngressClassParametersReference, path: &FieldPath, errs: &mut FieldErrors) {
-    for (field, text) in [("kind", &parameters.kind), ("name", &parameters.name)] {
-        if text.is_empty() {
-            errs.required(&path.child(field), "");
-        }
-    }
+    validate_reference(parameters.api_group.as_deref(), &parameters.kind, &parameters.name, path, errs);
     let scope = parameters.scope.as_deref();
     one_of(&path.child("scope"), scope, &["Cluster", "Namespace"], errs);
     match (scope, parameters.namespace.as_deref()) {
-        (Some("Namespace"), None | Some("")) => {
+        (Some("Namespace"), None) => {
             errs.required(&path.child("namespace"), "`parameters.scope` is set to 'Namespace'");
+        }
+        (Some("Namespace"), Some(namespace)) => {
+            errs.invalid_each(&path.child("namespace"), namespace, names::is_dns1123_label(namespace));
         }
         (Some("Cluster"), Some(_)) => {
             errs.forbidden(&path.child("namespace"), "`parameters.scope` is set to 'Cluster'");

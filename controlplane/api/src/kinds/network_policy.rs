@@ -102,7 +102,8 @@ fn validate_port(port: &NetworkPolicyPort, path: &FieldPath, errs: &mut FieldErr
             names::is_port_number(*number).iter().for_each(|m| errs.invalid(&at, *number, m));
             let Some(end) = end else { return };
             if end < *number {
-                errs.invalid(&at_end, end, "must be greater than or equal to `port`");
+                // It is the other number that Kubernetes shows.
+                errs.invalid(&at_end, *number, "must be greater than or equal to `port`");
             }
             names::is_port_number(end).iter().for_each(|m| errs.invalid(&at_end, end, m));
         }

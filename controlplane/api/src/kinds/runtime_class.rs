@@ -4,13 +4,13 @@
 //! Kubernetes `pkg/apis/node/validation/validation.go`, `pkg/printers/internalversion/printers.go`
 //! (`printRuntimeClass`).
 
-use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::{core::v1::Toleration, node::v1::RuntimeClass};
 
-use super::pod::validate_quantity;
+use super::pod::{validate_limits, validate_tolerations};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope},
-    names,
+    meta, names,
 };
 
 impl Kind for RuntimeClass {
@@ -24,14 +24,20 @@ impl Kind for RuntimeClass {
 
     fn validate(&self, errs: &mut FieldErrors) {
         errs.invalid_each(&FieldPath::new("handler"), &self.handler, names::is_dns1123_label(&self.handler));
-        let overhead = FieldPath::new("overhead").child("podFixed");
-        for (name, amount) in self.overhead.iter().flat_map(|o| o.pod_fixed.iter().flatten()) {
-            validate_quantity(amount, &overhead.key(name), errs);
+        if let Some(overhead) = self.overhead.as_ref().and_then(|o| o.pod_fixed.as_ref()) {
+            validate_limits(overhead, &FieldPath::new("overhead"), errs);
         }
-        let selector = FieldPath::new("scheduling").child("nodeSelector");
-        for (key, value) in self.scheduling.iter().flat_map(|s| s.node_selector.iter().flatten()) {
-            errs.invalid_each(&selector, key, names::is_qualified_name(key));
-            errs.invalid_each(&selector, value, names::is_label_value(value));
+        let Some(scheduling) = &self.scheduling else { return };
+        let path = FieldPath::new("scheduling");
+        meta::validate_labels(scheduling.node_selector.as_ref(), &path.child("nodeSelector"), errs);
+        let (at, tolerations) = (path.child("tolerations"), scheduling.tolerations.as_deref().unwrap_or_default());
+        validate_tolerations(tolerations, &at, errs);
+        // How long it is tolerated makes no difference.
+        let key = |t: &Toleration| Toleration { toleration_seconds: None, ..t.clone() };
+        for (i, one) in tolerations.iter().enumerate() {
+            if tolerations[..i].iter().any(|other| key(other) == key(one)) {
+                errs.duplicate(&at.index(i), serde_json::to_value(one).unwrap_or_default());
+            }
         }
     }
 

@@ -6,6 +6,8 @@
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
+use serde_json::Value;
+
 use super::config_map::{DATA_BYTES_MAX, IMMUTABLE, validate_key};
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -104,7 +106,24 @@ fn validate_json(secret: &Secret, key: &str, errs: &mut FieldErrors) {
     let at = FieldPath::new("data").key(key);
     match secret.data.as_ref().and_then(|d| d.get(key)) {
         None => errs.required(&at, ""),
-        Some(value) if serde_json::from_slice::<serde::de::IgnoredAny>(&value.0).is_ok() => {}
-        Some(_) => errs.invalid(&at, "<secret contents redacted>", "invalid JSON"),
+        Some(value) => {
+            if let Some(wrong) = wrong_with_json(&value.0) {
+                errs.invalid(&at, "<secret contents redacted>", &wrong);
+            }
+        }
     }
+}
+
+/// Why a text is no JSON object, in the words of Go's decoder where they show nothing of the text.
+fn wrong_with_json(text: &[u8]) -> Option<String> {
+    let kind = match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Null | Value::Object(_)) => return None,
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Err(error) if error.is_eof() => return Some("unexpected end of JSON input".to_owned()),
+        Err(_) => return Some("invalid JSON".to_owned()),
+    };
+    Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
 }

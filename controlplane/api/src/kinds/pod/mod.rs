@@ -43,8 +43,8 @@ pub(super) use container::{PROTOCOLS, validate_port};
 pub(super) use defaults::text as text_default;
 pub(super) use handler::validate_port_number_or_name;
 pub(crate) use qos::qos_class as pod_qos_class;
-pub(super) use resources::validate_quantity;
-pub(super) use scheduling::{EFFECTS, validate_node_selector};
+pub(super) use resources::{validate_limits, validate_quantity};
+pub(super) use scheduling::{EFFECTS, validate_node_selector, validate_tolerations};
 pub(super) use spec::one_of;
 pub(super) use template::{
     fill_template_defaults, template_containers, template_images, validate_any_template, validate_template,

@@ -33,7 +33,7 @@ pub(super) fn validate(
 }
 
 /// Checks limits that stand alone, as a pod's overhead does.
-pub(super) fn validate_limits(limits: &Amounts, path: &FieldPath, errs: &mut FieldErrors) {
+pub(in crate::kinds) fn validate_limits(limits: &Amounts, path: &FieldPath, errs: &mut FieldErrors) {
     let resources = ResourceRequirements { limits: Some(limits.clone()), ..ResourceRequirements::default() };
     validate_requirements(&resources, resource_name::validate_of_container, path, errs);
 }

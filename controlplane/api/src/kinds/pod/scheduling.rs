@@ -38,8 +38,8 @@ pub(super) fn validate(spec: &PodSpec, path: &FieldPath, errs: &mut FieldErrors)
 }
 
 /// Checks the tolerations at `path`.
-pub(super) fn validate_tolerations(spec: &PodSpec, path: &FieldPath, errs: &mut FieldErrors) {
-    for (i, toleration) in spec.tolerations.iter().flatten().enumerate() {
+pub(in crate::kinds) fn validate_tolerations(tolerations: &[Toleration], path: &FieldPath, errs: &mut FieldErrors) {
+    for (i, toleration) in tolerations.iter().enumerate() {
         validate_toleration(toleration, &path.index(i), errs);
     }
 }

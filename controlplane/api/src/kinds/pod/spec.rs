@@ -70,7 +70,7 @@ pub(super) fn validate(spec: &PodSpec, of: Of<'_>, path: &FieldPath, errs: &mut 
     if let Some(seconds) = spec.active_deadline_seconds {
         validate_active_deadline(seconds, &path.child("activeDeadlineSeconds"), errs);
     }
-    scheduling::validate_tolerations(spec, &path.child("tolerations"), errs);
+    scheduling::validate_tolerations(spec.tolerations.as_deref().unwrap_or_default(), &path.child("tolerations"), errs);
     validate_host_aliases(spec.host_aliases.as_deref().unwrap_or_default(), &path.child("hostAliases"), errs);
     if let Some(policy) = spec.preemption_policy.as_deref() {
         one_of(&path.child("preemptionPolicy"), Some(policy), &["PreemptLowerPriority", "Never"], errs);

@@ -346,7 +346,7 @@ fn other_kinds() {
         ),
         (
             "{apiVersion: networking.k8s.io/v1, kind: Ingress, spec: {}}",
-            &["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"],
+            &["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"],
         ),
         (
             "{apiVersion: networking.k8s.io/v1, kind: Ingress, spec: {rules: [{host: 10.0.0.1, http: {paths: [{path: a, backend: {}}, {path: /a//b, pathType: Exact, backend: {service: {name: s}}}]}}]}}",

@@ -25,7 +25,7 @@ fn network_policies() {
         (
             "{egress: [{ports: [{port: 5, endPort: 4}, {port: a, endPort: 4}, {endPort: 4}]}]}",
             &[
-                "spec.egress[0].ports[0].endPort: Invalid value: 4: must be greater than or equal to `port`",
+                "spec.egress[0].ports[0].endPort: Invalid value: 5: must be greater than or equal to `port`",
                 "spec.egress[0].ports[1].endPort: Invalid value: 4: may not be specified when `port` is non-numeric",
                 "spec.egress[0].ports[2].endPort: Invalid value: 4: may not be specified when `port` is not specified",
             ],

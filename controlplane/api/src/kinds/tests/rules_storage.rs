@@ -262,6 +262,18 @@ fn classes() {
     assert_eq!(changed, ["value: Forbidden: may not be changed in an update."]);
     let runtime = object("node.k8s.io/v1", "RuntimeClass", "{metadata: {name: a}, handler: a_b}");
     assert!(errors(&runtime)[0].starts_with("handler: Invalid value: \"a_b\""), "{:?}", errors(&runtime));
+    let runtime = "{handler: a, overhead: {podFixed: {odd: 1}}, scheduling: {nodeSelector: {'a b': c},
+                    tolerations: [{operator: Exists, effect: NoExecute}, {operator: Exists, effect: NoExecute, tolerationSeconds: 1}]}}";
+    check(
+        runtime,
+        &errors(&object("node.k8s.io/v1", "RuntimeClass", runtime)),
+        &[
+            "overhead.limits[odd]: Invalid value: \"odd\": must be a standard resource type or fully qualified",
+            "overhead.limits[odd]: Invalid value: \"odd\": must be a standard resource for containers",
+            "scheduling.nodeSelector: Invalid value: \"a b\": name part",
+            "scheduling.tolerations[1]: Duplicate value: {",
+        ],
+    );
 }
 
 #[test]
