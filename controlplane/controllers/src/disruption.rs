@@ -22,7 +22,7 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use podium_api::{Kind, Object, ObjectKey, kind_of, selector::Selector};
+use podium_api::{Kind, ObjectKey, kind_of, selector::Selector};
 
 use crate::{
     Action, Controller, Key, Keys, Plan, Trigger, View, ViewExt,
