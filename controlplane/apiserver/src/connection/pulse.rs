@@ -82,7 +82,12 @@ impl Pulse {
             }
             let slot = Arc::new(Slot(Mutex::new(State { body: Some(body), handed: None, ended: false })));
             let watched: Arc<dyn Watched> = slot.clone();
-            self.bodies.lock().push(Arc::downgrade(&watched));
+            let mut bodies = self.bodies.lock();
+            if bodies.len() == bodies.capacity() {
+                // Before it grows: most have gone.
+                bodies.retain(|body| body.strong_count() > 0);
+            }
+            bodies.push(Arc::downgrade(&watched));
             Guarded::Watched(slot)
         })
     }
@@ -236,6 +241,10 @@ mod tests {
         assert!(pulse.is_stuck(LIMIT));
         drop(slow);
         assert!(!pulse.is_stuck(LIMIT), "what has gone is forgotten");
+        for _ in 0..1000 {
+            drop(pulse.watch(Version::HTTP_2, answer(1)));
+        }
+        assert!(pulse.bodies.lock().len() < 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -217,10 +217,10 @@ impl<W> Queues<W> {
 
     /// The next that may begin, while there is a seat.
     pub(super) fn next(&mut self, now: Duration) -> Option<(W, Ticket)> {
-        self.sync(now);
         if self.waiting == 0 || self.executing >= self.limit {
             return None;
         }
+        self.sync(now);
         let count = self.queues.len();
         let turns = (1..=count).map(|i| (self.last + i) % count).filter(|i| !self.queues[*i].waiting.is_empty());
         let index = turns.min_by(|a, b| self.queues[*a].next.total_cmp(&self.queues[*b].next))?;

@@ -250,3 +250,50 @@ async fn a_full_level_lets_wait() {
     assert_eq!(metric(&cluster, "dispatched_requests_total").await.as_deref(), Some("2"));
     cluster.stop().await;
 }
+
+/// As the conformance suite does it, for both kinds.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_and_their_status_can_be_written() {
+    let cluster = Cluster::start().await;
+    let limited = json!({"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}});
+    for (resource, made) in
+        [("flowschemas", schema("a", "global-default", "e2e")), ("prioritylevelconfigurations", level("a", limited))]
+    {
+        let (all, one) = (format!("{GROUP}/{resource}"), format!("{GROUP}/{resource}/a"));
+        let mut made = made;
+        made["metadata"]["labels"] = json!({"e2e": "yes"});
+        cluster.post(&all, made).await.ok(201);
+        let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
+        assert_eq!(
+            cluster.patch(&one, "merge-patch", patch).await.ok(200)["metadata"]["annotations"]["patched"],
+            "true"
+        );
+        let condition = |reason: &str| json!({"type": "PatchStatusFailed", "status": "False", "reason": reason});
+        let status = json!({"status": {"conditions": [condition("e2e")]}});
+        let patched = cluster.patch(&format!("{one}/status"), "merge-patch", status).await.ok(200);
+        let reasons = |object: &Value| -> Vec<String> {
+            let conditions = object["status"]["conditions"].as_array().unwrap().iter();
+            conditions.map(|c| c["reason"].as_str().unwrap().to_owned()).collect()
+        };
+        assert!(reasons(&patched).contains(&"e2e".to_owned()), "{patched}");
+        // Its own condition comes back: writes go on from what is newest.
+        eventually("the status is replaced", || async {
+            let mut newest = cluster.get(&format!("{one}/status")).await.ok(200);
+            newest["status"]["conditions"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"type": "More", "status": "False", "reason": "more"}));
+            let put = cluster.put(&format!("{one}/status"), newest).await;
+            put.status == 200 && reasons(&put.json()).contains(&"more".to_owned())
+        })
+        .await;
+        if resource == "flowschemas" {
+            eventually("and its own", || async { dangling(&cluster.get(&one).await.json()) == "False Found" }).await;
+            let kept = cluster.get(&one).await.json();
+            assert!(["e2e", "more", "Found"].iter().all(|r| reasons(&kept).contains(&(*r).to_owned())), "{kept}");
+        }
+        cluster.delete(&format!("{all}?labelSelector=e2e%3Dyes")).await.ok(200);
+        assert_eq!(cluster.get(&one).await.status, 404);
+    }
+    cluster.stop().await;
+}
