@@ -478,6 +478,8 @@ pub trait Kind:
     const CREATE_ON_UPDATE: bool = false;
     /// Whether a PUT may leave out the `resourceVersion` and then replaces whatever is there.
     const UNCONDITIONAL_UPDATE: bool = true;
+    /// Whether a deletion answers with the object and not with a `Status`.
+    const RETURNS_DELETED: bool = false;
     /// The version that objects are stored as, when it is not this one.
     const HUB: Option<Hub<Self>> = None;
 

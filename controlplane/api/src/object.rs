@@ -316,6 +316,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn unconditional_update(&self) -> bool {
         true
     }
+    /// See [`Kind::RETURNS_DELETED`].
+    fn returns_deleted(&self) -> bool {
+        false
+    }
     /// The kind that objects are stored as, when it is that of another version.
     fn stored_as(&self) -> Option<KindRef> {
         None
@@ -524,6 +528,10 @@ impl<K: Kind> AnyKind for Typed<K> {
 
     fn unconditional_update(&self) -> bool {
         K::UNCONDITIONAL_UPDATE
+    }
+
+    fn returns_deleted(&self) -> bool {
+        K::RETURNS_DELETED
     }
 
     fn stored_as(&self) -> Option<KindRef> {

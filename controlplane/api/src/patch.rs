@@ -48,11 +48,10 @@ impl PatchBody {
             "application/json-patch+json" => Self::Json,
             "application/merge-patch+json" => Self::Merge,
             "application/strategic-merge-patch+json" => Self::Strategic,
-            other => {
+            _ => {
                 let known = Self::MEDIA_TYPES.join(", ");
-                let message = format!(
-                    "the body of the request was in an unknown format - {other:?} - accepted media types include: {known}"
-                );
+                let message =
+                    format!("the body of the request was in an unknown format - accepted media types include: {known}");
                 return Err(ApiError::new(Reason::UnsupportedMediaType, message));
             }
         };

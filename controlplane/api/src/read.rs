@@ -40,11 +40,10 @@ impl Media {
             "" | "application/json" => Ok(Self::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Self::Yaml),
             protobuf::MEDIA_TYPE => Ok(Self::Protobuf),
-            other => {
+            _ => {
                 let known = Self::TYPES.join(", ");
-                let message = format!(
-                    "the body of the request was in an unknown format - {other:?} - accepted media types include: {known}"
-                );
+                let message =
+                    format!("the body of the request was in an unknown format - accepted media types include: {known}");
                 Err(ApiError::new(Reason::UnsupportedMediaType, message))
             }
         }

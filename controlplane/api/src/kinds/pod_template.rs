@@ -15,6 +15,7 @@ use crate::{
 impl Kind for PodTemplate {
     const NAMES: Names = Names::new("", "v1", "PodTemplate", "podtemplates", "podtemplate");
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::<Self>::text("Containers", |t, _| Cell::from(pod::template_containers(t.template.as_ref())))

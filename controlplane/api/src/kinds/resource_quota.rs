@@ -39,6 +39,7 @@ type Amounts = BTreeMap<String, WireQuantity>;
 impl Kind for ResourceQuota {
     const NAMES: Names = Names::new("", "v1", "ResourceQuota", "resourcequotas", "resourcequota").short(&["quota"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,

@@ -7,6 +7,7 @@ use crate::kind::{Cell, Column, Kind, Names, Scope, Sub, Verb};
 impl Kind for ServiceAccount {
     const NAMES: Names = Names::new("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("token", Verb::Token)];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,

@@ -138,7 +138,8 @@ impl<'a> Described<'a> {
         };
         let (query, codes, body) = plain(action, &self.own, is_builtin(&self.kind.schema_name()));
         let status = reference(&format!("{META}Status"));
-        let answer = if action.starts_with("delete") { &status } else { &self.own };
+        let plain_status = action == "deletecollection" || action == "delete" && !self.kind.returns_deleted();
+        let answer = if plain_status { &status } else { &self.own };
         let responses = responses(codes, answer, false);
         Operation { action, id, description, query, body, responses, speaks: gvk(&self.names, self.names.kind) }
     }

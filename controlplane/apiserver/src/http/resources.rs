@@ -326,7 +326,14 @@ impl Frontend {
         let shape = shape(resource, call)?;
         let (options, context) = delete_options(call, body)?;
         match self.registry.delete(resource, target.namespace, target.name, &options, &context).await? {
+            // Who asks with the old word for cascading deletion is told that it goes on.
+            Deleted::Marked(entry) if options.orphan_dependents == Some(false) => {
+                self.written(ask, StatusCode::ACCEPTED, &entry, &context)
+            }
             Deleted::Marked(entry) => self.written(ask, StatusCode::OK, &entry, &context),
+            Deleted::Gone(entry) if resource.kind.returns_deleted() => {
+                self.written(ask, StatusCode::OK, &entry, &context)
+            }
             Deleted::Gone(entry) => {
                 respond::value(StatusCode::OK, shape.encoding, &success(&resource.names, &*entry.object))
             }

@@ -55,6 +55,7 @@ pub(super) use volume_source::{Given, validate as validate_volume_source};
 impl Kind for Pod {
     const NAMES: Names = Names::new("", "v1", "Pod", "pods", "pod").short(&["po"]).categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[
         Sub::verb("binding", Verb::Binding),
         Sub::part("ephemeralcontainers", ephemeral::prepare, ephemeral::validate_update),

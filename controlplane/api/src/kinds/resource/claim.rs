@@ -26,6 +26,7 @@ const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 impl Kind for ResourceClaim {
     const NAMES: Names = Names::new(GROUP, "v1", "ResourceClaim", "resourceclaims", "resourceclaim");
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
@@ -68,6 +69,7 @@ impl Kind for ResourceClaimTemplate {
     const NAMES: Names =
         Names::new(GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate");
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::AGE];
 
     fn fill_defaults(&mut self) {

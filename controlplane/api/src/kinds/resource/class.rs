@@ -12,6 +12,7 @@ use crate::{
 impl Kind for DeviceClass {
     const NAMES: Names = Names::new(GROUP, "v1", "DeviceClass", "deviceclasses", "deviceclass");
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[Column::NAME, Column::AGE];
 
     crate::kind::generation_of_spec!();

@@ -27,6 +27,7 @@ const TAINT_EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 impl Kind for ResourceSlice {
     const NAMES: Names = Names::new(GROUP, "v1", "ResourceSlice", "resourceslices", "resourceslice");
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const FIELDS: &'static [Field<Self>] = &[
         Field { path: "spec.nodeName", value: |s| s.spec.node_name.clone().unwrap_or_default() },
         Field { path: "spec.driver", value: |s| s.spec.driver.clone() },

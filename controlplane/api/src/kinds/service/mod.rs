@@ -26,6 +26,7 @@ impl Kind for Service {
         .name_rule(NameRule::Dns1035Label)
         .categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const CREATE_ON_UPDATE: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const FIELDS: &'static [Field<Self>] = &[

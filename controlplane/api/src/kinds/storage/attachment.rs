@@ -18,6 +18,7 @@ impl Kind for VolumeAttachment {
     const NAMES: Names =
         Names::new("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment");
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,

@@ -36,6 +36,7 @@ impl Kind for PersistentVolumeClaim {
         Names::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim")
             .short(&["pvc"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,

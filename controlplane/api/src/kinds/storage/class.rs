@@ -23,6 +23,7 @@ impl Kind for StorageClass {
     const NAMES: Names =
         Names::new("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").short(&["sc"]);
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::<Self>::text("Name", |c, _| Cell::from(name(c))).object_name(),
         Column::<Self>::text("Provisioner", |c, _| Cell::from(c.provisioner.as_str()))
@@ -81,6 +82,7 @@ impl Kind for VolumeAttributesClass {
         Names::new("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass")
             .short(&["vac"]);
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::<Self>::text("DriverName", |c, _| Cell::from(c.driver_name.as_str()))

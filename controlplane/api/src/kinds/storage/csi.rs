@@ -24,6 +24,7 @@ const LIFECYCLE_MODES: [&str; 2] = ["Ephemeral", "Persistent"];
 impl Kind for CSIDriver {
     const NAMES: Names = Names::new(GROUP, "v1", "CSIDriver", "csidrivers", "csidriver");
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::<Self>::bool("AttachRequired", |d, _| Cell::from(d.spec.attach_required.unwrap_or(true)))
@@ -101,6 +102,7 @@ impl Kind for CSIDriver {
 impl Kind for CSINode {
     const NAMES: Names = Names::new(GROUP, "v1", "CSINode", "csinodes", "csinode");
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
         Column::<Self>::int("Drivers", |n, _| Cell::from(n.spec.drivers.len()))

@@ -55,6 +55,7 @@ impl Kind for PersistentVolume {
     const NAMES: Names =
         Names::new("", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume").short(&["pv"]);
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::NAME,
