@@ -12,7 +12,11 @@ use super::csi::validate_driver_name;
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope, Sub},
+    names,
 };
+
+const METADATA_BYTES_MAX: usize = 256 * 1024;
+const MESSAGE_BYTES_MAX: usize = 1024;
 
 impl Kind for VolumeAttachment {
     const NAMES: Names =
@@ -44,15 +48,32 @@ impl Kind for VolumeAttachment {
         match (&source.persistent_volume_name, &source.inline_volume_spec) {
             (None, None) => errs.required(&at, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
             (Some(_), Some(_)) => {
-                errs.invalid(&at, "", "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
+                errs.forbidden(&at, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
             }
             (Some(name), None) if name.is_empty() => {
                 errs.required(&at.child("persistentVolumeName"), "must specify non empty persistentVolumeName");
             }
             _ => {}
         }
-        if self.spec.node_name.is_empty() {
-            errs.required(&path.child("nodeName"), "");
+        let node = self.spec.node_name.as_str();
+        errs.invalid_each(&path.child("nodeName"), node, names::is_dns1123_subdomain(node));
+        if let Some(name) = &source.persistent_volume_name {
+            errs.invalid_each(&at.child("persistentVolumeName"), name, names::is_dns1123_subdomain(name));
+        }
+    }
+
+    fn validate_status_update(&self, _old: &Self, errs: &mut FieldErrors) {
+        let (Some(status), path) = (&self.status, FieldPath::new("status")) else { return };
+        let bytes: usize = status.attachment_metadata.iter().flatten().map(|(k, v)| k.len() + v.len()).sum();
+        if bytes > METADATA_BYTES_MAX {
+            errs.too_long(&path.child("attachmentMetadata"), METADATA_BYTES_MAX);
+        }
+        for (field, error) in [("attachError", &status.attach_error), ("detachError", &status.detach_error)] {
+            let message = error.as_ref().and_then(|e| e.message.as_deref()).unwrap_or_default();
+            if message.len() > MESSAGE_BYTES_MAX {
+                // The other bound is what Kubernetes speaks of.
+                errs.too_long(&path.child(field).child("message"), METADATA_BYTES_MAX);
+            }
         }
     }
 

@@ -4,9 +4,12 @@
 //! Kubernetes `pkg/apis/storage/validation/validation.go`, `pkg/apis/storage/v1/defaults.go`,
 //! `pkg/printers/internalversion/printers.go` (`printStorageClass`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
+use k8s_openapi::api::{
+    core::v1::TopologySelectorTerm,
+    storage::v1::{StorageClass, VolumeAttributesClass},
+};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -60,6 +63,14 @@ impl Kind for StorageClass {
             None => errs.required(&path, ""),
             Some("Immediate" | "WaitForFirstConsumer") => {}
             Some(other) => errs.not_supported(&path, other, &["Immediate", "WaitForFirstConsumer"]),
+        }
+        let terms = self.allowed_topologies.as_deref().unwrap_or_default();
+        for (i, term) in terms.iter().enumerate() {
+            let path = FieldPath::new("allowedTopologies").index(i).child("matchLabelExpressions");
+            validate_topology(term, &path, errs);
+            for _ in terms[..i].iter().filter(|other| meaning(other) == meaning(term)) {
+                errs.duplicate(&path, "");
+            }
         }
     }
 
@@ -117,6 +128,31 @@ fn name(class: &StorageClass) -> String {
     if is_default { format!("{name} (default)") } else { name }
 }
 
+fn validate_topology(term: &TopologySelectorTerm, path: &FieldPath, errs: &mut FieldErrors) {
+    let mut seen = BTreeSet::new();
+    for (i, requirement) in term.match_label_expressions.iter().flatten().enumerate() {
+        let at = path.index(i);
+        if requirement.values.is_empty() {
+            errs.required(&at.child("values"), "");
+        }
+        for (j, value) in requirement.values.iter().enumerate() {
+            if requirement.values[..j].contains(value) {
+                errs.duplicate(&at.child("values").index(j), value.as_str());
+            }
+        }
+        errs.invalid_each(&at.child("key"), &requirement.key, names::is_qualified_name(&requirement.key));
+        if !seen.insert(&requirement.key) {
+            errs.duplicate(&at.child("key"), requirement.key.as_str());
+        }
+    }
+}
+
+/// What a term asks for, in no order.
+fn meaning(term: &TopologySelectorTerm) -> BTreeMap<&str, BTreeSet<&str>> {
+    let requirements = term.match_label_expressions.iter().flatten();
+    requirements.map(|r| (r.key.as_str(), r.values.iter().map(String::as_str).collect())).collect()
+}
+
 fn validate_parameters(
     parameters: Option<&BTreeMap<String, String>>,
     path: &FieldPath,
@@ -126,7 +162,7 @@ fn validate_parameters(
     let empty = BTreeMap::new();
     let parameters = parameters.unwrap_or(&empty);
     if parameters.len() > PARAMETERS_MAX {
-        errs.too_many(path, parameters.len(), PARAMETERS_MAX);
+        return errs.too_long(path, PARAMETERS_MAX);
     }
     if parameters.keys().any(String::is_empty) {
         errs.invalid(path, "", "field can not be empty.");

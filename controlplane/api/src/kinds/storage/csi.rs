@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, CSINode, CSIStorageCapacity};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, CSINode, CSINodeDriver, CSIStorageCapacity};
 
 use crate::{
     field::{FieldErrors, FieldPath},
@@ -18,6 +18,7 @@ use crate::{
 const GROUP: &str = "storage.k8s.io";
 const DRIVER_NAME_MAX: usize = 63;
 const NODE_ID_MAX: usize = 256;
+const EXPIRATION_SECONDS_MIN: i64 = 600;
 const FS_GROUP_POLICIES: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
 const LIFECYCLE_MODES: [&str; 2] = ["Ephemeral", "Persistent"];
 
@@ -67,7 +68,7 @@ impl Kind for CSIDriver {
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec");
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        validate_driver_name(name, &FieldPath::new("metadata").child("name"), errs);
+        validate_driver_name(name, &FieldPath::new("name"), errs);
         if let Some(policy) = self.spec.fs_group_policy.as_deref().filter(|p| !FS_GROUP_POLICIES.contains(p)) {
             errs.not_supported(&path.child("fsGroupPolicy"), policy, &FS_GROUP_POLICIES);
         }
@@ -81,12 +82,12 @@ impl Kind for CSIDriver {
             if !audiences.insert(request.audience.as_str()) {
                 errs.duplicate(&at.child("audience"), request.audience.as_str());
             }
-            if request.expiration_seconds.is_some_and(|s| s < 600) {
-                errs.invalid(
-                    &at.child("expirationSeconds"),
-                    request.expiration_seconds,
-                    "may not specify a duration less than 10 minutes",
-                );
+            let seconds = request.expiration_seconds.unwrap_or(EXPIRATION_SECONDS_MIN);
+            let at = at.child("expirationSeconds");
+            if seconds < EXPIRATION_SECONDS_MIN {
+                errs.invalid(&at, seconds, "may not specify a duration less than 10 minutes");
+            } else if seconds > 1 << 32 {
+                errs.invalid(&at, seconds, "may not specify a duration larger than 2^32 seconds");
             }
         }
     }
@@ -121,21 +122,35 @@ impl Kind for CSINode {
             }
             match driver.node_id.len() {
                 0 => errs.required(&at.child("nodeID"), ""),
-                n if n > NODE_ID_MAX => errs.too_long(&at.child("nodeID"), NODE_ID_MAX),
+                n if n > NODE_ID_MAX => {
+                    let detail = format!("must be {NODE_ID_MAX} characters or less");
+                    errs.invalid(&at.child("nodeID"), driver.node_id.as_str(), &detail);
+                }
                 _ => {}
             }
-            for key in driver.topology_keys.iter().flatten() {
-                errs.invalid_each(&at.child("topologyKeys"), key, names::is_qualified_name(key));
+            let count = driver.allocatable.as_ref().and_then(|a| a.count).unwrap_or_default();
+            errs.non_negative(&at.child("allocatable").child("count"), i64::from(count));
+            let keys = driver.topology_keys.as_deref().unwrap_or_default();
+            for (i, key) in keys.iter().enumerate() {
+                if key.is_empty() {
+                    errs.required(&at, "");
+                }
+                if keys[..i].contains(key) {
+                    errs.duplicate(&at, key.as_str());
+                }
+                names::is_qualified_name(key).iter().for_each(|message| errs.invalid(&at, keys, message));
             }
         }
     }
 
     fn validate_update(&self, old: &Self, errs: &mut FieldErrors) {
-        let path = FieldPath::new("spec").child("drivers");
         for known in &old.spec.drivers {
-            let same_name = self.spec.drivers.iter().position(|d| d.name == known.name);
-            if let Some(i) = same_name.filter(|i| self.spec.drivers[*i] != *known) {
-                errs.invalid(&path.index(i), known.name.as_str(), "field is immutable");
+            for driver in self.spec.drivers.iter().filter(|d| d.name == known.name) {
+                // How many volumes there may be changes with the node.
+                if *driver != (CSINodeDriver { allocatable: driver.allocatable.clone(), ..known.clone() }) {
+                    let value = serde_json::to_value(driver).unwrap_or_default();
+                    errs.invalid(&FieldPath::new("CSINodeDriver"), value, "field is immutable");
+                }
             }
         }
     }

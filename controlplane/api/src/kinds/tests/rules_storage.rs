@@ -262,6 +262,18 @@ fn classes() {
     assert_eq!(changed, ["value: Forbidden: may not be changed in an update."]);
     let runtime = object("node.k8s.io/v1", "RuntimeClass", "{metadata: {name: a}, handler: a_b}");
     assert!(errors(&runtime)[0].starts_with("handler: Invalid value: \"a_b\""), "{:?}", errors(&runtime));
+    let class = "{provisioner: a, allowedTopologies: [{matchLabelExpressions: [{key: zone, values: [a, a]}, {key: zone, values: []}]},
+                  {matchLabelExpressions: [{key: r, values: [a, b]}]}, {matchLabelExpressions: [{key: r, values: [b, a]}]}]}";
+    check(
+        class,
+        &errors(&object("storage.k8s.io/v1", "StorageClass", class)),
+        &[
+            "allowedTopologies[0].matchLabelExpressions[0].values[1]: Duplicate value: \"a\"",
+            "allowedTopologies[0].matchLabelExpressions[1].values: Required value",
+            "allowedTopologies[0].matchLabelExpressions[1].key: Duplicate value: \"zone\"",
+            "allowedTopologies[2].matchLabelExpressions: Duplicate value: \"\"",
+        ],
+    );
     let runtime = "{handler: a, overhead: {podFixed: {odd: 1}}, scheduling: {nodeSelector: {'a b': c},
                     tolerations: [{operator: Exists, effect: NoExecute}, {operator: Exists, effect: NoExecute, tolerationSeconds: 1}]}}";
     check(
