@@ -23,6 +23,9 @@ pub use three_way::three_way;
 /// Deepest nesting of a patched object.
 pub const DEPTH_MAX: usize = 256;
 
+/// Server-side apply, which is no patch of its own but comes as one.
+const APPLY: &str = "application/apply-patch+yaml";
+
 /// The patch of a request, by its format.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PatchBody {
@@ -48,12 +51,7 @@ impl PatchBody {
             "application/json-patch+json" => Self::Json,
             "application/merge-patch+json" => Self::Merge,
             "application/strategic-merge-patch+json" => Self::Strategic,
-            _ => {
-                let known = Self::MEDIA_TYPES.join(", ");
-                let message =
-                    format!("the body of the request was in an unknown format - accepted media types include: {known}");
-                return Err(ApiError::new(Reason::UnsupportedMediaType, message));
-            }
+            _ => return Err(unknown_format(&Self::MEDIA_TYPES)),
         };
         serde_json::from_slice(body)
             .map(make)
@@ -79,15 +77,20 @@ pub fn apply(kind: &dyn AnyKind, current: Value, patch: &PatchBody) -> Result<Va
         PatchBody::Strategic(patch) => {
             object_or_refuse(patch)?;
             let Some(meta) = PatchMeta::of(kind) else {
-                let message = format!(
-                    "strategic merge patch is not supported for {}: use application/merge-patch+json",
-                    kind.names().qualified_resource()
-                );
-                return Err(ApiError::new(Reason::UnsupportedMediaType, message));
+                let known = PatchBody::MEDIA_TYPES.map(|t| if t.contains("strategic") { "" } else { t });
+                return Err(unknown_format(&known));
             };
             strategic::apply(&meta, current, patch)
         }
     }
+}
+
+/// 415 in Kubernetes' words. `known`: the media types of patches, empty for those that do not count here.
+fn unknown_format(known: &[&str]) -> ApiError {
+    let known: Vec<&str> = known.iter().copied().filter(|t| !t.is_empty()).chain([APPLY]).collect();
+    let known = known.join(", ");
+    let message = format!("the body of the request was in an unknown format - accepted media types include: {known}");
+    ApiError::new(Reason::UnsupportedMediaType, message)
 }
 
 fn object_or_refuse(patch: &Value) -> Result<(), ApiError> {

@@ -316,8 +316,11 @@ impl Stream {
         }
         let object = match self.shape.form {
             Form::Table => {
-                let meta = ListMeta { resource_version: Some(revision.to_string()), ..ListMeta::default() };
-                table::table(&*self.kind, Vec::new(), &meta, false)
+                let list = ListMeta { resource_version: Some(revision.to_string()), ..ListMeta::default() };
+                // The row is there for the annotation that its object has.
+                let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta});
+                let rows = if initial_end { vec![json!({"cells": [], "object": object})] } else { Vec::new() };
+                table::table(&*self.kind, rows, &list, false)
             }
             Form::Metadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})

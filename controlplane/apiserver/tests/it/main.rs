@@ -4,6 +4,7 @@
 mod admission;
 mod again;
 mod aggregate;
+mod answers;
 mod audit;
 mod contract;
 mod custom;
