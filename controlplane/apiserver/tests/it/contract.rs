@@ -19,7 +19,7 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// The server itself writes to them as soon as they are there: they have tests of their own.
-const BUSY: [&str; 3] = ["APIService", "CustomResourceDefinition", "ValidatingAdmissionPolicy"];
+const BUSY: [&str; 4] = ["APIService", "CustomResourceDefinition", "FlowSchema", "ValidatingAdmissionPolicy"];
 /// Their labels are what others go by.
 const GENERATION_COUNTS_LABELS: &str = "EndpointSlice";
 
