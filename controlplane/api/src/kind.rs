@@ -495,6 +495,10 @@ pub trait Kind:
     fn prepare_update(&mut self, _old: &Self) {}
     /// Carries over everything but the status, for a write through the status subresource.
     fn prepare_status_update(&mut self, _old: &Self) {}
+    /// Why it is done and what to say of that, where it can be done.
+    fn completed(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
     /// Whether the desired state differs, so that `metadata.generation` goes up. Kinds without generation say `None`.
     fn generation_differs(&self, _old: &Self) -> Option<bool> {
         None

@@ -252,6 +252,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn columns(&self) -> Vec<ColumnInfo>;
     /// The Table cells of one object, one for each column.
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Cell>;
+    /// Why the object is done and what to say of it, as its row in a Table has it.
+    fn completed(&self, _object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        None
+    }
     /// Names of the fields that field selectors may use, beside `metadata.name` and `metadata.namespace`.
     fn selectable_fields(&self) -> Vec<&'static str>;
     /// The value of one of [`AnyKind::selectable_fields`]; `None` when the kind has no such field.
@@ -412,6 +416,10 @@ impl<K: Kind> AnyKind for Typed<K> {
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Cell> {
         let cells = |k: &K| K::COLUMNS.iter().map(|c| (c.value)(k, now)).collect();
         object.downcast_ref::<K>().map(cells).unwrap_or_default()
+    }
+
+    fn completed(&self, object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        object.downcast_ref::<K>().and_then(Kind::completed)
     }
 
     fn selectable_fields(&self) -> Vec<&'static str> {

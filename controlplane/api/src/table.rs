@@ -67,6 +67,9 @@ pub fn columns(kind: &dyn AnyKind) -> Vec<Value> {
 /// 500 when the object cannot be encoded.
 pub fn row(kind: &dyn AnyKind, object: &dyn Object, now: Timestamp, include: IncludeObject) -> Result<Value, ApiError> {
     let mut row = json!({ "cells": kind.row(object, now) });
+    if let Some((reason, message)) = kind.completed(object) {
+        row["conditions"] = json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]);
+    }
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => row["object"] = partial_metadata(object),
@@ -141,6 +144,19 @@ mod tests {
 
     use super::*;
     use crate::kind_of;
+
+    #[test]
+    fn rows_of_pods_that_are_done() {
+        for (phase, wanted) in
+            [("Running", Value::Null), ("Failed", json!("Failed")), ("Succeeded", json!("Succeeded"))]
+        {
+            let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"phase": phase}});
+            let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+            let kind = kind_of::<k8s_openapi::api::core::v1::Pod>();
+            let row = row(&*kind, &pod, Timestamp::UNIX_EPOCH, IncludeObject::None).unwrap();
+            assert_eq!(row["conditions"][0]["reason"], wanted);
+        }
+    }
 
     #[test]
     fn tables_and_metadata() {

@@ -85,6 +85,14 @@ impl Kind for Pod {
         },
     ];
 
+    fn completed(&self) -> Option<(&'static str, &'static str)> {
+        match self.status.as_ref()?.phase.as_deref()? {
+            "Succeeded" => Some(("Succeeded", "The pod has completed successfully.")),
+            "Failed" => Some(("Failed", "The pod failed.")),
+            _ => None,
+        }
+    }
+
     fn fill_defaults(&mut self) {
         defaults::pod(self);
     }
