@@ -252,8 +252,9 @@ fn spell_out_alternatives(name: &str, schema: &mut Map<String, Value>) {
         }
         Some("Quantity") => json!([{ "type": "string" }, { "type": "number" }]),
         // Kubernetes leaves open what they may be.
-        Some("JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray") => {
+        Some("JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray") => {
             schema.remove("oneOf");
+            schema.remove("type");
             return;
         }
         _ => return,

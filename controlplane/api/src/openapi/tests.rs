@@ -198,6 +198,61 @@ fn what_v2_has_no_words_for_is_left_out() {
     }
 }
 
+/// What older clients find wrong with a value, by what they look at.
+fn mistakes(definitions: &Value, schema: &Value, value: &Value, path: &str, out: &mut Vec<String>) {
+    if let Some(target) = schema["$ref"].as_str() {
+        return mistakes(definitions, &definitions[target.rsplit('/').next().unwrap()], value, path, out);
+    }
+    let fits = match schema["type"].as_str() {
+        None => return,
+        // As kubectl sees it: a number can be a text.
+        Some("string") => value.is_string() || value.is_number(),
+        Some("integer") => value.is_i64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        Some("array") => value.is_array(),
+        Some(_) => value.is_object(),
+    };
+    if !fits {
+        out.push(format!("{path}: {value} is no {}", schema["type"]));
+    }
+    for (i, item) in value.as_array().into_iter().flatten().enumerate() {
+        mistakes(definitions, &schema["items"], item, &format!("{path}[{i}]"), out);
+    }
+    let Some(fields) = value.as_object() else { return };
+    for required in schema["required"].as_array().into_iter().flatten() {
+        if !fields.contains_key(required.as_str().unwrap()) {
+            out.push(format!("{path}: no {required}"));
+        }
+    }
+    for (name, value) in fields {
+        let path = format!("{path}.{name}");
+        match (&schema["properties"][name], &schema["additionalProperties"]) {
+            (Value::Null, Value::Null) if schema["properties"].is_null() => {}
+            (Value::Null, Value::Null) => out.push(format!("{path}: unknown")),
+            (Value::Null, any) => mistakes(definitions, any, value, &path, out),
+            (schema, _) => mistakes(definitions, schema, value, &path, out),
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_all_kinds_are_as_v2_says() {
+    let document = v2::document(&crate::kinds::served());
+    let definitions = document["definitions"].as_object().unwrap();
+    for example in crate::kinds::tests::examples::all() {
+        let (group, version) = example["apiVersion"].as_str().unwrap().rsplit_once('/').unwrap_or(("", "v1"));
+        let gvk = json!({"group": group, "version": version, "kind": example["kind"]});
+        let named = |schema: &&Value| {
+            schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|kinds| kinds.contains(&gvk))
+        };
+        let schema = definitions.values().find(named).unwrap_or_else(|| panic!("no definition of {gvk}"));
+        let mut found = Vec::new();
+        mistakes(&document["definitions"], schema, &example, "", &mut found);
+        assert!(found.is_empty(), "{gvk}: {found:#?}");
+    }
+}
+
 #[test]
 fn documents_are_kept_while_their_kinds_are_the_same() {
     let openapi = OpenApi::default();
