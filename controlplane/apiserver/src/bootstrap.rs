@@ -12,12 +12,13 @@ use k8s_openapi::{
             ServicePort, ServiceSpec,
         },
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice},
+        networking::v1::{ServiceCIDR, ServiceCIDRSpec},
         scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use podium_api::{
-    ApiError, Kind as _, Object, Reason,
+    ApiError, FieldSelector, Kind as _, Object, Reason,
     kinds::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass},
 };
 use podium_client::Delta;
@@ -28,7 +29,7 @@ use crate::{
     config::ServerConfig,
     flow,
     pki::FRONT_PROXY,
-    registry::{Part, Registry, WriteContext, cache::Filter},
+    registry::{Part, Registry, Resource, WriteContext, cache::Filter},
     server::StartError,
 };
 
@@ -49,6 +50,7 @@ pub(crate) async fn cluster(registry: &Registry, config: &ServerConfig, addr: So
             .map_err(failed("make the priority class", class.name))?;
     }
     flow::keep_all(registry).await.map_err(failed("make the objects of", "flow control"))?;
+    ensure(registry, Box::new(service_range(config)), OWN).await.map_err(failed("make the range of", "Services"))?;
     let objects = [Box::new(service(config)) as Box<dyn Object>, Box::new(endpoints(addr)), Box::new(slice(addr))];
     for object in objects {
         let kind = object.names().kind;
@@ -89,20 +91,46 @@ pub(crate) async fn authentication(registry: &Registry, ca_pem: &str) -> Result<
 /// Gives every namespace its service account and the CA's certificate, for as long as the server runs.
 pub(crate) async fn namespaces(registry: Arc<Registry>, ca_pem: String, stop: CancellationToken) {
     let Ok(resource) = registry.of(&Namespace::NAMES) else { return };
+    let (Ok(maps), Ok(accounts)) = (registry.of(&ConfigMap::NAMES), registry.of(&ServiceAccount::NAMES)) else {
+        return;
+    };
     let mut changes = resource.cache.subscribe(Filter::default());
+    let mut maps = maps.cache.subscribe(called(ROOT_CA));
+    let mut accounts = accounts.cache.subscribe(called("default"));
     loop {
         let change = tokio::select! {
             () = stop.cancelled() => return,
-            change = changes.recv() => change,
+            change = changes.recv() => change.map(|change| match change {
+                Delta::Put { old: None, new } if new.meta().deletion_timestamp.is_none() => new.meta().name.clone(),
+                _ => None,
+            }),
+            change = maps.recv() => change.map(of_changed),
+            change = accounts.recv() => change.map(of_changed),
         };
         match change {
-            Some(Delta::Put { old: None, new }) if new.meta().deletion_timestamp.is_none() => {
-                let name = new.meta().name.clone().unwrap_or_default();
-                furnish(&registry, &name, &ca_pem).await;
-            }
+            // One that goes is emptied; its things are not made anew.
+            Some(Some(namespace)) if lives(&resource, &namespace) => furnish(&registry, &namespace, &ca_pem).await,
             Some(_) => {}
             None => return,
         }
+    }
+}
+
+fn lives(namespaces: &Resource, name: &str) -> bool {
+    namespaces.cache.get("", name).is_some_and(|entry| entry.object.meta().deletion_timestamp.is_none())
+}
+
+fn called(name: &str) -> Filter {
+    let fields = FieldSelector::parse(&format!("metadata.name={name}")).expect("invariant: a plain name");
+    Filter { fields, ..Filter::default() }
+}
+
+/// The namespace of what was changed or removed; what is new is as it shall be.
+fn of_changed(change: Delta) -> Option<String> {
+    match change {
+        Delta::Put { old: Some(_), new } => new.meta().namespace.clone(),
+        Delta::Delete { old, .. } => old.meta().namespace.clone(),
+        Delta::Put { old: None, .. } => None,
     }
 }
 
@@ -185,6 +213,15 @@ fn priority(class: &SystemPriorityClass) -> PriorityClass {
 fn kubernetes(labels: &[(&str, &str)]) -> ObjectMeta {
     let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     ObjectMeta { labels: Some(labels), ..named("default", "kubernetes") }
+}
+
+/// What the addresses of Services are taken from.
+fn service_range(config: &ServerConfig) -> ServiceCIDR {
+    ServiceCIDR {
+        metadata: named("", "kubernetes"),
+        spec: Some(ServiceCIDRSpec { cidrs: Some(vec![config.service_cidr.to_string()]) }),
+        ..ServiceCIDR::default()
+    }
 }
 
 fn service(config: &ServerConfig) -> Service {

@@ -157,6 +157,10 @@ fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
             taints.push(Taint { key: key.to_owned(), effect: effect.to_owned(), time_added, value: None });
         }
     }
+    // Since when they drive pods away: those who add them need not say.
+    for taint in taints.iter_mut().filter(|t| t.effect == "NoExecute") {
+        taint.time_added.get_or_insert(Time(now));
+    }
     (taints != known).then_some(taints)
 }
 

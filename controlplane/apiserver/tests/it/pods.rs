@@ -45,6 +45,8 @@ async fn bound_once_logged_and_gone_with_grace() {
     assert!(message.ends_with("pod p is already assigned to node \"n1\""), "{message}");
     let bound = cluster.get(&format!("{PODS}/p")).await.ok(200);
     assert_eq!(bound["spec"]["nodeName"], "n1");
+    // Being bound is no new generation.
+    assert_eq!(bound["metadata"]["generation"], 1);
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
 
     cluster.server.connect_node(Arc::new(Logs));
@@ -147,4 +149,27 @@ async fn evictions_ask_the_budget() {
     evict("b", "").await.ok(201);
     evict("nobody", "").await.refused(404);
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_get_back_what_they_are_given() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
+    let certificate = |found: &Value| found["data"]["ca.crt"].as_str().is_some_and(|c| c.starts_with("-----BEGIN"));
+    let there = || async {
+        for _ in 0..500 {
+            let answer = cluster.get(path).await;
+            if answer.status == 200 && certificate(&answer.json()) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the certificate is not there");
+    };
+    there().await;
+    cluster.delete(path).await.ok(200);
+    there().await;
+    cluster.put(path, json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": ""}})).await.ok(200);
+    there().await;
+    cluster.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await.ok(200);
 }

@@ -115,7 +115,10 @@ fn refused<R: Replicated>(key: &Key, error: &ApiError, view: &dyn View, now: Tim
     if let Some(rs) = view.get_as::<R>(&key.object) {
         let message = format!("Error creating: {error}");
         plan.push(Action::Event(EventNote::warning(&*rs, "FailedCreate", message)));
-        status::failed(&*rs, error, now, &mut plan);
+        let selector = rs.selector().filter(|s| !s.is_everything());
+        let mut pods = selector.map(|s| claim(&*rs, &s, view, &mut Vec::new())).unwrap_or_default();
+        pods.retain(|pod| is_active(pod));
+        status::failed(&*rs, &pods, error, now, &mut plan);
     }
     plan
 }

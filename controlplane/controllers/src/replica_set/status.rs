@@ -28,14 +28,7 @@ pub(super) fn update<R: Replicated>(rs: &R, pods: &[Arc<Pod>], now: Timestamp, p
     if let Some(next) = available_in.iter().filter(|seconds| **seconds > 0).min() {
         plan.requeue_in(*next);
     }
-    let labels = template_labels(rs);
-    let mut status = rs.status().unwrap_or_default();
-    status.replicas = count(pods.len());
-    status.fully_labeled_replicas =
-        nonzero(pods.iter().filter(|p| labels.matches_option(p.metadata.labels.as_ref())).count());
-    status.ready_replicas = nonzero(pods.iter().filter(|p| is_ready(p)).count());
-    status.available_replicas = nonzero(available_in.iter().filter(|seconds| **seconds == 0).count());
-    status.observed_generation = rs.metadata().generation;
+    let mut status = counted(rs, pods, available_in.iter().filter(|seconds| **seconds == 0).count());
     if let Some(conditions) = &mut status.conditions {
         conditions.retain(|c| c.type_ != REPLICA_FAILURE);
     }
@@ -43,12 +36,25 @@ pub(super) fn update<R: Replicated>(rs: &R, pods: &[Arc<Pod>], now: Timestamp, p
     write(rs, status, plan);
 }
 
-/// Says that pods could not be created.
-pub(super) fn failed<R: Replicated>(rs: &R, error: &ApiError, now: Timestamp, plan: &mut Plan) {
+fn counted<R: Replicated>(rs: &R, pods: &[Arc<Pod>], available: usize) -> ReplicaSetStatus {
+    let labels = template_labels(rs);
     let mut status = rs.status().unwrap_or_default();
+    status.replicas = count(pods.len());
+    status.fully_labeled_replicas =
+        nonzero(pods.iter().filter(|p| labels.matches_option(p.metadata.labels.as_ref())).count());
+    status.ready_replicas = nonzero(pods.iter().filter(|p| is_ready(p)).count());
+    status.available_replicas = nonzero(available);
+    status.observed_generation = rs.metadata().generation;
+    status
+}
+
+/// Says that pods could not be created, and how many there are all the same.
+pub(super) fn failed<R: Replicated>(rs: &R, pods: &[Arc<Pod>], error: &ApiError, now: Timestamp, plan: &mut Plan) {
+    let available = pods.iter().filter(|pod| available_in(pod, rs.min_ready_seconds(), now) == Some(0)).count();
+    let mut status = counted(rs, pods, available);
     let conditions = status.conditions.get_or_insert_default();
     if conditions.iter().any(|c| c.type_ == REPLICA_FAILURE && c.status == "True") {
-        return;
+        return write(rs, status, plan);
     }
     conditions.retain(|c| c.type_ != REPLICA_FAILURE);
     conditions.push(ReplicaSetCondition {

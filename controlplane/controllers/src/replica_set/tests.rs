@@ -141,14 +141,14 @@ fn counts_pods_available_after_their_wait() {
 
 #[test]
 fn says_when_pods_are_refused() {
-    let world = World::of("rs web replicas=1 there=0");
+    let world = World::of("rs web replicas=2 there=0; pod a owner=rs/web ready node=n1");
     let names = podium_api::kind_of::<Pod>().names();
     let error = ApiError::forbidden(&names, "web-x", "exceeded quota");
     let key = Key::new(&ReplicaSet::NAMES, podium_api::ObjectKey::new("d", "web"));
     let plan = ReplicaSets.refused(&key, &error, &world, Timestamp::from_second(NOW).unwrap());
     expect![[r#"
         event Warning FailedCreate: Error creating: pods "web-x" is forbidden: exceeded quota
-        status replicaset web {"availableReplicas":0,"conditions":[{"reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"readyReplicas":0,"replicas":0}"#]].assert_eq(&show(&plan));
+        status replicaset web {"availableReplicas":1,"conditions":[{"reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]].assert_eq(&show(&plan));
 }
 
 #[test]

@@ -130,7 +130,18 @@ impl Kind for Pod {
         }
     }
 
-    crate::kind::generation_of_spec!();
+    /// Being bound to a node is no new generation.
+    fn generation_differs(&self, old: &Self) -> Option<bool> {
+        let node = |pod: &Self| pod.spec.as_ref().and_then(|s| s.node_name.clone());
+        if node(self) == node(old) {
+            return Some(self.spec != old.spec);
+        }
+        let mut placed = old.spec.clone();
+        if let Some(spec) = &mut placed {
+            spec.node_name = node(self);
+        }
+        Some(self.spec != placed)
+    }
 
     fn validate(&self, errs: &mut FieldErrors) {
         let path = FieldPath::new("spec");
