@@ -226,17 +226,18 @@ impl Cache {
         self.kind.read().clone()
     }
 
-    /// Replaces the kind: its schema has changed. Objects are read again, so that they show its new defaults.
+    /// Replaces the kind: its schema has changed. Objects are to be read again, so that they show its defaults.
     pub(crate) fn set_kind(&self, kind: KindRef) {
-        *self.kind.write() = kind.clone();
+        *self.kind.write() = kind;
+    }
+
+    /// Shows a stored object as it was read again, unless it has changed since.
+    pub(crate) fn reload(&self, entry: Entry) {
         let mut state = self.state.write();
-        for entry in state.objects.values_mut() {
-            match super::pump::read(&*kind, entry.key.clone(), &entry.json, entry.revision()) {
-                Ok(again) => *entry = Arc::new(again),
-                Err(error) => {
-                    tracing::error!(key = %entry.key, %error, "a stored object does not fit its kind any more");
-                }
-            }
+        if let Some(shown) = state.objects.get_mut(&entry.key)
+            && shown.revision() == entry.revision()
+        {
+            *shown = Arc::new(entry);
         }
     }
 

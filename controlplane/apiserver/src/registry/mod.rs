@@ -91,7 +91,7 @@ impl Registry {
             resources.push(Arc::new(Resource::new(kind, cache, conversion)));
         }
         for cache in caches.values() {
-            pump::load(&*store, cache, at).await?;
+            pump::load(&*store, cache, at, |entry| cache.load(entry)).await?;
         }
         let watch = store.watch(ROOT, at).await?;
         let caches: Caches = Arc::new(RwLock::new(caches));
@@ -145,6 +145,7 @@ impl Registry {
         let known = self.caches.read().get(&part).cloned();
         if let Some(cache) = known {
             cache.set_kind(stored.clone());
+            pump::load(&*self.store, &cache, self.store.revision(), |entry| cache.reload(entry)).await?;
             return Ok(cache);
         }
         let cache = Arc::new(Cache::new(stored.clone(), format!("{ROOT}{part}/"), self.progress.clone()));
@@ -152,7 +153,7 @@ impl Registry {
         self.caches.write().insert(part.clone(), cache.clone());
         // Read after the cache hears of changes: what comes in between is put aside, nothing falls through.
         let at = self.store.revision();
-        match pump::load(&*self.store, &cache, at).await {
+        match pump::load(&*self.store, &cache, at, |entry| cache.load(entry)).await {
             Ok(()) => cache.loaded(at),
             Err(error) => {
                 self.caches.write().remove(&part);

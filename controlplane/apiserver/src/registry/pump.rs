@@ -35,13 +35,18 @@ fn handed(attachment: &Attachment) -> Option<Written> {
 pub(crate) type Caches = Arc<RwLock<HashMap<String, Arc<Cache>>>>;
 
 /// Reads everything that is stored of one kind at a revision.
-pub(crate) async fn load(store: &dyn Store, cache: &Cache, at: Revision) -> Result<(), StoreError> {
+pub(crate) async fn load(
+    store: &dyn Store,
+    cache: &Cache,
+    at: Revision,
+    take: impl Fn(Entry) + Send,
+) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let prefix = cache.prefix().to_owned();
         let page = store.range(RangeRequest { prefix, after, limit: Some(LOAD_PAGE), at: Some(at) }).await?;
         after = page.records.last().map(|r| r.key.clone());
-        page.records.iter().filter_map(|record| entry(cache, record)).for_each(|entry| cache.load(entry));
+        page.records.iter().filter_map(|record| entry(cache, record)).for_each(&take);
         if page.remaining == 0 || after.is_none() {
             return Ok(());
         }

@@ -219,6 +219,26 @@ async fn versions_selectors_and_tables() {
 }
 
 #[tokio::test]
+async fn a_default_shows_while_it_is_defined() {
+    let cluster = Cluster::start().await;
+    define(&cluster, definition()).await;
+    cluster.post(WIDGETS, widget("a", json!({"color": "red"}))).await.ok(201);
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size";
+    for (change, shown) in [
+        (json!({"op": "add", "path": path, "value": {"type": "string", "default": "small"}}), json!("small")),
+        (json!({"op": "remove", "path": format!("{path}/default")}), json!(null)),
+    ] {
+        cluster.patch(&format!("{DEFINITIONS}/widgets.example.com"), "json-patch", json!([change])).await.ok(200);
+        let until = Instant::now() + Duration::from_secs(5);
+        while cluster.get(&format!("{WIDGETS}/a")).await.ok(200)["spec"]["size"] != shown {
+            assert!(Instant::now() < until, "{shown} is not shown");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_definition_can_change() {
     let cluster = Cluster::start().await;
     let mut defined = define(&cluster, definition()).await;

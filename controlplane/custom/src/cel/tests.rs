@@ -201,6 +201,8 @@ fn functions_of_the_language_and_the_libraries() {
         ("duration('1h') + duration('30m') == duration('90m')", "true"),
         ("timestamp('2023-01-02T03:04:05Z').getFullYear()", "2023"),
         ("timestamp('2023-01-02T03:04:05Z').getHours('+02:00')", "5"),
+        ("timestamp('2023-01-02T03:04:05Z').getHours('Europe/Berlin')", "4"),
+        ("timestamp('2023-07-02T03:04:05Z').getHours('America/New_York')", "23"),
         ("timestamp('2023-01-02T00:00:00Z') + duration('24h') > timestamp('2023-01-02T12:00:00Z')", "true"),
         ("string(timestamp('2023-01-02T00:00:00Z') - timestamp('2023-01-01T00:00:00Z'))", "\"86400s\""),
         ("quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('500m').add(quantity('0.5')).isInteger()", "true"),
