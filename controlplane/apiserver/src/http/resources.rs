@@ -280,10 +280,16 @@ impl Frontend {
         let validation: FieldValidation = call.query.get("fieldValidation").parse()?;
         let patch = PatchBody::read(&media_type(call), body)?;
         let key = (target.namespace, target.name);
+        let twice = twice(&patch, validation, body)?;
         let change = |current: &Entry| {
             let patched = patch::apply(&*resource.kind, current.tree()?, &patch)?;
+            let shown = if validation == FieldValidation::Strict { patched.to_string() } else { String::new() };
             let decoded = resource.kind.decode_value(patched)?;
-            let findings = decoded.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+            let unknown = decoded.unknown.iter().map(|path| format!("unknown field \"{path}\""));
+            let findings: Vec<_> = twice.iter().cloned().chain(unknown).collect();
+            if validation == FieldValidation::Strict && !findings.is_empty() {
+                return Err(not_known(&shown, &findings));
+            }
             warn_all(&context, validation.judge(&resource.names, findings)?);
             Ok(decoded.object.into())
         };
@@ -362,6 +368,21 @@ pub(super) fn not_allowed() -> ApiError {
 pub(super) fn media_type(call: &Call<'_>) -> String {
     let header = call.header(header::CONTENT_TYPE).unwrap_or_default();
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The fields that stand twice in a patch that is an object.
+fn twice(patch: &PatchBody, validation: FieldValidation, body: &Bytes) -> Result<Vec<String>, ApiError> {
+    match (patch, validation) {
+        (PatchBody::Json(_), _) | (_, FieldValidation::Ignore) => Ok(Vec::new()),
+        _ => Ok(read::read(Media::Json, body)?.findings(&[], Media::Json, body)),
+    }
+}
+
+/// 422 about what a patch makes of an object, which is no fault of the bytes that came.
+fn not_known(patched: &str, findings: &[String]) -> ApiError {
+    let mut errs = FieldErrors::new();
+    errs.invalid(&FieldPath::new("patch"), patched, &format!("strict decoding error: {}", findings.join(", ")));
+    ApiError::invalid(&Names::new("", "", "", "", ""), "", errs)
 }
 
 /// Reads a body of any format.

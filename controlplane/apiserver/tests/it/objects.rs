@@ -69,6 +69,17 @@ async fn what_is_refused_says_why() {
     let strict = format!("{MAPS}?fieldValidation=Strict");
     let message = cluster.post(&strict, unknown.clone()).await.refused(400);
     assert!(message.ends_with("strict decoding error: unknown field \"spec\""), "{message}");
+    cluster.post(MAPS, map("patched", json!({}))).await.ok(201);
+    let patched = format!("{MAPS}/patched?fieldValidation=Strict");
+    for kind in ["merge-patch", "strategic-merge-patch"] {
+        let message = cluster.patch(&patched, kind, json!({"spec": {"x": 1}})).await.refused(422);
+        assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{message}");
+        assert!(message.ends_with(": strict decoding error: unknown field \"spec\""), "{message}");
+        let twice = br#"{"data": {"a": "1", "a": "2"}}"#.to_vec();
+        let media = format!("application/{kind}+json");
+        let answer = cluster.send(Method::PATCH, &patched, &[("content-type", &media)], twice).await;
+        assert!(answer.refused(422).ends_with("strict decoding error: duplicate field \"data.a\""), "{}", answer.text);
+    }
     let warned = cluster.post(MAPS, unknown).await;
     assert_eq!(warned.status, 201);
     assert_eq!(warned.headers["warning"].to_str().unwrap(), "299 - \"unknown field \\\"spec\\\"\"");
