@@ -60,37 +60,37 @@ pub struct Attributes<'a> {
     pub path: &'a str,
 }
 
+/// Whether somebody may do something, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether they may.
+    pub allowed: bool,
+    /// What allows it, or what went wrong; often nothing.
+    pub reason: String,
+}
+
 /// Decides whether an identity may do something.
 pub trait Authorizer: Send + Sync + 'static {
-    /// Whether it may.
+    /// Whether it may. Quick: it is asked for every request.
     fn allows(&self, who: &Identity, what: &Attributes<'_>) -> bool;
-}
 
-/// Until there is RBAC: administrators may do everything; whoever is known may see what is served and ask what they may
-/// do, as by Kubernetes' roles `system:discovery` and `system:basic-user`; nobody else anything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MastersOnly;
+    /// The same with the reason, for those who want to know it.
+    fn decide(&self, who: &Identity, what: &Attributes<'_>) -> Decision;
 
-impl Authorizer for MastersOnly {
-    fn allows(&self, who: &Identity, what: &Attributes<'_>) -> bool {
-        let is_in = |group: &str| who.groups.iter().any(|g| g == group);
-        is_in(MASTERS) || (is_in("system:authenticated") && is_basic(what))
+    /// Passes what is allowed.
+    ///
+    /// # Errors
+    /// 403 in Kubernetes' words.
+    fn check(&self, who: &Identity, what: &Attributes<'_>) -> Result<(), ApiError> {
+        if self.allows(who, what) {
+            return Ok(());
+        }
+        match self.decide(who, what) {
+            // It has been granted in between.
+            Decision { allowed: true, .. } => Ok(()),
+            Decision { reason, .. } => Err(forbidden(who, what, &reason)),
+        }
     }
-}
-
-fn is_basic(what: &Attributes<'_>) -> bool {
-    if what.resource.is_empty() {
-        let discovery = ["/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"];
-        let below =
-            |root: &str| what.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        return what.verb == "get" && discovery.into_iter().any(below);
-    }
-    let asks = matches!(
-        (what.group, what.resource),
-        ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
-            | ("authentication.k8s.io", "selfsubjectreviews")
-    );
-    what.verb == "create" && asks
 }
 
 /// Who shows no credentials.
@@ -103,11 +103,12 @@ pub(crate) fn unauthorized() -> ApiError {
     ApiError::new(Reason::Unauthorized, "Unauthorized")
 }
 
-/// 403 in Kubernetes' words.
-pub(crate) fn forbidden(who: &Identity, what: &Attributes<'_>) -> ApiError {
+/// 403 in Kubernetes' words. `reason`: what went wrong while deciding, or nothing.
+pub(crate) fn forbidden(who: &Identity, what: &Attributes<'_>, reason: &str) -> ApiError {
     let user = &who.user;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if what.resource.is_empty() {
-        let message = format!("forbidden: User {user:?} cannot {} path {:?}", what.verb, what.path);
+        let message = format!("forbidden: User {user:?} cannot {} path {:?}{reason}", what.verb, what.path);
         return ApiError::new(Reason::Forbidden, message);
     }
     let resource = match what.subresource {
@@ -125,7 +126,8 @@ pub(crate) fn forbidden(who: &Identity, what: &Attributes<'_>) -> ApiError {
         namespace => format!("in the namespace {namespace:?}"),
     };
     let (verb, group) = (what.verb, what.group);
-    let message = format!("{object}: User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}");
+    let message =
+        format!("{object}: User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}{reason}");
     let mut error = ApiError::new(Reason::Forbidden, message);
     let details = error.details.get_or_insert_default();
     details.kind = Some(what.resource.to_owned());
@@ -163,15 +165,25 @@ pub(crate) fn impersonated(
         }
         return Err(ApiError::bad_request("requested impersonation without impersonating a user"));
     };
-    let check = |resource: &str, name: &str| {
-        let what = Attributes { verb: "impersonate", resource, name, ..Attributes::default() };
-        if authorizer.allows(who, &what) { Ok(()) } else { Err(forbidden(who, &what)) }
-    };
-    check("users", &user)?;
-    groups.iter().try_for_each(|group| check("groups", group))?;
+    let group = "authentication.k8s.io";
+    let check = |what: Attributes<'_>| authorizer.check(who, &Attributes { verb: "impersonate", ..what });
+    match service_account(&user) {
+        Some((namespace, name)) => {
+            check(Attributes { resource: "serviceaccounts", namespace, name, ..Attributes::default() })?;
+        }
+        None => check(Attributes { resource: "users", name: &user, ..Attributes::default() })?,
+    }
+    for name in &groups {
+        check(Attributes { resource: "groups", name, ..Attributes::default() })?;
+    }
+    if !uid.is_empty() {
+        check(Attributes { group, resource: "uids", name: &uid, ..Attributes::default() })?;
+    }
+    for (subresource, name) in extra.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
+        check(Attributes { group, resource: "userextras", subresource, name, ..Attributes::default() })?;
+    }
     let mut as_whom = Identity { user, groups, uid, extra };
-    if let Some((namespace, _)) =
-        as_whom.user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+    if let Some((namespace, _)) = service_account(&as_whom.user)
         && as_whom.groups.is_empty()
     {
         as_whom.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
@@ -181,6 +193,11 @@ pub(crate) fn impersonated(
         as_whom.groups.push(known.to_owned());
     }
     Ok(Some(as_whom))
+}
+
+/// Namespace and name of the ServiceAccount that a user is.
+fn service_account(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
 /// Tokens that are known, by their hash, so that comparing takes as long whatever was guessed.
@@ -251,13 +268,8 @@ mod tests {
             name: "",
             path: "",
         };
-        assert!(!MastersOnly.allows(&who, &what));
-        let known = Identity::new("jane", &["system:authenticated"]);
-        let path = |path| Attributes { verb: "get", path, ..Attributes::default() };
-        assert!(MastersOnly.allows(&known, &path("/apis/apps/v1")) && !MastersOnly.allows(&known, &path("/metrics")));
-        assert!(!MastersOnly.allows(&known, &path("/apisx")) && !MastersOnly.allows(&who, &path("/apis")));
         assert_eq!(
-            forbidden(&who, &what).message,
+            forbidden(&who, &what, "").message,
             "deployments.apps is forbidden: User \"jane\" cannot list resource \"deployments\" in API group \"apps\" in \
              the namespace \"default\""
         );
@@ -271,7 +283,7 @@ mod tests {
             path: "",
         };
         assert_eq!(
-            forbidden(&who, &what).message,
+            forbidden(&who, &what, "").message,
             "nodes \"n1\" is forbidden: User \"jane\" cannot get resource \"nodes/status\" in API group \"\" at the \
              cluster scope"
         );

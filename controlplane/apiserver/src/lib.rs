@@ -21,12 +21,13 @@ mod http;
 mod local;
 mod outbound;
 mod pki;
+mod rbac;
 mod registry;
 mod server;
 mod webhook;
 
 pub use audit::{AuditConfig, Level as AuditLevel, Policy as AuditPolicy, PolicyError as AuditPolicyError};
-pub use auth::{Authorizer, Identity};
+pub use auth::{Authorizer, Decision, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
 pub use gateway::{LogOptions, LogStream, NodeGateway};
 pub use local::LocalApi;

@@ -15,13 +15,14 @@ use crate::{
     admission::type_check,
     aggregate::{self, Aggregator},
     audit::Audit,
-    auth::{Identity, MASTERS, MastersOnly, Tokens},
+    auth::{Identity, MASTERS, Tokens},
     bootstrap, components, connection,
     custom::Custom,
     expiry,
     flow::{Flow, FlowLimits},
     http::{Frontend, metrics::Metrics},
     pki::{ADMIN, Pki, write_private},
+    rbac,
     registry::Registry,
 };
 
@@ -103,6 +104,7 @@ impl ApiServer {
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
         bootstrap::authentication(&registry, &pki.ca_pem).await?;
+        rbac::ensure(&registry).await?;
         frontend.flow.load(&registry);
         let custom = Custom::open(registry.clone()).await;
         let custom = tokio::spawn(custom.run(frontend.stop.clone()));
@@ -204,7 +206,7 @@ fn frontend(
     tokens: Tokens,
     (addr, aggregator): (SocketAddr, Arc<Aggregator>),
 ) -> Result<Frontend, StartError> {
-    let limits = config.limits.clone();
+    let (limits, authorizer) = (config.limits.clone(), registry.rbac().clone());
     let opened = |audit: &crate::AuditConfig| {
         Audit::open(audit, &config.metrics).map_err(|source| StartError::File {
             operation: "open the audit log",
@@ -226,7 +228,7 @@ fn frontend(
         registry,
         tokens,
         accounts: Accounts::open(&config.data_dir)?,
-        authorizer: Arc::new(MastersOnly),
+        authorizer,
         metrics,
         gateway: RwLock::new(None),
         audit,

@@ -3,6 +3,7 @@
 //! No clock, no I/O, no randomness: the driver passes the time, hands in a [`View`] of its mirrors and applies the
 //! [`Plan`]. A controller is one file plus one line in [`all`].
 
+pub mod cluster_role_aggregation;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
@@ -79,6 +80,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(node_lifecycle::NodeLifecycle),
         Box::new(resource_quota::ResourceQuotas),
         Box::new(disruption::PodDisruptionBudgets),
+        Box::new(cluster_role_aggregation::ClusterRoleAggregation),
         Box::new(storage_protection::ClaimProtection),
         Box::new(storage_protection::VolumeProtection),
     ]

@@ -15,6 +15,7 @@ use k8s_openapi::api::{
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
+    rbac::v1::ClusterRole,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ impl World {
 
     /// What a controller plans for an object, as text.
     pub(crate) fn plan(&self, controller: &dyn Controller, names: &Names, name: &str) -> String {
-        let namespaced = !["nodes", "namespaces", "persistentvolumes"].contains(&names.plural);
+        let namespaced = !["nodes", "namespaces", "persistentvolumes", "clusterroles"].contains(&names.plural);
         let object = ObjectKey::new(if namespaced { "d" } else { "" }, name);
         let now = Timestamp::from_second(NOW).unwrap();
         show(&controller.reconcile(&Key::new(names, object), self, now))
@@ -152,6 +153,7 @@ fn object(line: &str) -> Arc<dyn Object> {
         "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
         "claim" => typed::<PersistentVolumeClaim>(json!({"metadata": metadata})),
         "volume" => typed::<PersistentVolume>(json!({"metadata": metadata, "status": {"phase": words.text("phase")}})),
+        "clusterrole" => typed::<ClusterRole>(cluster_role(metadata, &words)),
         "quota" => typed::<ResourceQuota>(quota(metadata, &words)),
         "pdb" => typed::<PodDisruptionBudget>(budget(metadata, &words)),
         "node" => typed::<Node>(node(metadata, &words)),
@@ -169,7 +171,7 @@ fn typed<K: Kind>(mut value: Value) -> Arc<dyn Object> {
 
 fn metadata(kind: &str, name: &str, words: &Words<'_>) -> Value {
     let namespace = match kind {
-        "node" | "namespace" | "volume" => None,
+        "node" | "namespace" | "volume" | "clusterrole" => None,
         "lease" => Some("kube-node-lease"),
         _ => Some("d"),
     };
@@ -390,6 +392,18 @@ fn quota(metadata: Value, words: &Words<'_>) -> Value {
         quota["status"] = json!({"hard": hard, "used": amounts("used")});
     }
     quota
+}
+
+/// `verbs=get,list`: a rule for pods with each; `of=a:b`: the rules of those that are labelled so.
+fn cluster_role(metadata: Value, words: &Words<'_>) -> Value {
+    let verbs = words.text("verbs").into_iter().flat_map(|verbs| verbs.split(','));
+    let rule = |verb: &str| json!({"apiGroups": [""], "resources": ["pods"], "verbs": [verb]});
+    let rules: Vec<Value> = verbs.map(rule).collect();
+    let mut role = json!({"metadata": metadata, "rules": rules});
+    if let Some(labels) = words.pairs("of") {
+        role["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
+    }
+    role
 }
 
 fn namespace(metadata: Value, words: &Words<'_>) -> Value {

@@ -10,21 +10,21 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest as Csr;
 use podium_api::ApiError;
 use x509_parser::{certification_request::X509CertificationRequest, pem::parse_x509_pem, prelude::FromDer as _};
 
-use super::{Operation, Plugin, Request, Step, matching};
+use super::{Operation, Plugin, Request, Step};
 use crate::{
-    auth::{Attributes, Identity, MASTERS},
+    auth::{Attributes, Authorizer as _, Identity, MASTERS},
     registry::Registry,
 };
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 /// Whether somebody may do something for a signer, or for all of its domain.
-fn is_authorized(who: &Identity, verb: &str, signer: &str) -> bool {
+fn is_authorized(registry: &Registry, who: &Identity, verb: &str, signer: &str) -> bool {
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
     [signer, &domain].into_iter().any(|name| {
         let what =
             Attributes { verb, group: "certificates.k8s.io", resource: "signers", name, ..Attributes::default() };
-        matching::allows(who, &what)
+        registry.rbac().allows(who, &what)
     })
 }
 
@@ -48,10 +48,10 @@ impl Plugin for Approval {
         changes(step, request, "approval")
     }
 
-    async fn validate(&self, _registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
+    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
         let Some(old) = request.old.and_then(|o| o.downcast_ref::<Csr>()) else { return Ok(()) };
         let signer = &old.spec.signer_name;
-        if is_authorized(request.context.who, "approve", signer) {
+        if is_authorized(registry, request.context.who, "approve", signer) {
             return Ok(());
         }
         Err(request.forbidden(&format!("user not permitted to approve requests with signerName {signer:?}")))
@@ -71,7 +71,7 @@ impl Plugin for Signing {
         changes(step, request, "status")
     }
 
-    async fn validate(&self, _registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
+    async fn validate(&self, registry: &Registry, request: &Request<'_>) -> Result<(), ApiError> {
         let old = request.old.and_then(|o| o.downcast_ref::<Csr>());
         let (Some(new), Some(old)) = (request.new_as::<Csr>(), old) else { return Ok(()) };
         let certificate = |csr: &Csr| csr.status.as_ref().and_then(|s| s.certificate.clone());
@@ -80,7 +80,7 @@ impl Plugin for Signing {
             return Ok(());
         }
         let signer = &old.spec.signer_name;
-        if is_authorized(request.context.who, "sign", signer) {
+        if is_authorized(registry, request.context.who, "sign", signer) {
             return Ok(());
         }
         Err(request.forbidden(&format!("user not permitted to sign requests with signerName {signer:?}")))

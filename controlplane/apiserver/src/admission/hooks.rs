@@ -224,7 +224,7 @@ impl Wanted {
         }
         let uid = uuid::Uuid::new_v4().to_string();
         let review = review(request, self.version.as_deref(), &uid).await?;
-        if !hook.conditions_hold(request, &review)? {
+        if !hook.conditions_hold(registry, request, &review)? {
             return Ok(None);
         }
         let started = Instant::now();
@@ -317,11 +317,11 @@ impl Hook {
         self.judged(response, request).map_err(|(error, code)| Failure::Said(error, code))
     }
 
-    fn conditions_hold(&self, request: &Request<'_>, review: &Value) -> Result<bool, ApiError> {
+    fn conditions_hold(&self, registry: &Registry, request: &Request<'_>, review: &Value) -> Result<bool, ApiError> {
         if self.conditions.is_empty() {
             return Ok(true);
         }
-        let seen = Seen::new(request, review);
+        let seen = Seen::new(registry, request, review);
         match matching::conditions_hold(&self.conditions, &seen.vars(), &Seen::budget()) {
             Ok(holds) => Ok(holds),
             Err(_) if self.ignore_failures => Ok(false),

@@ -22,7 +22,8 @@ use serde_json::Value;
 
 use super::{Operation, Request};
 use crate::{
-    auth::{self, Authorizer as _, Identity, MastersOnly},
+    auth::{self, Authorizer as _, Identity},
+    rbac::Rbac,
     registry::{Registry, Resource},
 };
 
@@ -255,7 +256,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// `review`: the request of an `AdmissionReview`.
-    pub(super) fn new(request: &Request<'_>, review: &Value) -> Self {
+    pub(super) fn new(registry: &Registry, request: &Request<'_>, review: &Value) -> Self {
         let mut shown = review.clone();
         let mut take = |field: &str| shown.get_mut(field).map(Value::take).unwrap_or_default();
         let (object, old) = (take("object"), take("oldObject"));
@@ -271,7 +272,8 @@ impl Seen {
             name: request.name.to_owned(),
             ..Attributes::default()
         };
-        Self { object, old, request: shown, asking: Asking(request.context.who.clone()), attributes }
+        let asking = Asking { who: request.context.who.clone(), rbac: registry.rbac().clone() };
+        Self { object, old, request: shown, asking, attributes }
     }
 
     pub(super) fn vars(&self) -> Vars<'_> {
@@ -288,13 +290,11 @@ impl Seen {
     }
 }
 
-/// Whether somebody may do something.
-pub(super) fn allows(who: &Identity, what: &auth::Attributes<'_>) -> bool {
-    MastersOnly.allows(who, what)
-}
-
 /// Asks the authorizer as the user of the request.
-struct Asking(Identity);
+struct Asking {
+    who: Identity,
+    rbac: Arc<Rbac>,
+}
 
 impl cel::Authorizer for Asking {
     fn authorize(&self, asked: &Attributes) -> Decision {
@@ -313,7 +313,8 @@ impl cel::Authorizer for Asking {
             name: &asked.name,
             path: asked.path.as_deref().unwrap_or_default(),
         };
-        Decision { allowed: allows(account.as_ref().unwrap_or(&self.0), &what), ..Decision::default() }
+        let auth::Decision { allowed, reason } = self.rbac.decide(account.as_ref().unwrap_or(&self.who), &what);
+        Decision { allowed, reason, error: None }
     }
 }
 

@@ -182,6 +182,7 @@ impl Chain {
             Box::new(storage_protection::StorageProtection),
             Box::new(claim_resize::ClaimResize),
             Box::new(runtime_class::RuntimeClasses),
+            Box::new(crate::rbac::Escalation),
             Box::new(certificates::Approval),
             Box::new(certificates::Signing),
             Box::new(certificates::SubjectRestriction),

@@ -226,7 +226,7 @@ impl Invocation<'_> {
         let namespace = namespace_object(registry, request)?;
         let version = self.version.as_deref();
         let review = hooks::review(request, version, "").await?;
-        match self.is_meant(&Seen::new(request, &review), &namespace) {
+        match self.is_meant(&Seen::new(registry, request, &review), &namespace) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(())),
             Err(why) => return Ok(Err(why)),
@@ -238,7 +238,7 @@ impl Invocation<'_> {
         let (mut outcome, mut differs) = (Ok(()), false);
         for change in &self.policy.changes {
             let review = hooks::review(request, version, "").await?;
-            let done = match self.evaluate(&Seen::new(request, &review), change, &namespace) {
+            let done = match self.evaluate(&Seen::new(registry, request, &review), change, &namespace) {
                 Ok(made) => {
                     let put = |shown: &Resource, live| put(shown, live, change, made);
                     hooks::change(request, version, put).await.map_err(|error| error.message)

@@ -110,7 +110,7 @@ impl Judgement<'_> {
             }
         };
         let review = hooks::review(self.request, version, "").await?;
-        let seen = Seen::new(self.request, &review);
+        let seen = Seen::new(self.registry, self.request, &review);
         let namespace = namespace_object(self.registry, self.request)?;
         let decisions = params.iter().flat_map(|param| self.evaluate(&seen, &namespace, param)).collect();
         Ok(self.act(decisions))

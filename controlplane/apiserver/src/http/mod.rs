@@ -183,9 +183,7 @@ impl Frontend {
         }
         let call = &Call { who, ..*call };
         let (_seat, permit) = self.seat(who, what, call).await?;
-        if !self.authorizer.allows(who, what) {
-            return Err(auth::forbidden(who, what));
-        }
+        self.authorizer.check(who, what)?;
         if let Some(remote) = self.remote(route) {
             let call = (call.method, call.uri, call.headers);
             let answer = self.aggregator.forward(&remote, call, incoming, who).await?;
@@ -348,5 +346,9 @@ fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attribut
     what.subresource = target.subresource;
     what.namespace = target.namespace;
     what.name = target.name;
+    if (target.group, target.resource) == ("", "namespaces") {
+        // A namespace is in itself: who may read all in it may read it.
+        what.namespace = target.name;
+    }
     what
 }

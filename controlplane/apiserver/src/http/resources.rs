@@ -25,6 +25,7 @@ use super::{
     respond::{self, Answer},
     watch, websocket,
 };
+use crate::auth::Attributes;
 use crate::registry::{
     Applied, Deleted, Part, Resource, WriteContext,
     cache::{Entry, Filter},
@@ -259,6 +260,7 @@ impl Frontend {
         }
         if !exists && unversioned && part == Part::Main && resource.kind.create_on_update() {
             check_name(target.name, &mut *object)?;
+            self.may_create(target, call)?;
             let entry = self.registry.create(resource, target.namespace, object, &context).await?;
             return self.written(ask, StatusCode::CREATED, &entry, &context);
         }
@@ -308,6 +310,7 @@ impl Frontend {
         let config = read::read(Media::Yaml, body)?;
         let fields = config.value.as_object().ok_or_else(|| ApiError::bad_request("the configuration is no object"))?;
         check_type(&resource.names, fields.get("apiVersion"), fields.get("kind"))?;
+        let context = context.no_creation(self.may_create(target, call).err());
         let key = (target.namespace, target.name);
         let duplicates = match validation {
             FieldValidation::Ignore => None,
@@ -325,6 +328,13 @@ impl Frontend {
             Applied::Created(entry) => self.written(ask, StatusCode::CREATED, &entry, &context),
             Applied::Configured(entry) => self.written(ask, StatusCode::OK, &entry, &context),
         }
+    }
+
+    /// Whoever may change an object may not therefore make it, where it is not there.
+    fn may_create(&self, target: &Target<'_>, call: &Call<'_>) -> Result<(), ApiError> {
+        let Target { group, resource, namespace, name, .. } = *target;
+        let what = Attributes { verb: "create", group, resource, namespace, name, ..Attributes::default() };
+        self.authorizer.check(call.who, &what)
     }
 
     async fn delete(&self, ask: Ask<'_>) -> Result<Answer, ApiError> {

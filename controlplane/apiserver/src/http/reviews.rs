@@ -82,10 +82,11 @@ impl Frontend {
             let who = subject(spec.user.as_ref(), spec.groups.as_ref());
             review.status = Some(self.access(&who, (attributes, None))?);
         } else if let Some(review) = object.downcast_mut::<SelfSubjectRulesReview>() {
-            if review.spec.namespace.as_deref().unwrap_or_default().is_empty() {
+            let namespace = review.spec.namespace.as_deref().unwrap_or_default();
+            if namespace.is_empty() {
                 return Err(ApiError::bad_request("no namespace on request"));
             }
-            review.status = Some(self.rules(who));
+            review.status = Some(self.rules(who, namespace));
         } else {
             return Err(ApiError::new(Reason::MethodNotAllowed, "this kind of question is not answered"));
         }
@@ -116,7 +117,7 @@ impl Frontend {
         asked: (Option<&ResourceAttributes>, Option<&NonResourceAttributes>),
     ) -> Result<SubjectAccessReviewStatus, ApiError> {
         let text = |t: &'_ Option<String>| t.clone().unwrap_or_default();
-        let allowed = match asked {
+        let decision = match asked {
             (Some(resource), None) => {
                 let [verb, group, name] = [&resource.verb, &resource.group, &resource.name].map(text);
                 let [plural, subresource, namespace] =
@@ -130,39 +131,45 @@ impl Frontend {
                     name: &name,
                     path: "",
                 };
-                self.authorizer.allows(who, &what)
+                self.authorizer.decide(who, &what)
             }
             (None, Some(other)) => {
                 let [verb, path] = [&other.verb, &other.path].map(text);
                 let what = Attributes { verb: &verb, path: &path, ..Attributes::default() };
-                self.authorizer.allows(who, &what)
+                self.authorizer.decide(who, &what)
             }
             _ => {
                 let message = "exactly one of resourceAttributes and nonResourceAttributes must be given";
                 return Err(ApiError::bad_request(message));
             }
         };
-        Ok(SubjectAccessReviewStatus { allowed, ..SubjectAccessReviewStatus::default() })
+        let (allowed, reason) = (decision.allowed, Some(decision.reason).filter(|r| !r.is_empty()));
+        Ok(SubjectAccessReviewStatus { allowed, reason, ..SubjectAccessReviewStatus::default() })
     }
 
-    /// What somebody may do, as far as it can be listed: everything, or what is asked one by one.
-    fn rules(&self, who: &Identity) -> SubjectRulesReviewStatus {
-        let everything = Attributes { verb: "*", group: "*", resource: "*", ..Attributes::default() };
-        if !self.authorizer.allows(who, &everything) {
-            let incomplete = true;
-            return SubjectRulesReviewStatus { incomplete, ..SubjectRulesReviewStatus::default() };
-        }
-        let all = || vec!["*".to_owned()];
-        SubjectRulesReviewStatus {
-            resource_rules: vec![ResourceRule {
-                verbs: all(),
-                api_groups: Some(all()),
-                resources: Some(all()),
-                resource_names: None,
-            }],
-            non_resource_rules: vec![NonResourceRule { verbs: all(), non_resource_urls: Some(all()) }],
+    /// What somebody has been granted in a namespace.
+    fn rules(&self, who: &Identity, namespace: &str) -> SubjectRulesReviewStatus {
+        let (rules, error) = self.registry.rbac().rules(who, namespace);
+        let mut status = SubjectRulesReviewStatus {
+            evaluation_error: Some(error).filter(|e| !e.is_empty()),
             ..SubjectRulesReviewStatus::default()
+        };
+        let some = |list: Option<Vec<String>>| list.filter(|l| !l.is_empty());
+        for rule in rules {
+            if let Some(urls) = some(rule.non_resource_urls) {
+                let rule = NonResourceRule { verbs: rule.verbs.clone(), non_resource_urls: Some(urls) };
+                status.non_resource_rules.push(rule);
+            }
+            if let Some(resources) = some(rule.resources) {
+                status.resource_rules.push(ResourceRule {
+                    verbs: rule.verbs,
+                    api_groups: rule.api_groups,
+                    resources: Some(resources),
+                    resource_names: some(rule.resource_names),
+                });
+            }
         }
+        status
     }
 }
 

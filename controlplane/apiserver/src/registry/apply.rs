@@ -66,6 +66,9 @@ impl Registry {
         if part != Part::Main {
             return Err(resource.not_found(name));
         }
+        if let Some(refused) = &context.no_creation {
+            return Err(refused.clone());
+        }
         if let Some(uid) = config.0.pointer("/metadata/uid").and_then(Value::as_str).filter(|u| !u.is_empty()) {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");

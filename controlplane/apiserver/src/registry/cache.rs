@@ -7,7 +7,10 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -195,6 +198,8 @@ pub(crate) struct Cache {
     progress: Progress,
     state: RwLock<State>,
     watchers: Mutex<HashMap<Index, Vec<Watcher>>>,
+    /// Goes up after each batch of changes.
+    changes: AtomicU64,
 }
 
 /// What a list found.
@@ -218,7 +223,8 @@ pub(crate) struct Feed {
 impl Cache {
     pub(crate) fn new(kind: KindRef, prefix: String, progress: Progress) -> Self {
         let state = RwLock::new(State { ring_after: progress.revision(), ..State::default() });
-        Self { kind: RwLock::new(kind), prefix, progress, state, watchers: Mutex::default() }
+        let (watchers, changes) = (Mutex::default(), AtomicU64::new(0));
+        Self { kind: RwLock::new(kind), prefix, progress, state, watchers, changes }
     }
 
     /// The kind that is stored.
@@ -263,6 +269,11 @@ impl Cache {
     /// One object.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
         self.state.read().objects.get(&self.key(namespace, name)).cloned()
+    }
+
+    /// A number that differs once anything has changed. What is read after it is at least as new.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// How many objects there are.
@@ -398,6 +409,7 @@ impl Cache {
                 state.ring_after = state.ring.pop_front().map_or(state.ring_after, |c| c.revision);
             }
         }
+        self.changes.fetch_add(1, Ordering::Release);
         for change in &applied {
             self.tell(watchers, change);
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use parking_lot::Mutex;
+use podium_api::ApiError;
 use serde_json::{Value, json};
 
 use crate::{audit::Annotations, auth::Identity};
@@ -28,6 +29,8 @@ pub(crate) struct WriteContext<'a> {
     pub(crate) dry_run: bool,
     /// Neither validated nor judged by admission: for objects of the server itself.
     pub(crate) unchecked: bool,
+    /// Why no object may come of it that was not there before.
+    pub(crate) no_creation: Option<ApiError>,
     warnings: Mutex<Vec<String>>,
     annotations: Annotations,
 }
@@ -40,6 +43,7 @@ impl<'a> WriteContext<'a> {
             manager: manager.into(),
             dry_run: false,
             unchecked: false,
+            no_creation: None,
             warnings: Mutex::default(),
             annotations: Annotations::default(),
         }
@@ -54,6 +58,12 @@ impl<'a> WriteContext<'a> {
     /// The same, with notes that the audit log sees.
     pub(crate) fn annotating(mut self, annotations: Annotations) -> Self {
         self.annotations = annotations;
+        self
+    }
+
+    /// The same, by somebody who may be refused to make what is not there.
+    pub(crate) fn no_creation(mut self, why: Option<ApiError>) -> Self {
+        self.no_creation = why;
         self
     }
 

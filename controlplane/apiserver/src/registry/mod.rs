@@ -19,7 +19,12 @@ use self::{
     pump::Caches,
     served::{ByKind, Conversion, Served},
 };
-use crate::{admission::Chain, config::ServerConfig, outbound::Outbound};
+use crate::{
+    admission::Chain,
+    config::ServerConfig,
+    outbound::Outbound,
+    rbac::{self, Rbac},
+};
 
 pub(crate) mod alloc;
 pub(crate) mod allocate;
@@ -67,6 +72,7 @@ pub(crate) struct Registry {
     allocators: Allocators,
     admission: Chain,
     outbound: Outbound,
+    rbac: Arc<Rbac>,
 }
 
 impl Registry {
@@ -94,6 +100,17 @@ impl Registry {
             pump::load(&*store, cache, at, |entry| cache.load(entry)).await?;
         }
         let watch = store.watch(ROOT, at).await?;
+        let cache = |name: &str| {
+            let part = format!("{name}.{}", rbac::GROUP);
+            let found = caches.get(&part).cloned();
+            found.ok_or_else(|| StoreError::Failed(format!("{part} are not among the kinds").into()))
+        };
+        let rbac = Rbac::new(rbac::Sources {
+            cluster_roles: cache("clusterroles")?,
+            roles: cache("roles")?,
+            cluster_role_bindings: cache("clusterrolebindings")?,
+            role_bindings: cache("rolebindings")?,
+        });
         let caches: Caches = Arc::new(RwLock::new(caches));
         let pump = tokio::spawn(pump::run(store.clone(), caches.clone(), progress.clone(), watch));
         let registry = Self {
@@ -106,6 +123,7 @@ impl Registry {
             allocators: Allocators::new(config),
             admission: Chain::standard(),
             outbound: Outbound::new(),
+            rbac: Arc::new(rbac),
         };
         registry.rebuild_allocations();
         Ok((Arc::new(registry), pump))
@@ -203,6 +221,11 @@ impl Registry {
     /// What requests to other servers go through.
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.outbound
+    }
+
+    /// Who may do what.
+    pub(crate) fn rbac(&self) -> &Arc<Rbac> {
+        &self.rbac
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -4,13 +4,13 @@ use std::process::{Command, Stdio};
 
 use crate::harness::Cluster;
 
-fn version() -> Option<u32> {
+pub(crate) fn version() -> Option<u32> {
     let out = Command::new("kubectl").args(["version", "--client", "-o", "json"]).output().ok()?;
     let version: serde_json::Value = serde_json::from_slice(&out.stdout).ok()?;
     version["clientVersion"]["minor"].as_str()?.trim_end_matches('+').parse().ok()
 }
 
-async fn run(cluster: &Cluster, args: &[&str], input: &str) -> (bool, String) {
+pub(crate) async fn run(cluster: &Cluster, args: &[&str], input: &str) -> (bool, String) {
     let mut command = tokio::process::Command::new("kubectl");
     command.args(args).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.folder());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -20,6 +20,7 @@ mod plugins;
 mod pods;
 mod quota;
 mod raw;
+mod rbac;
 mod reads;
 mod reviews;
 mod services;
