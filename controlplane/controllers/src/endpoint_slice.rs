@@ -84,9 +84,14 @@ fn is_ours(slice: &EndpointSlice, service_uid: &str) -> bool {
 
 fn of_slice(object: &dyn Object, _view: &dyn View) -> Vec<Key> {
     let meta = object.meta();
-    let name = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
-    let key = |name: &String| ObjectKey::new(meta.namespace.clone().unwrap_or_default(), name);
+    let name = service_name(meta);
+    let key = |name: &str| ObjectKey::new(meta.namespace.clone().unwrap_or_default(), name);
     name.map(|name| Key::new(&Service::NAMES, key(name))).into_iter().collect()
+}
+
+/// The Service that a slice is about.
+pub(crate) fn service_name(meta: &ObjectMeta) -> Option<&str> {
+    meta.labels.as_ref()?.get(SERVICE_NAME).map(String::as_str)
 }
 
 /// Endpoints by the ports that they offer, then by the uid of their pod: all of one slice offer the same.
@@ -239,7 +244,7 @@ fn wire_ports(ports: &[Port]) -> Vec<EndpointPort> {
 }
 
 /// Equal for equal ports in any order.
-fn ports_key(ports: &[EndpointPort]) -> String {
+pub(crate) fn ports_key(ports: &[EndpointPort]) -> String {
     let mut keys: Vec<String> =
         ports.iter().map(|p| format!("{:?}", (&p.name, p.port, &p.protocol, &p.app_protocol))).collect();
     keys.sort();

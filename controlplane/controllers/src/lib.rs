@@ -7,6 +7,7 @@ pub mod cluster_role_aggregation;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage_collector;
 mod key;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(replica_set::ReplicaSets),
         Box::new(replica_set::ReplicationControllers),
         Box::new(endpoint_slice::EndpointSlices),
+        Box::new(endpoint_slice_mirroring::Mirroring),
         Box::new(endpoints::EndpointsObjects),
         Box::new(namespace::Namespaces),
         Box::new(garbage_collector::GarbageCollector),

@@ -149,7 +149,8 @@ fn object(line: &str) -> Arc<dyn Object> {
         "deployment" => typed::<Deployment>(deployment(metadata, &words)),
         "service" => typed::<Service>(service(metadata, &words)),
         "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
-        "endpoints" => typed::<Endpoints>(json!({"metadata": metadata})),
+        "mirrored" => typed::<EndpointSlice>(mirrored(metadata, &words)),
+        "endpoints" => typed::<Endpoints>(endpoints(metadata, &words)),
         "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
         "claim" => typed::<PersistentVolumeClaim>(json!({"metadata": metadata})),
         "volume" => typed::<PersistentVolume>(json!({"metadata": metadata, "status": {"phase": words.text("phase")}})),
@@ -332,6 +333,27 @@ fn service(metadata: Value, words: &Words<'_>) -> Value {
             "publishNotReadyAddresses": words.has("publish-all"),
         },
     })
+}
+
+/// `ready=10.0.0.1,10.0.0.2`, `waiting=10.0.0.3`: addresses of port 80.
+fn endpoints(metadata: Value, words: &Words<'_>) -> Value {
+    let addresses = |word| -> Vec<Value> {
+        words.text(word).into_iter().flat_map(|ips| ips.split(',')).map(|ip| json!({"ip": ip})).collect()
+    };
+    let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
+    let subset = json!({"addresses": addresses("ready"), "notReadyAddresses": addresses("waiting"), "ports": ports});
+    let any = words.has("ready") || words.has("waiting");
+    json!({"metadata": metadata, "subsets": if any { json!([subset]) } else { json!(null) }})
+}
+
+/// `of=10.0.0.1,10.0.0.2`: made of Endpoints with these ready addresses.
+fn mirrored(mut metadata: Value, words: &Words<'_>) -> Value {
+    metadata["labels"]["kubernetes.io/service-name"] = "web".into();
+    metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = "endpointslicemirroring-controller.k8s.io".into();
+    let ips = words.text("of").into_iter().flat_map(|ips| ips.split(','));
+    let endpoints: Vec<Value> = ips.map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}})).collect();
+    let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
+    json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports})
 }
 
 /// `pods=a:10.0.0.1`: ready endpoints.
