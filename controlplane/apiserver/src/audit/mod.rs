@@ -170,7 +170,9 @@ impl Record {
             }
         }
         let mut annotations = self.annotations.lock().clone();
-        annotations.extend(outcome.into_iter().flat_map(|o| o.annotations.clone()));
+        for (key, value) in outcome.into_iter().flat_map(|o| o.annotations) {
+            annotations.entry(key.clone()).or_insert_with(|| value.clone());
+        }
         if !annotations.is_empty() {
             event.insert("annotations".to_owned(), json!(annotations));
         }

@@ -183,6 +183,7 @@ impl Frontend {
         }
         let call = &Call { who, ..*call };
         let (_seat, permit) = self.seat(who, what, call).await?;
+        self.note_decision(who, what, call);
         self.authorizer.check(who, what)?;
         if let Some(remote) = self.remote(route) {
             let call = (call.method, call.uri, call.headers);

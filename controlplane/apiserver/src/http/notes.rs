@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{Call, Frontend, body::Body, path::Route, respond::Answer};
 use crate::{
     audit::{self, Outcome, Record, Stage},
-    auth::{Attributes, Identity},
+    auth::{Attributes, Decision, Identity},
     flow,
 };
 
@@ -29,6 +29,10 @@ pub(crate) struct Peer {
     /// The address.
     pub(crate) address: Option<IpAddr>,
 }
+
+/// Under which keys the audit log says what the authorizer said.
+const DECISION: &str = "authorization.k8s.io/decision";
+const REASON: &str = "authorization.k8s.io/reason";
 
 /// Notes on one request.
 #[derive(Default)]
@@ -71,16 +75,29 @@ impl Frontend {
         };
         *begun = Some(audit.begin(who, what, &origin, call.notes.annotations.clone()));
     }
+
+    /// Notes for the audit log whether somebody may do what they ask for, and why.
+    pub(super) fn note_decision(&self, who: &Identity, what: &Attributes<'_>, call: &Call<'_>) {
+        if call.notes.record().is_none() {
+            return;
+        }
+        let Decision { allowed, reason } = self.authorizer.decide(who, what);
+        let decision = if allowed { "allow" } else { "forbid" };
+        let mut annotations = call.notes.annotations.lock();
+        annotations.insert(DECISION.to_owned(), decision.to_owned());
+        annotations.insert(REASON.to_owned(), reason);
+    }
 }
 
 /// Writes how a request ended; a stream's end is written when it ends.
 pub(super) fn finish(record: Arc<Record>, answer: Answer, panicked: bool) -> Answer {
     let code = answer.status().as_u16();
     let (parts, body) = answer.into_parts();
+    // Of requests whose authorization was not asked for: what anybody may read, and who may not act as somebody else.
     let decision = if code == 403 { "forbid" } else { "allow" };
     let annotations = match code {
         401 => BTreeMap::new(),
-        _ => BTreeMap::from([("authorization.k8s.io/decision".to_owned(), decision.to_owned())]),
+        _ => BTreeMap::from([(DECISION.to_owned(), decision.to_owned())]),
     };
     let body = match body {
         Body::Stream(stream) => {

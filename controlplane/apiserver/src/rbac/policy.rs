@@ -150,7 +150,7 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
     RoleRef { api_group: Some(GROUP.to_owned()), kind: kind.to_owned(), name: name.to_owned() }
 }
 
-/// `user=NAME group=NAME account=NAMESPACE/NAME`
+/// `user=NAME group=NAME account=NAMESPACE/NAME`; other words name nobody.
 fn subjects(text: &str) -> Vec<Subject> {
     let one = |word: &str| {
         let (kind, name) = word.split_once('=')?;

@@ -73,6 +73,7 @@ async fn lines_of_a_create_a_refusal_and_a_secret() {
     assert_eq!(done["responseObject"]["metadata"]["managedFields"], Value::Null);
     assert_eq!(done["responseStatus"], json!({"metadata": {}, "code": 201}));
     assert_eq!(done["annotations"]["authorization.k8s.io/decision"], "allow");
+    assert_eq!(done["annotations"]["authorization.k8s.io/reason"], "", "administrators need no reason");
     for stamp in ["requestReceivedTimestamp", "stageTimestamp"] {
         let stamp = done[stamp].as_str().unwrap();
         assert_eq!((stamp.len(), stamp.ends_with('Z')), ("2026-01-01T00:00:00.000000Z".len(), true), "{stamp}");
