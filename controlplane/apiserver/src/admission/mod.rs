@@ -30,6 +30,7 @@ mod metrics;
 mod mountable;
 mod mutating_policies;
 mod node_taint;
+mod param_access;
 mod pod_security;
 mod policies;
 mod policy;
@@ -190,6 +191,7 @@ impl Chain {
             Box::new(topology_labels::TopologyLabels),
             Box::new(crate::custom::DefinitionRules),
             Box::new(hook_rules::HookRules),
+            Box::new(param_access::ParamAccess),
             Box::new(mutating_policies::MutatingPolicies::new()),
             Box::new(webhooks::MutatingWebhooks::new()),
             Box::new(policies::ValidatingPolicies::new()),

@@ -134,12 +134,9 @@ fn everything() -> [PolicyRule; 2] {
     [resources, urls]
 }
 
-/// Whether only that changed which keeps an object from being collected.
+/// Whether nothing changed but what keeps an object from being collected.
 fn is_only_cleaned(new: &dyn Object, old: &dyn Object) -> bool {
-    let (fresh, known) = (new.meta(), old.meta());
-    if fresh.owner_references == known.owner_references && fresh.finalizers == known.finalizers {
-        return false;
-    }
+    let known = old.meta();
     let mut copy = new.boxed_clone();
     let meta = copy.meta_mut();
     meta.owner_references.clone_from(&known.owner_references);

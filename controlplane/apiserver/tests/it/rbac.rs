@@ -221,6 +221,8 @@ async fn nobody_gives_what_they_do_not_have() {
     let answer = jane.post(&role_bindings("default"), none).await.refused(404);
     assert_eq!(answer, "clusterroles.rbac.authorization.k8s.io \"none\" not found");
     jane.post(&role_bindings("default"), binding("RoleBinding", "l", ("Role", "less"), user("x"))).await.ok(201);
+    // What is as it was is no grant.
+    jane.put(&more_path, more.clone()).await.ok(200);
     // Nor in another namespace, nor for the cluster.
     assert_eq!(jane.post(&roles("kube-public"), role("Role", "less", &own)).await.status, 403);
     assert_eq!(jane.post(CLUSTER_ROLES, role("ClusterRole", "less", &own)).await.status, 403);
@@ -365,6 +367,58 @@ async fn policies_ask_the_same_authorizer() {
     assert!(refused.contains("may make no secrets"), "{refused}");
     bind("secrets").await;
     jane.post(maps, map).await.ok(201);
+    cluster.stop().await;
+}
+
+/// A policy tells of its parameters: who makes it has to be allowed to read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_policies_are_for_those_who_may_read_them() {
+    let cluster = Cluster::start().await;
+    let jane = As(&cluster, "jane", &[]);
+    let registration = "/apis/admissionregistration.k8s.io/v1";
+    let rules = [("*", "admissionregistration.k8s.io", "*")];
+    cluster.post(CLUSTER_ROLES, role("ClusterRole", "policies", &rules)).await.ok(201);
+    let bind = async |role: &str| {
+        let bound = binding("ClusterRoleBinding", role, ("ClusterRole", role), user("jane"));
+        cluster.post(CLUSTER_ROLE_BINDINGS, bound).await.ok(201);
+    };
+    bind("policies").await;
+    let version = "admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"},
+        "spec": {
+            "paramKind": {"apiVersion": "v1", "kind": "Secret"},
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]},
+            ]},
+            "validations": [{"expression": "params.data.size() > 0"}],
+        },
+    });
+    let bound = json!({
+        "apiVersion": version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"},
+        "spec": {
+            "policyName": "p", "validationActions": ["Deny"],
+            "paramRef": {"name": "s", "namespace": "default", "parameterNotFoundAction": "Allow"},
+        },
+    });
+    let policies = format!("{registration}/validatingadmissionpolicies");
+    let bindings = format!("{registration}/validatingadmissionpolicybindings");
+    let refused = jane.post(&policies, policy.clone()).await.refused(422);
+    assert_eq!(
+        refused,
+        "ValidatingAdmissionPolicy.admissionregistration.k8s.io \"p\" is invalid: spec.paramKind: Forbidden: user &{jane  \
+         [system:authenticated] map[]} must have \"get\" permission on all objects of the referenced paramKind \
+         (kind=Secret, apiVersion=v1)"
+    );
+    let mut made = cluster.post(&policies, policy).await.ok(201);
+    let refused = jane.post(&bindings, bound.clone()).await.refused(422);
+    assert!(refused.contains("spec.paramRef: Forbidden: user &{jane"), "{refused}");
+    // What an administrator let it read it may go on to read.
+    made["metadata"]["labels"] = json!({"a": "b"});
+    jane.put(&format!("{policies}/p"), made).await.ok(200);
+    cluster.post(CLUSTER_ROLES, role("ClusterRole", "secrets", &[("get", "", "secrets")])).await.ok(201);
+    bind("secrets").await;
+    jane.post(&bindings, bound).await.ok(201);
     cluster.stop().await;
 }
 
