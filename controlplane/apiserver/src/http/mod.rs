@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIServiceSpec;
 use parking_lot::RwLock;
-use podium_api::{ApiError, Reason, openapi};
+use podium_api::{ApiError, FieldSelector, Reason, names, openapi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -123,7 +123,8 @@ impl Frontend {
         let (method, headers, uri) = (&parts.method, &parts.headers, &parts.uri);
         let upgrade = parts.extensions.get();
         let call = Call { method, headers, query: &query, uri, who: &nobody, upgrade, notes: &notes };
-        let what = attributes(&route, &call, &path);
+        let selected = selected_name(&query);
+        let what = attributes(&route, &call, (&path, &selected));
         let span = tracing::debug_span!(
             "request",
             verb = what.verb,
@@ -316,7 +317,18 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().or_else(|| made().ok()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attributes<'a> {
+/// The one object that a list or a watch is about by its field selector: whoever may only see that one may list it.
+fn selected_name(query: &Query) -> String {
+    let fields = query.get("fieldSelector");
+    if !fields.contains("metadata.name") {
+        return String::new();
+    }
+    let parsed = FieldSelector::parse(fields).ok();
+    let name = parsed.as_ref().and_then(|fields| fields.exact("metadata.name"));
+    name.filter(|name| names::is_path_segment(name).is_empty()).unwrap_or_default().to_owned()
+}
+
+fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, (path, selected): (&'a str, &'a str)) -> Attributes<'a> {
     let mut what = Attributes { verb: "", group: "", resource: "", subresource: "", namespace: "", name: "", path };
     let Route::Resource(target) = route else {
         what.verb = match *call.method {
@@ -346,7 +358,10 @@ fn attributes<'a>(route: &Route<'a>, call: &Call<'_>, path: &'a str) -> Attribut
     what.resource = target.resource;
     what.subresource = target.subresource;
     what.namespace = target.namespace;
-    what.name = target.name;
+    what.name = match what.verb {
+        "list" | "watch" if collection => selected,
+        _ => target.name,
+    };
     if (target.group, target.resource) == ("", "namespaces") {
         // A namespace is in itself: who may read all in it may read it.
         what.namespace = target.name;

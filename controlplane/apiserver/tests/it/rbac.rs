@@ -164,6 +164,38 @@ async fn users_and_groups_by_cluster_roles() {
     cluster.stop().await;
 }
 
+/// A list or a watch of one object by its name is about that object.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_name_may_be_listed_by_whoever_may_see_it() {
+    let cluster = Cluster::start().await;
+    let jane = As(&cluster, "jane", &[]);
+    let rule =
+        json!({"verbs": ["list", "watch"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]});
+    let mut one = role("Role", "one", &[]);
+    one["rules"] = json!([rule]);
+    cluster.post(&roles("default"), one).await.ok(201);
+    cluster.post(&role_bindings("default"), binding("RoleBinding", "one", ("Role", "one"), user("jane"))).await.ok(201);
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for name in ["a", "b"] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        cluster.post(maps, map).await.ok(201);
+    }
+    let list = jane.get(&format!("{maps}?fieldSelector=metadata.name%3Da")).await.ok(200);
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|i| i["metadata"]["name"].as_str()).collect();
+    assert_eq!(names, ["a"]);
+    let watch = format!("{maps}?watch=1&resourceVersion=nonsense&fieldSelector=metadata.name%3D");
+    assert_eq!(jane.get(&format!("{watch}a")).await.status, 400, "it was allowed, and then not understood");
+    assert_eq!(jane.get(&format!("{watch}b")).await.status, 403);
+    for query in ["", "?fieldSelector=metadata.name%3Db", "?fieldSelector=metadata.name!%3Da", "?labelSelector=a"] {
+        assert_eq!(jane.get(&format!("{maps}{query}")).await.status, 403, "{query}");
+    }
+    // It is no name for other verbs.
+    let all = format!("{maps}?fieldSelector=metadata.name%3Da");
+    assert_eq!(jane.send(Method::DELETE, &all, "application/json", String::new()).await.status, 403);
+    cluster.stop().await;
+}
+
 /// Whoever may change an object may not make it.
 #[tokio::test(flavor = "multi_thread")]
 async fn making_by_changing_needs_the_verb_create() {
