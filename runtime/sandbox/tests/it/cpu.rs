@@ -24,19 +24,19 @@ async fn share(command: &CommandContainer) -> f64 {
     (command.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64()
 }
 
-/// Never more than 250m and 5 %; and as much, less 5 %, in one round of several: machines that run tests do other things
-/// too, and what they take is missing here.
+/// Never more than 250m and 5 %; and as much, less 5 %, in one round of several, and held back for a while in all: machines
+/// that run tests do other things too, and what they take is missing here.
 async fn gets_a_quarter(command: &CommandContainer, what: &str) {
     let mut rounds = Vec::new();
     for _ in 0..5 {
         let got = share(command).await;
         assert!(got <= 0.2625, "{what} with 250m got {got:.4} of a core");
-        if got >= 0.2375 {
+        rounds.push(got);
+        if rounds.iter().any(|got| *got >= 0.2375) && command.usage().throttled > WALL / 2 {
             return;
         }
-        rounds.push(got);
     }
-    panic!("{what} with 250m got only {rounds:.4?} of a core");
+    panic!("{what} with 250m got only {rounds:.4?} of a core: {:?}", command.usage());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +45,6 @@ async fn a_quota_holds() {
     let sandbox = sandbox();
     let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
     gets_a_quarter(&spinner, "a spinner").await;
-    assert!(spinner.usage().throttled > WALL / 2, "{:?}", spinner.usage());
     drop(spinner);
 
     // One that spends its time in calls to the host is no better off.
