@@ -8,5 +8,5 @@ pub mod definition;
 pub mod kind;
 pub mod schema;
 
-pub use definition::{check_stored_versions, validate_definition};
+pub use definition::{Approval, check_stored_versions, validate_definition};
 pub use kind::{CustomKind, CustomObject, kinds};

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use podium_api::FieldPath;
-use podium_custom::schema::structural_errors;
+use podium_custom::{Approval, schema::structural_errors};
 
 use super::names;
 use crate::registry::served::Served;
@@ -68,6 +68,9 @@ pub(super) fn decide(
             Some(_) => ("NotAccepted", "not all names are accepted"),
         };
         set(&mut decided, "Established", false, why, now);
+    }
+    if let Some((holds, reason, message)) = Approval::of(definition).map(Approval::condition) {
+        set(&mut decided, "KubernetesAPIApprovalPolicyConformant", holds, (reason, &message), now);
     }
     non_structural(&mut decided, now);
     decided

@@ -303,6 +303,21 @@ async fn a_deletion_takes_the_objects_along() {
 }
 
 #[tokio::test]
+async fn groups_of_kubernetes_say_whether_they_are_approved() {
+    let cluster = Cluster::start().await;
+    let mut unapproved = definition();
+    unapproved["metadata"] = json!({"name": "widgets.example.k8s.io"});
+    unapproved["spec"]["group"] = json!("example.k8s.io");
+    let refused = cluster.post(DEFINITIONS, unapproved.clone()).await.refused(422);
+    assert!(refused.contains("protected groups must have approval annotation"), "{refused}");
+    unapproved["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a test"});
+    cluster.post(DEFINITIONS, unapproved).await.ok(201);
+    let said = |d: &Value| condition(d, "KubernetesAPIApprovalPolicyConformant")["reason"] == "UnapprovedAnnotation";
+    settled(&cluster, "widgets.example.k8s.io", said).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn names_belong_to_one_definition() {
     let cluster = Cluster::start().await;
     define(&cluster, definition()).await;

@@ -3,6 +3,7 @@
 //! # Source
 //! Kubernetes `apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go`.
 
+mod approval;
 mod columns;
 mod conversion;
 mod rules;
@@ -10,6 +11,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use approval::Approval;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionVersion,
 };
@@ -42,7 +44,7 @@ pub fn validate_definition(
     if let Some(accepted) = definition.status.as_ref().and_then(|s| s.accepted_names.as_ref()) {
         check_names(accepted, &FieldPath::new("status.acceptedNames"), false, errs);
     }
-    check_approval(definition, old, errs);
+    approval::check(definition, old, errs);
     let preserved = |d: &CustomResourceDefinition| d.spec.preserve_unknown_fields == Some(true);
     if preserved(definition) && !old.is_some_and(preserved) {
         let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
@@ -169,42 +171,6 @@ fn check_names(given: &CustomResourceDefinitionNames, path: &FieldPath, required
     }
     if !given.kind.is_empty() && given.kind == list_kind {
         errs.invalid(&path.child("listKind"), list_kind, "kind and listKind may not be the same");
-    }
-}
-
-/// Groups of Kubernetes itself need a word from its community.
-fn check_approval(
-    definition: &CustomResourceDefinition,
-    old: Option<&CustomResourceDefinition>,
-    errs: &mut FieldErrors,
-) {
-    const KEY: &str = "api-approved.kubernetes.io";
-    let group = definition.spec.group.as_str();
-    let is_protected = ["k8s.io", "kubernetes.io"].iter().any(|p| group == *p || group.ends_with(&format!(".{p}")));
-    if !is_protected {
-        return;
-    }
-    let approval = |d: &CustomResourceDefinition| {
-        d.metadata.annotations.iter().flatten().find(|(k, _)| *k == KEY).map(|(_, v)| v.clone())
-    };
-    if old.is_some_and(|o| approval(o) == approval(definition)) {
-        return;
-    }
-    let path = FieldPath::new("metadata.annotations").key(KEY);
-    match approval(definition).as_deref() {
-        None => errs.required(
-            &path,
-            "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
-             https://github.com/kubernetes/enhancements/pull/1111",
-        ),
-        Some(text) if text.starts_with("unapproved") || text.starts_with("https://") || text.starts_with("http://") => {
-        }
-        Some(text) => errs.invalid(
-            &path,
-            text,
-            "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a \
-             reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111",
-        ),
     }
 }
 
