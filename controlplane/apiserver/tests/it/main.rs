@@ -7,6 +7,7 @@ mod aggregate;
 mod answers;
 mod audit;
 mod contract;
+mod conversion;
 mod custom;
 mod drain;
 mod flow;

@@ -1,6 +1,9 @@
 //! Who may do what: roles and bindings, as ServiceAccounts and impersonated users meet them.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use podium_store::MemoryStore;
@@ -442,16 +445,30 @@ async fn parameters_of_policies_are_for_those_who_may_read_them() {
          [system:authenticated] map[]} must have \"get\" permission on all objects of the referenced paramKind \
          (kind=Secret, apiVersion=v1)"
     );
-    let mut made = cluster.post(&policies, policy).await.ok(201);
+    cluster.post(&policies, policy).await.ok(201);
     let refused = jane.post(&bindings, bound.clone()).await.refused(422);
     assert!(refused.contains("spec.paramRef: Forbidden: user &{jane"), "{refused}");
     // What an administrator let it read it may go on to read.
+    let mut made = looked_at(&cluster, &format!("{policies}/p")).await;
     made["metadata"]["labels"] = json!({"a": "b"});
     jane.put(&format!("{policies}/p"), made).await.ok(200);
     cluster.post(CLUSTER_ROLES, role("ClusterRole", "secrets", &[("get", "", "secrets")])).await.ok(201);
     bind("secrets").await;
     jane.post(&bindings, bound).await.ok(201);
     cluster.stop().await;
+}
+
+/// A policy as it is when the server has checked its types, and writes to it no more.
+async fn looked_at(cluster: &Cluster, path: &str) -> Value {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let policy = cluster.get(path).await.ok(200);
+        if !policy["status"].is_null() {
+            return policy;
+        }
+        assert!(Instant::now() < until, "its types are not checked: {policy}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 const RECONCILED: &str = "
