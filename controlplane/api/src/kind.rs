@@ -427,6 +427,13 @@ macro_rules! status_apart {
             self.status = Some(Default::default());
         }
 
+        crate::kind::status_kept!();
+    };
+}
+
+/// The same for a kind whose objects begin with a status of their own.
+macro_rules! status_kept {
+    () => {
         fn prepare_update(&mut self, old: &Self) {
             self.status.clone_from(&old.status);
         }
@@ -445,7 +452,7 @@ macro_rules! generation_of_spec {
         }
     };
 }
-pub(crate) use {generation_of_spec, status_apart};
+pub(crate) use {generation_of_spec, status_apart, status_kept};
 
 /// A kind of the API. See the module documentation for what belongs here.
 pub trait Kind:

@@ -47,13 +47,7 @@ impl Kind for APIService {
         }
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_kept!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let spec = self.spec.clone().unwrap_or_default();

@@ -51,13 +51,7 @@ impl Kind for Ingress {
         self.status = Some(IngressStatus { load_balancer: Some(Default::default()) });
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_kept!();
 
     crate::kind::generation_of_spec!();
 

@@ -60,13 +60,7 @@ impl Kind for Node {
         }
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_kept!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = NodeSpec::default();

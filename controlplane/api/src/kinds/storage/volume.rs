@@ -106,13 +106,7 @@ impl Kind for PersistentVolume {
         self.status = Some(PersistentVolumeStatus { phase: pending, ..PersistentVolumeStatus::default() });
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
+    crate::kind::status_kept!();
 
     fn validate(&self, errs: &mut FieldErrors) {
         let default = PersistentVolumeSpec::default();
