@@ -8,6 +8,7 @@ mod authentication;
 mod authorization;
 mod autoscaling;
 mod batch;
+mod binding;
 mod certificate_signing_request;
 mod component_status;
 mod condition;
@@ -139,13 +140,14 @@ fn extensions() -> Vec<KindRef> {
     ]
 }
 
-/// Every built-in kind that is a question ([`crate::Storage::Answered`]): created, answered, never stored.
+/// Every built-in kind that is a question, or is only told ([`crate::Storage::Answered`]): created, answered, never stored.
 ///
 /// `TokenRequest`, which is only spoken by `serviceaccounts/token`, is a [`crate::Kind`] too, to be read by
 /// `kind_of::<TokenRequest>()`, but no resource of its own and so not among these.
 pub fn answered() -> Vec<KindRef> {
-    use k8s_openapi::api::{authentication, authorization};
+    use k8s_openapi::api::{authentication, authorization, core};
     vec![
+        kind_of::<core::v1::Binding>(),
         kind_of::<authentication::v1::SelfSubjectReview>(),
         kind_of::<authentication::v1::TokenReview>(),
         kind_of::<authorization::v1::LocalSubjectAccessReview>(),

@@ -5,11 +5,12 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use k8s_openapi::{
-    api::core::v1::Pod,
+    api::core::v1::{Binding, Pod},
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails},
 };
 use podium_api::{
-    ApiError, FieldErrors, FieldPath, FieldSelector, Names, Object, ObjectKey, Reason, Selector, Storage, Verb,
+    ApiError, FieldErrors, FieldPath, FieldSelector, Kind as _, Names, Object, ObjectKey, Reason, Selector, Storage,
+    Verb,
     object::SubresourceBehaviour,
     patch::{self, PatchBody},
     protobuf,
@@ -130,9 +131,6 @@ impl Frontend {
         call: &Call<'_>,
         body: &Bytes,
     ) -> Result<Answer, ApiError> {
-        if target.resource == "bindings" && target.group.is_empty() && call.method == Method::POST {
-            return self.bind(target, call, body).await;
-        }
         let resource = &*self.find(target)?;
         let mut answer = self.object(Ask { resource, target, call, body }).await?;
         respond::deprecated(&mut answer, resource);
@@ -145,8 +143,11 @@ impl Frontend {
             return self.subresource(ask).await;
         }
         if resource.kind.storage() == Storage::Answered {
-            let asked = call.method == Method::POST && target.name.is_empty();
-            return if asked { self.review(ask).await } else { Err(not_allowed()) };
+            if call.method != Method::POST || !target.name.is_empty() {
+                return Err(not_allowed());
+            }
+            let binds = resource.names.api_version() == "v1" && resource.names.kind == Binding::NAMES.kind;
+            return if binds { self.bind(target, call, ask.body).await } else { self.review(ask).await };
         }
         if resource.kind.storage() == Storage::Computed && !matches!(*call.method, Method::GET | Method::HEAD) {
             return Err(not_allowed());

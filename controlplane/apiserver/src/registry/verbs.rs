@@ -31,15 +31,9 @@ impl Registry {
         let resource = self.of(&Pod::NAMES)?;
         let node = binding.target.name.as_deref().unwrap_or_default();
         let mut errs = FieldErrors::new();
-        if node.is_empty() {
-            errs.required(&FieldPath::new("target.name"), "");
-        }
-        if let Some(kind) = binding.target.kind.as_deref().filter(|k| !matches!(*k, "" | "Node")) {
-            errs.not_supported(&FieldPath::new("target.kind"), kind, &["Node", "<empty>"]);
-        }
+        binding.validate(&mut errs);
         if !errs.is_empty() {
-            let names = podium_api::Names::new("", "v1", "Binding", "bindings", "binding");
-            return Err(ApiError::invalid(&names, name, errs));
+            return Err(ApiError::invalid(&Binding::NAMES, name, errs));
         }
         let uid = binding.metadata.uid.clone().filter(|u| !u.is_empty());
         let resource = &*resource;
