@@ -11,13 +11,32 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ContainerSpec, Ending, Usage, cpu::CpuAccount, memory::MemoryAccount, sandbox::Node};
+use crate::{ContainerSpec, CpuLimit, Ending, Usage, cpu::CpuAccount, memory::MemoryAccount, sandbox::Node};
+
+/// What a container, or a group of them, is billed with.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    pub(crate) cpu: Arc<CpuAccount>,
+    pub(crate) memory: Arc<MemoryAccount>,
+}
+
+impl Accounts {
+    /// Within `parent`, if there is one, else within the node's.
+    pub(crate) fn new(node: &Node, memory_bytes_max: u64, cpu: CpuLimit, parent: Option<&Self>) -> Self {
+        let above = parent.map_or_else(|| node.memory.clone(), |parent| parent.memory.clone());
+        let cpu_above = parent.map(|parent| parent.cpu.clone());
+        Self {
+            cpu: Arc::new(CpuAccount::new(cpu, node.config.quota_period, Instant::now(), cpu_above)),
+            memory: Arc::new(MemoryAccount::new(memory_bytes_max, Some(above))),
+        }
+    }
+}
 
 /// One container.
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
     pub(crate) node: Arc<Node>,
-    pub(crate) cpu: CpuAccount,
+    pub(crate) cpu: Arc<CpuAccount>,
     pub(crate) memory: Arc<MemoryAccount>,
     /// Cancelled when the container ends: every instance goes at once.
     pub(crate) ended: CancellationToken,
@@ -28,10 +47,11 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn new(node: Arc<Node>, spec: ContainerSpec) -> Arc<Self> {
-        let memory = MemoryAccount::new(spec.limits.memory_bytes_max, Some(node.memory.clone()));
+        let group = spec.group.as_ref().map(|group| &group.accounts);
+        let Accounts { cpu, memory } = Accounts::new(&node, spec.limits.memory_bytes_max, spec.limits.cpu, group);
         Arc::new(Self {
-            cpu: CpuAccount::new(spec.limits.cpu, node.config.quota_period, Instant::now()),
-            memory: Arc::new(memory),
+            cpu,
+            memory,
             ended: CancellationToken::new(),
             ending: watch::Sender::new(None),
             instances: AtomicU64::new(0),

@@ -5,7 +5,10 @@
 //! after idling is bounded by one period, and no wait is longer than it takes to earn that millisecond.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,9 +25,10 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// CPU account of a container, over all its instances.
+/// CPU account of a container, over all its instances, or of a group, over all its containers.
 #[derive(Debug)]
 pub(crate) struct CpuAccount {
+    parent: Option<Arc<CpuAccount>>,
     used_ns: AtomicU64,
     throttled_ns: AtomicU64,
     quota: Option<Mutex<Bucket>>,
@@ -41,26 +45,31 @@ struct Bucket {
 }
 
 impl CpuAccount {
-    pub(crate) fn new(limit: CpuLimit, period: Duration, now: Instant) -> Self {
+    pub(crate) fn new(limit: CpuLimit, period: Duration, now: Instant, parent: Option<Arc<Self>>) -> Self {
         let quota = limit.quota_millicores.map(|millicores| Mutex::new(Bucket::new(millicores, period, now)));
-        Self { used_ns: AtomicU64::new(0), throttled_ns: AtomicU64::new(0), quota }
+        Self { parent, used_ns: AtomicU64::new(0), throttled_ns: AtomicU64::new(0), quota }
     }
 
     /// Books CPU time. Returns whether the quota is used up.
-    pub(crate) fn charge(&self, ns: u64, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn charge(&self, ns: u64, now: impl Fn() -> Instant + Copy) -> bool {
         self.used_ns.fetch_add(ns, Ordering::Relaxed);
-        let Some(quota) = &self.quota else { return false };
+        let parent = self.parent.as_ref().is_some_and(|parent| parent.charge(ns, now));
+        let Some(quota) = &self.quota else { return parent };
         let mut bucket = quota.lock();
         bucket.fill(now());
         bucket.level_ns -= i64::try_from(ns).unwrap_or(i64::MAX);
-        bucket.level_ns <= 0
+        bucket.level_ns <= 0 || parent
     }
 
     /// How long the container has to wait before it may run; `None`: it may run now.
-    pub(crate) fn wait(&self, now: impl FnOnce() -> Instant, waited: bool) -> Option<Duration> {
-        let mut bucket = self.quota.as_ref()?.lock();
-        bucket.fill(now());
-        bucket.wait(waited)
+    pub(crate) fn wait(&self, now: impl Fn() -> Instant + Copy, waited: bool) -> Option<Duration> {
+        let parent = self.parent.as_ref().and_then(|parent| parent.wait(now, waited));
+        let own = self.quota.as_ref().and_then(|quota| {
+            let mut bucket = quota.lock();
+            bucket.fill(now());
+            bucket.wait(waited)
+        });
+        parent.max(own)
     }
 
     /// Books time spent waiting.
@@ -113,7 +122,7 @@ mod tests {
 
     fn account(millicores: u32, start: Instant) -> CpuAccount {
         let limit = CpuLimit { quota_millicores: Some(millicores), weight_millicores: 100 };
-        CpuAccount::new(limit, Duration::from_millis(40), start)
+        CpuAccount::new(limit, Duration::from_millis(40), start, None)
     }
 
     /// Runs a guest that always wants CPU, a millisecond at a time, and returns what it got.
@@ -158,7 +167,7 @@ mod tests {
     #[test]
     fn no_quota_never_waits() {
         let limit = CpuLimit { quota_millicores: None, weight_millicores: 100 };
-        let account = CpuAccount::new(limit, Duration::from_millis(40), Instant::now());
+        let account = CpuAccount::new(limit, Duration::from_millis(40), Instant::now(), None);
         assert!(!account.charge(u64::MAX / 4, Instant::now));
         assert_eq!(account.wait(Instant::now, false), None);
     }

@@ -100,6 +100,9 @@ fn context(spec: &ContainerSpec) -> WasiCtxBuilder {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
+    if let Some(stdin) = &spec.stdin {
+        context.stdin(stdin.stream(spec.tty));
+    }
     context
 }
 

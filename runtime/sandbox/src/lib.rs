@@ -10,25 +10,33 @@ mod cpu;
 mod engine;
 mod error;
 mod failure;
+mod group;
 mod host;
 mod http;
 mod image;
 mod inspect;
 mod log;
 mod memory;
+mod net;
 mod sandbox;
 mod serve;
 pub mod spec;
+mod stdin;
+mod stores;
 mod task;
 mod ticker;
 
 pub use command::CommandContainer;
 pub use config::SandboxConfig;
 pub use error::{CallFailure, LoadError, SandboxError, StartError};
+pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
 pub use image::Image;
+pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, UdpSocket};
 pub use sandbox::Sandbox;
 pub use spec::{
-    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Outgoing, OutgoingError, Reuse,
-    Stream, Usage,
+    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Mount, Observer, Outgoing,
+    OutgoingError, Reuse, Stream, Usage,
 };
+pub use stdin::Stdin;
+pub use stores::{Store, StoreError, Stores};

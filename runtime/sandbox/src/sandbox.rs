@@ -16,8 +16,8 @@ use tokio::{
 use wasmtime::Engine;
 
 use crate::{
-    CommandContainer, ContainerSpec, HttpContainer, Image, ImageKind, LoadError, SandboxConfig, SandboxError,
-    StartError,
+    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, ImageKind, LoadError, SandboxConfig,
+    SandboxError, StartError,
     cache::{CodeCache, hex},
     container::Container,
     engine,
@@ -115,6 +115,11 @@ impl Sandbox {
     /// An image that is in memory already.
     pub fn cached(&self, digest: &str) -> Option<Arc<Image>> {
         self.node.images.lock().find(digest)
+    }
+
+    /// Makes bounds that several containers share.
+    pub fn group(&self, limits: GroupLimits) -> Arc<Group> {
+        Group::new(&self.node, limits)
     }
 
     /// Starts a container of an HTTP image. It owns no instance until it is called.

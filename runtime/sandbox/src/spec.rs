@@ -1,10 +1,12 @@
 //! What an embedder says about a container, and what it hears back: plain data, no wasmtime types.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::{Group, Sockets, Stdin, Stores};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -128,7 +130,24 @@ pub enum OutgoingError {
     Other(String),
 }
 
-/// A container to run.
+/// A folder of the host that a container sees. No path and no symbolic link leads out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path as the guest sees it.
+    pub guest_path: String,
+    /// The folder, or a single file.
+    pub host_path: PathBuf,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
+/// Told of what happens to single instances of a container. Called from the guest's task: must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// An instance trapped; the container goes on. `backtrace`: readable frames, innermost first.
+    fn trapped(&self, message: &str, backtrace: &[String]);
+}
+
+/// A container to run. [`ContainerSpec::new`] grants nothing; every field adds something.
 #[derive(Clone)]
 pub struct ContainerSpec {
     /// For spans and messages, for example `default/web-1/app`.
@@ -137,12 +156,60 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// Environment, in order; nothing else is visible to the guest.
     pub env: Vec<(String, String)>,
+    /// The folder that it starts in, as the guest sees it.
+    pub working_dir: Option<String>,
     /// Bounds.
     pub limits: Limits,
+    /// What it shares bounds with: its pod.
+    pub group: Option<Arc<Group>>,
     /// Where its output goes.
     pub logs: Arc<dyn LogSink>,
-    /// Its way out; `None` refuses every call.
+    /// Where its input comes from; `None`: an empty one.
+    pub stdin: Option<Stdin>,
+    /// Whether its streams say that they are a terminal.
+    pub tty: bool,
+    /// What it sees of the host's file system.
+    pub mounts: Vec<Mount>,
+    /// Its way out by `wasi:http`; `None` refuses every call.
     pub outgoing: Option<Arc<dyn Outgoing>>,
+    /// Its way to TCP, UDP and names; `None` refuses every call.
+    pub sockets: Option<Arc<dyn Sockets>>,
+    /// What `wasi:config` answers with.
+    pub config: Arc<[(String, String)]>,
+    /// What `wasi:keyvalue` opens; `None`: there is no store.
+    pub stores: Option<Arc<dyn Stores>>,
+    /// Told of traps.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl ContainerSpec {
+    /// A container with the default bounds that sees nothing and whose output is thrown away.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            limits: Limits::default(),
+            group: None,
+            logs: Arc::new(NoLogs),
+            stdin: None,
+            tty: false,
+            mounts: Vec::new(),
+            outgoing: None,
+            sockets: None,
+            config: Arc::default(),
+            stores: None,
+            observer: None,
+        }
+    }
+}
+
+/// Throws output away.
+struct NoLogs;
+
+impl LogSink for NoLogs {
+    fn write(&self, _: Stream, _: &[u8]) {}
 }
 
 /// How a container ended.

@@ -85,7 +85,6 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let (args, env) = settings(shared, job, spec).await?;
     let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
     let container = ContainerSpec {
-        name: format!("{}/{}", job.id.key, spec.name),
         args,
         env,
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
@@ -95,6 +94,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
             pod: job.id.key.name.clone(),
             ip: Some(job.ip),
         })))),
+        ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
     let runtime = launch(shared, job, spec, &image, container, log, span)?;

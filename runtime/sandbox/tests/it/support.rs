@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use podium_sandbox::{
-    Body, CallFailure, ContainerSpec, CpuLimit, HttpContainer, Image, Limits, LogSink, Sandbox, SandboxConfig, Stream,
+    Body, CallFailure, ContainerSpec, CpuLimit, HttpContainer, Image, LogSink, Sandbox, SandboxConfig, Stream,
 };
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -54,12 +54,10 @@ impl LogSink for Log {
 pub fn spec(args: &[&str]) -> (ContainerSpec, Arc<Log>) {
     let logs = Arc::new(Log::default());
     let spec = ContainerSpec {
-        name: "test/pod/guest".into(),
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         env: vec![("GREETING".into(), "hello there".into())],
-        limits: Limits::default(),
         logs: logs.clone(),
-        outgoing: None,
+        ..ContainerSpec::new("test/pod/guest")
     };
     (spec, logs)
 }

@@ -1,0 +1,127 @@
+//! The pod network as a guest's sockets see it. The sandbox itself opens no socket of the host: an embedder brings these.
+
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// An open TCP connection.
+pub struct TcpConnection {
+    /// The guest's end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// What goes between them. Shutting it down for writing is the FIN; dropping it closes it.
+    pub stream: Box<dyn ByteStream>,
+}
+
+/// Listens for TCP connections. Dropping it takes the port away.
+#[async_trait]
+pub trait TcpListener: Send + Sync + 'static {
+    /// Where it listens, the port chosen.
+    fn local(&self) -> SocketAddr;
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// When the network is going down.
+    async fn accept(&self) -> Result<TcpConnection, SocketError>;
+}
+
+/// A bound UDP socket. Dropping it takes the port away.
+#[async_trait]
+pub trait UdpSocket: Send + Sync + 'static {
+    /// Where it is bound, the port chosen.
+    fn local(&self) -> SocketAddr;
+
+    /// Sends one datagram: delivered, or lost as the network pleases.
+    ///
+    /// # Errors
+    /// When it may not be sent there, or is too large.
+    async fn send_to(&self, bytes: Bytes, to: SocketAddr) -> Result<(), SocketError>;
+
+    /// Waits for the next datagram and says from where it came.
+    ///
+    /// # Errors
+    /// When the network is going down.
+    async fn recv_from(&self) -> Result<(Bytes, SocketAddr), SocketError>;
+}
+
+/// A container's way to sockets.
+#[async_trait]
+pub trait Sockets: Send + Sync + 'static {
+    /// Connects. `bound`: the local address that the guest has bound the socket to, if it has.
+    ///
+    /// # Errors
+    /// In the words of `wasi:sockets`.
+    async fn connect(&self, bound: Option<SocketAddr>, to: SocketAddr) -> Result<TcpConnection, SocketError>;
+
+    /// Listens at an address of the pod: its own, `localhost` (seen by the pod's containers only) or unspecified (all of
+    /// them). Port 0: any free one.
+    ///
+    /// # Errors
+    /// When the address is not the pod's, or is taken.
+    fn listen(&self, at: SocketAddr, backlog: u32) -> Result<Box<dyn TcpListener>, SocketError>;
+
+    /// Binds a UDP socket, as [`Sockets::listen`] does.
+    ///
+    /// # Errors
+    /// When the address is not the pod's, or is taken.
+    fn bind_udp(&self, at: SocketAddr) -> Result<Box<dyn UdpSocket>, SocketError>;
+
+    /// Looks a name up.
+    ///
+    /// # Errors
+    /// `NameUnresolvable` when it means nothing here.
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, SocketError>;
+}
+
+/// Why a socket operation failed: the part of `wasi:sockets`' `error-code` that a network can say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SocketError {
+    /// The pod may not do this.
+    #[error("access denied: {0}")]
+    AccessDenied(String),
+    /// Somebody else listens there.
+    #[error("address in use: {0}")]
+    AddressInUse(SocketAddr),
+    /// The address is not one of the pod's.
+    #[error("not an address of this pod: {0}")]
+    AddressNotBindable(SocketAddr),
+    /// Nobody listens there.
+    #[error("connection refused: {0}")]
+    ConnectionRefused(SocketAddr),
+    /// The other end broke the connection.
+    #[error("connection reset")]
+    ConnectionReset,
+    /// The address cannot be reached.
+    #[error("unreachable: {0}")]
+    RemoteUnreachable(SocketAddr),
+    /// It took too long.
+    #[error("timed out")]
+    TimedOut,
+    /// The name means nothing here.
+    #[error("name not found: {0}")]
+    NameUnresolvable(String),
+    /// The pod has as many sockets as it may have.
+    #[error("too many sockets: the limit is {limit}")]
+    TooManySockets {
+        /// The limit.
+        limit: usize,
+    },
+    /// The datagram is larger than the network takes.
+    #[error("datagram of {bytes} bytes is too large")]
+    DatagramTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
