@@ -35,8 +35,8 @@ pub use image::Image;
 pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, UdpSocket};
 pub use sandbox::Sandbox;
 pub use spec::{
-    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Mount, Observer, Outgoing,
-    OutgoingError, Reuse, Stream, Usage,
+    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Mount, MountSource, Observer,
+    Outgoing, OutgoingError, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
 pub use stores::{Store, StoreError, Stores};

@@ -1,6 +1,10 @@
 //! What an embedder says about a container, and what it hears back: plain data, no wasmtime types.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -131,14 +135,37 @@ pub enum OutgoingError {
 }
 
 /// A folder of the host that a container sees. No path and no symbolic link leads out of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Mount {
     /// Absolute path as the guest sees it.
     pub guest_path: String,
-    /// The folder, or a single file.
-    pub host_path: PathBuf,
+    /// Where it lies on the host.
+    pub source: Arc<dyn MountSource>,
     /// Whether the guest may only read.
     pub read_only: bool,
+}
+
+/// Where a mount lies on the host. A plain [`PathBuf`] is one.
+pub trait MountSource: Send + Sync + 'static {
+    /// The folder, or a single file. Asked by each instance that looks at its files, when it first does: a source may make
+    /// its content only then, so that containers that never look cost nothing. Must not block for long.
+    ///
+    /// # Errors
+    /// When it is not there and cannot be made.
+    fn path(&self) -> std::io::Result<&Path>;
+}
+
+impl MountSource for PathBuf {
+    fn path(&self) -> std::io::Result<&Path> {
+        Ok(self)
+    }
+}
+
+impl std::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { guest_path, read_only, .. } = self;
+        f.debug_struct("Mount").field("guest_path", guest_path).field("read_only", read_only).finish_non_exhaustive()
+    }
 }
 
 /// Told of what happens to single instances of a container. Called from the guest's task: must not block.
