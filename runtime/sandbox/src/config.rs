@@ -15,8 +15,14 @@ pub struct SandboxConfig {
     pub instances_max: u32,
     /// Memory of all guests of this node together; a guest that grows past it ends as out of memory.
     pub guest_memory_bytes_max: u64,
-    /// Images compiled at once (each compile uses all cores by itself).
+    /// Images compiled at once (each compile uses all cores by itself). One more is taken when it is small, so that small
+    /// modules pass large ones.
     pub compiles_max: usize,
+    /// Compiles in a process of its own, which is ended when it takes too long or too much. `None`: within this process,
+    /// where a compile cannot be stopped and only the shape of a module is bounded before.
+    pub compiler: Option<CompilerCommand>,
+    /// Bounds of one compile.
+    pub compile: CompileLimits,
     /// Images of which compiled code stays in memory though no container uses them.
     pub images_kept_max: usize,
     /// Largest `.wasm` file taken.
@@ -31,6 +37,54 @@ pub struct SandboxConfig {
     pub quota_period: Duration,
 }
 
+/// A program that calls [`crate::compile_worker_main`] when it is started like this; arguments follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompilerCommand {
+    /// The program, for example the embedder's own (`/proc/self/exe`).
+    pub program: PathBuf,
+    /// Its first arguments, for example a hidden subcommand.
+    pub args: Vec<String>,
+}
+
+/// Bounds of one compile. Time and memory hold only with a [`CompilerCommand`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// From start to end.
+    pub time: Duration,
+    /// CPU time over all threads of the compiler.
+    pub cpu_time: Duration,
+    /// Address space of the compiler.
+    pub memory_bytes: u64,
+    /// Size of the compiled code.
+    pub artefact_bytes_max: u64,
+    /// Priority: 0 is that of this process, 19 the lowest.
+    pub nice: i32,
+    /// Functions of one image.
+    pub functions_max: u32,
+    /// Bytes of one function's body.
+    pub function_bytes_max: u32,
+    /// Blocks within blocks, in one function.
+    pub nesting_max: u32,
+    /// Images that wait to be compiled; more are refused.
+    pub queue_max: usize,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(120),
+            cpu_time: Duration::from_secs(240),
+            memory_bytes: 3 << 30,
+            artefact_bytes_max: 1 << 30,
+            nice: 10,
+            functions_max: 300_000,
+            function_bytes_max: 4 << 20,
+            nesting_max: 5_000,
+            queue_max: 1_000,
+        }
+    }
+}
+
 impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
@@ -39,6 +93,8 @@ impl Default for SandboxConfig {
             instances_max: 4096,
             guest_memory_bytes_max: u64::MAX,
             compiles_max: 1,
+            compiler: None,
+            compile: CompileLimits::default(),
             images_kept_max: 64,
             image_bytes_max: 256 << 20,
             memory_keep_resident_bytes: 2 << 20,

@@ -76,6 +76,44 @@ pub enum LoadError {
         /// What the compiler said.
         reason: String,
     },
+    /// Its shape is past a bound: it was not compiled.
+    #[error("will not compile: {what}")]
+    TooComplex {
+        /// What there is too much of, and the bound.
+        what: String,
+    },
+    /// The compiler took too long and was ended.
+    #[error("compiling took longer than {limit_millis} ms")]
+    CompileTimedOut {
+        /// The limit.
+        limit_millis: u64,
+    },
+    /// The compiler needed too much memory.
+    #[error("compiling needs more than {limit_bytes} bytes of memory")]
+    CompileOutOfMemory {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The compiler did not do its work: it could not be started, crashed, or is of another version.
+    #[error("the compiler failed: {reason}")]
+    CompilerFailed {
+        /// How.
+        reason: String,
+    },
+    /// Too many images wait to be compiled: try again later.
+    #[error("{waiting} images wait to be compiled already")]
+    CompileQueueFull {
+        /// The limit.
+        waiting: usize,
+    },
+    /// The image's own initialisation, which runs once when it is loaded, failed.
+    #[error("the image's initialisation by {export} failed: {reason}")]
+    Initialise {
+        /// The export.
+        export: String,
+        /// Why.
+        reason: String,
+    },
     /// The process is ending.
     #[error("loading was interrupted: {reason}")]
     Interrupted {

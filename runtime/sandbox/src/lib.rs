@@ -27,7 +27,7 @@ mod task;
 mod ticker;
 
 pub use command::CommandContainer;
-pub use config::SandboxConfig;
+pub use config::{CompileLimits, CompilerCommand, SandboxConfig};
 pub use error::{CallFailure, LoadError, SandboxError, StartError};
 pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
@@ -35,8 +35,8 @@ pub use image::Image;
 pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, UdpSocket};
 pub use sandbox::Sandbox;
 pub use spec::{
-    Body, BoxError, ContainerSpec, CpuLimit, Ending, ImageKind, Limits, LogSink, Mount, MountSource, Observer,
-    Outgoing, OutgoingError, Reuse, Stream, Usage,
+    Body, BoxError, ContainerSpec, CoreDumps, CpuLimit, Ending, ImageKind, Instances, Limits, LogSink, Mount,
+    MountSource, Observer, Outgoing, OutgoingError, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
 pub use stores::{Store, StoreError, Stores};

@@ -27,7 +27,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    BoxError, CallFailure, Reuse,
+    BoxError, CallFailure, Instances, Reuse,
     host::{self, Guest},
     http::{Flight, Inner},
     image::Code,
@@ -65,7 +65,10 @@ impl Answer {
 
 /// Answers a request, and others that come while the instance may be used again.
 pub(crate) async fn work(inner: Arc<Inner>, turn: Arc<Turn>, first: Job) {
-    let reuse = inner.container.spec.limits.reuse;
+    let reuse = match inner.container.spec.limits.reuse {
+        Instances::Reused(reuse) => Some(reuse),
+        Instances::ByKind | Instances::PerRequest => None,
+    };
     let mut instance = None;
     let mut next = Some(first);
     let mut served = 0;

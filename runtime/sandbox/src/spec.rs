@@ -62,18 +62,67 @@ pub struct Limits {
     pub queue_max: u32,
     /// One request, from call to the end of the response's body.
     pub request_timeout: Duration,
-    /// Instances that answer more than one request; `None`: each request gets a fresh one.
-    pub reuse: Option<Reuse>,
+    /// Whether an instance answers more than one request.
+    pub reuse: Instances,
 }
 
-/// Lets an instance answer several requests, one after the other. Faster, and its memory is then shared by requests that
-/// may come from different clients: only for guests that are written for it.
+/// Which instance answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Instances {
+    /// As the interface means it: a `wasi:http` 0.3 service answers several requests at once in one instance
+    /// ([`Reuse::shared`]), a 0.2 handler gets a fresh instance for each.
+    #[default]
+    ByKind,
+    /// A fresh instance for each request: nothing that one request leaves behind is seen by another.
+    PerRequest,
+    /// Instances are used again, within bounds. Faster, and their memory is then shared by requests that may come from
+    /// different clients: only for guests that are written for it.
+    Reused(Reuse),
+}
+
+/// Bounds of an instance that answers several requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reuse {
     /// Requests that one instance answers at most.
     pub requests_max: u32,
+    /// Requests in one instance at once. Holds for 0.3 services; a 0.2 handler answers one after the other.
+    pub concurrency_max: u32,
+    /// How old an instance may be when it takes another request.
+    pub age_max: Duration,
     /// How long an instance waits for another request before it goes.
     pub idle: Duration,
+    /// Instances that may wait at once; more go as soon as they have nothing to do.
+    pub idle_instances_max: u32,
+}
+
+impl Reuse {
+    /// What a 0.3 service runs with unless told otherwise: a second after its last request it owns nothing.
+    pub const fn shared() -> Self {
+        Self {
+            requests_max: 1000,
+            concurrency_max: 16,
+            age_max: Duration::from_secs(600),
+            idle: Duration::from_secs(1),
+            idle_instances_max: 64,
+        }
+    }
+
+    /// Up to so many requests by one instance, which waits for half a minute between them.
+    pub const fn requests(requests_max: u32) -> Self {
+        Self { requests_max, idle: Duration::from_secs(30), ..Self::shared() }
+    }
+}
+
+/// Asks for core dumps of instances that trap: WebAssembly core dumps with memories, globals and frames, as `wasm-tools`
+/// and debuggers read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreDumps {
+    /// Where they go: `TIME-N.coredump`. Made when it is not there.
+    pub dir: PathBuf,
+    /// Larger ones are not written.
+    pub bytes_max: u64,
+    /// Files kept; the oldest goes first.
+    pub count_max: u32,
 }
 
 impl Default for Limits {
@@ -84,7 +133,7 @@ impl Default for Limits {
             concurrency_max: 256,
             queue_max: 1024,
             request_timeout: Duration::from_secs(300),
-            reuse: None,
+            reuse: Instances::ByKind,
         }
     }
 }
@@ -207,6 +256,8 @@ pub struct ContainerSpec {
     pub stores: Option<Arc<dyn Stores>>,
     /// Told of traps.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Whether a trap leaves a core dump. Needs a build with the feature `core-dumps`.
+    pub core_dumps: Option<CoreDumps>,
 }
 
 impl ContainerSpec {
@@ -228,6 +279,7 @@ impl ContainerSpec {
             config: Arc::default(),
             stores: None,
             observer: None,
+            core_dumps: None,
         }
     }
 }

@@ -3,14 +3,14 @@
 //! # Source
 //! Kubernetes `pkg/apis/core/v1/helper/qos/qos.go` and `pkg/api/v1/resource/helpers.go`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Container as Spec, PodSpec, ResourceFieldSelector},
     apimachinery::pkg::api::resource::Quantity as Wire,
 };
 use podium_api::quantity::Quantity;
-use podium_sandbox::{CpuLimit, Limits, Reuse};
+use podium_sandbox::{CpuLimit, Instances, Limits, Reuse};
 
 /// What a container gets that its spec does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +51,17 @@ pub(crate) fn limits(spec: &Spec, annotations: Option<&BTreeMap<String, String>>
     }
 }
 
-/// Annotation of a pod: how many requests one instance may answer, one after the other.
+/// Annotation of a pod: how many requests one instance may answer; `0` or `1`: a fresh instance for each.
 pub(crate) const REUSE: &str = "podium.dev/instance-reuse";
-/// How long an instance waits for another request before it goes.
-const REUSE_IDLE: Duration = Duration::from_secs(30);
 
-/// An instance for each request, unless the pod asks for less isolation. What is no number asks for nothing.
-fn reuse(annotations: Option<&BTreeMap<String, String>>) -> Option<Reuse> {
-    let requests_max = annotations?.get(REUSE)?.parse().ok().filter(|n| *n > 1)?;
-    Some(Reuse { requests_max, idle: REUSE_IDLE })
+/// As the interface means it, unless the pod says otherwise. What is no number says nothing.
+fn reuse(annotations: Option<&BTreeMap<String, String>>) -> Instances {
+    let asked = annotations.and_then(|a| a.get(REUSE)).and_then(|text| text.parse().ok());
+    match asked {
+        None => Instances::ByKind,
+        Some(0 | 1) => Instances::PerRequest,
+        Some(requests_max) => Instances::Reused(Reuse::requests(requests_max)),
+    }
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
@@ -124,13 +126,19 @@ mod tests {
     }
 
     #[test]
-    fn instances_are_reused_only_when_asked_for() {
-        for (value, expected) in [("1000", Some(1000)), ("1", None), ("0", None), ("yes", None), ("-5", None)] {
+    fn instances_are_reused_when_asked_for() {
+        for (value, expected) in [
+            ("1000", Instances::Reused(Reuse::requests(1000))),
+            ("1", Instances::PerRequest),
+            ("0", Instances::PerRequest),
+            ("yes", Instances::ByKind),
+            ("-5", Instances::ByKind),
+        ] {
             let annotations = BTreeMap::from([(REUSE.to_owned(), value.to_owned())]);
-            let found = limits(&spec(json!({})), Some(&annotations), &NODE).reuse.map(|r| r.requests_max);
+            let found = limits(&spec(json!({})), Some(&annotations), &NODE).reuse;
             assert_eq!(found, expected, "{value}");
         }
-        assert_eq!(limits(&spec(json!({})), None, &NODE).reuse, None);
+        assert_eq!(limits(&spec(json!({})), None, &NODE).reuse, Instances::ByKind);
     }
 
     #[test]

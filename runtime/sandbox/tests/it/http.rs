@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use podium_sandbox::{Body, CallFailure, Ending, Outgoing, OutgoingError, Reuse};
+use podium_sandbox::{Body, CallFailure, Ending, Instances, Outgoing, OutgoingError, Reuse};
 
 use crate::support::{self, HTTP_P2, HTTP_P3, get, http, request, text};
 
@@ -199,8 +199,8 @@ async fn the_way_out_is_what_was_granted() {
 async fn instances_are_used_again_when_asked_for() {
     let _turn = support::shared().await;
     for wasm in [HTTP_P2, HTTP_P3] {
-        let reuse = Reuse { requests_max: 3, idle: Duration::from_millis(200) };
-        let (container, _) = http(wasm, |spec| spec.limits.reuse = Some(reuse)).await;
+        let reuse = Reuse { idle: Duration::from_millis(200), ..Reuse::requests(3) };
+        let (container, _) = http(wasm, |spec| spec.limits.reuse = Instances::Reused(reuse)).await;
         let count = async || text(&container, "/count").await.unwrap();
         // The instance waits for the next one when the guest has returned, a little after its answer.
         let settle = async || {

@@ -8,25 +8,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podium_sandbox::Reuse;
+use podium_sandbox::{Instances, Reuse};
 
 use crate::support::{self, HTTP_P2, load, sandbox, spec, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_for_each_request() {
     let _turn = support::alone().await;
-    let rate = rate(None).await;
+    let rate = rate(Instances::PerRequest).await;
     assert!(rate > 1500.0, "{rate:.0} requests/s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_used_again() {
     let _turn = support::alone().await;
-    let rate = rate(Some(Reuse { requests_max: 1000, idle: Duration::from_secs(1) })).await;
+    let rate = rate(Instances::Reused(Reuse::requests(1000))).await;
     assert!(rate > 6000.0, "{rate:.0} requests/s");
 }
 
-async fn rate(reuse: Option<Reuse>) -> f64 {
+async fn rate(reuse: Instances) -> f64 {
     let sandbox = sandbox();
     let image = load(&sandbox, HTTP_P2).await;
     let (mut spec, _) = spec(&["web"]);
