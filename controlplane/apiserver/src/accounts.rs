@@ -17,7 +17,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use podium_api::{ApiError, Kind, Names, Object};
+use podium_api::{ApiError, FieldErrors, Kind, Names, Object};
 use ring::{
     rand::SystemRandom,
     signature::{
@@ -119,16 +119,35 @@ impl Accounts {
         }]})
     }
 
-    /// Answers a request for a token of a ServiceAccount.
+    /// Checks a request for a token of a ServiceAccount and answers it.
     ///
     /// # Errors
-    /// 404 and 409 when the object that it shall be bound to is not there, or is another one.
-    pub(crate) fn issue(
+    /// 422 when it asks for what cannot be; 404 and 409 as [`Accounts::issue`].
+    pub(crate) fn answer(
         &self,
         registry: &Registry,
         account: &ServiceAccount,
         request: &mut TokenRequest,
     ) -> Result<(), ApiError> {
+        request.fill_defaults();
+        request.prepare_create();
+        let mut errs = FieldErrors::new();
+        request.validate(&mut errs);
+        let meta = &account.metadata;
+        if !errs.is_empty() {
+            return Err(ApiError::invalid(&TokenRequest::NAMES, meta.name.as_deref().unwrap_or_default(), errs));
+        }
+        request.metadata.name = meta.name.clone();
+        request.metadata.namespace = meta.namespace.clone();
+        request.metadata.creation_timestamp = Some(Time(registry.clock().now()));
+        self.issue(registry, account, request)
+    }
+
+    /// Makes a token of a ServiceAccount.
+    ///
+    /// # Errors
+    /// 404 and 409 when the object that it shall be bound to is not there, or is another one.
+    fn issue(&self, registry: &Registry, account: &ServiceAccount, request: &mut TokenRequest) -> Result<(), ApiError> {
         let meta = &account.metadata;
         let namespace = meta.namespace.clone().unwrap_or_default();
         let mut private = Private {

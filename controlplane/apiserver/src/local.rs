@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::{
-    api::core::v1::{Binding, ObjectReference},
+    api::{
+        authentication::v1::TokenRequest,
+        core::v1::{Binding, ObjectReference, ServiceAccount},
+    },
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta},
 };
 use podium_api::{
-    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Storage,
+    ApiError, FieldSelector, KindRef, Object, ObjectKey, Revision, Storage, kind_of,
     patch::{self, PatchBody},
 };
 use podium_client::{Api, Delta, Mirror, MirrorScope, Patch};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    accounts::Accounts,
     auth::Identity,
     registry::{
         Part, Registry, Resource, WriteContext,
@@ -29,12 +33,13 @@ use crate::{
 #[derive(Clone)]
 pub struct LocalApi {
     registry: Arc<Registry>,
+    accounts: Arc<Accounts>,
     identity: Identity,
 }
 
 impl LocalApi {
-    pub(crate) fn new(registry: Arc<Registry>, identity: Identity) -> Self {
-        Self { registry, identity }
+    pub(crate) fn new(registry: Arc<Registry>, accounts: Arc<Accounts>, identity: Identity) -> Self {
+        Self { registry, accounts, identity }
     }
 
     /// Who this handle speaks for.
@@ -166,6 +171,13 @@ impl Api for LocalApi {
             },
         };
         self.registry.bind(&pod.namespace, &pod.name, &binding, &self.context()).await.map(|_| ())
+    }
+
+    async fn token(&self, account: &ObjectKey, mut request: TokenRequest) -> Result<TokenRequest, ApiError> {
+        let found = self.get(&kind_of::<ServiceAccount>(), account).await?;
+        let found = found.downcast_ref().ok_or_else(|| ApiError::internal("a ServiceAccount is none"))?;
+        self.accounts.answer(&self.registry, found, &mut request)?;
+        Ok(request)
     }
 }
 

@@ -130,7 +130,7 @@ impl ApiServer {
 
     /// The API in this process, as `identity` sees it.
     pub fn api(&self, identity: Identity) -> ApiRef {
-        Arc::new(LocalApi::new(self.registry.clone(), identity))
+        Arc::new(LocalApi::new(self.registry.clone(), self.frontend.accounts.clone(), identity))
     }
 
     /// Every kind that is served.
@@ -227,7 +227,7 @@ fn frontend(
     Ok(Frontend {
         registry,
         tokens,
-        accounts: Accounts::open(&config.data_dir)?,
+        accounts: Arc::new(Accounts::open(&config.data_dir)?),
         authorizer,
         metrics,
         gateway: RwLock::new(None),

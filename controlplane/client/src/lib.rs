@@ -17,7 +17,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use podium_api::{
-    ApiError, Kind, KindRef, Object, ObjectKey, Revision, k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    ApiError, Kind, KindRef, Object, ObjectKey, Revision,
+    k8s_openapi::{
+        api::{authentication::v1::TokenRequest, core::v1::ServiceAccount},
+        apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    },
 };
 use tokio::sync::{mpsc, watch};
 
@@ -135,6 +139,11 @@ pub trait Api: Send + Sync + 'static {
 
     /// `POST pods/binding`: puts the pod with this uid on a node.
     async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError>;
+
+    /// `POST serviceaccounts/token`: a token of this ServiceAccount, as the request asks for it.
+    async fn token(&self, account: &ObjectKey, _request: TokenRequest) -> Result<TokenRequest, ApiError> {
+        Err(ApiError::method_not_allowed(&ServiceAccount::NAMES, &account.name))
+    }
 }
 
 /// A shared handle on the API.

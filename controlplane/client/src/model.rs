@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use podium_api::{
     AnyKind, ApiError, FieldErrors, FieldSelector, KindRef, Names, Object, ObjectKey, Revision,
     k8s_openapi::{
-        api::core::v1::{Pod, PodCondition},
+        api::{
+            authentication::v1::{TokenRequest, TokenRequestStatus},
+            core::v1::{Pod, PodCondition, ServiceAccount},
+        },
         apimachinery::pkg::apis::meta::v1::{DeleteOptions, Time},
     },
     kind_of, meta,
@@ -220,6 +223,17 @@ impl Api for ModelApi {
         });
         state.put(&kind, new);
         Ok(())
+    }
+
+    async fn token(&self, account: &ObjectKey, mut request: TokenRequest) -> Result<TokenRequest, ApiError> {
+        self.get(&kind_of::<ServiceAccount>(), account).await?;
+        let spec = request.spec.get_or_insert_default();
+        let lifetime = SignedDuration::from_secs(spec.expiration_seconds.unwrap_or(3600));
+        let now = self.now();
+        let token = format!("{account} {} {}", spec.audiences.clone().unwrap_or_default().join(","), now.as_second());
+        let expiration_timestamp = Some(Time(now.checked_add(lifetime).unwrap_or(now)));
+        request.status = Some(TokenRequestStatus { expiration_timestamp, token: Some(token) });
+        Ok(request)
     }
 }
 

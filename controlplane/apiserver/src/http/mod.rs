@@ -67,7 +67,7 @@ pub(crate) type Permit = OwnedSemaphorePermit;
 pub(crate) struct Frontend {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Tokens,
-    pub(crate) accounts: Accounts,
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,

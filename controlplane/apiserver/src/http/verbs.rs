@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use k8s_openapi::{
     api::{authentication::v1::TokenRequest, autoscaling::v1::Scale, core::v1::Binding, policy::v1::Eviction},
-    apimachinery::pkg::apis::meta::v1::{Status, Time},
+    apimachinery::pkg::apis::meta::v1::Status,
 };
 use podium_api::{
-    ApiError, FieldErrors, Kind as _,
+    ApiError,
     patch::{self, PatchBody},
 };
 
@@ -61,17 +61,7 @@ impl Frontend {
         let entry = self.entry(resource, target).await?;
         let account = entry.object.downcast_ref().ok_or_else(about::unknown)?;
         let mut request: TokenRequest = body_of(call, body)?;
-        request.fill_defaults();
-        request.prepare_create();
-        let mut errs = FieldErrors::new();
-        request.validate(&mut errs);
-        if !errs.is_empty() {
-            return Err(ApiError::invalid(&TokenRequest::NAMES, target.name, errs));
-        }
-        request.metadata.name = Some(target.name.to_owned());
-        request.metadata.namespace = Some(target.namespace.to_owned());
-        request.metadata.creation_timestamp = Some(Time(self.registry.clock().now()));
-        self.accounts.issue(&self.registry, account, &mut request)?;
+        self.accounts.answer(&self.registry, account, &mut request)?;
         respond::value(StatusCode::CREATED, encoding, &request)
     }
 

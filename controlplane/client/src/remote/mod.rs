@@ -15,7 +15,10 @@ use parking_lot::Mutex;
 use podium_api::{
     ApiError, KindRef, Names, Object, ObjectKey, Reason, Scope,
     k8s_openapi::{
-        api::core::v1::{Binding, ObjectReference, Pod},
+        api::{
+            authentication::v1::TokenRequest,
+            core::v1::{Binding, ObjectReference, Pod, ServiceAccount},
+        },
         apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Status},
     },
     kind_of,
@@ -169,6 +172,12 @@ impl Api for RemoteApi {
         let path = object_path(&kind_of::<Pod>(), pod, Some("binding"));
         let body = json(&Binding { metadata, target })?;
         self.remote.call(request(Method::POST, &path, Some(body))?).await.map(drop)
+    }
+
+    async fn token(&self, account: &ObjectKey, asked: TokenRequest) -> Result<TokenRequest, ApiError> {
+        let path = object_path(&kind_of::<ServiceAccount>(), account, Some("token"));
+        let answer = self.remote.call(request(Method::POST, &path, Some(json(&asked)?))?).await?;
+        serde_json::from_slice(&answer).map_err(|e| ApiError::internal(format!("reading a token's answer: {e}")))
     }
 }
 

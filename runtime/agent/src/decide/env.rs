@@ -200,7 +200,11 @@ fn value_from(spec: &Spec, source: &EnvVarSource, around: &Surroundings<'_>) -> 
     }
 }
 
-fn pod_field(path: &str, around: &Surroundings<'_>) -> Result<String, String> {
+/// A field of the pod as text.
+///
+/// # Errors
+/// When no such field can be shown.
+pub(crate) fn pod_field(path: &str, around: &Surroundings<'_>) -> Result<String, String> {
     let meta = &around.pod.metadata;
     let spec = around.pod.spec.as_ref();
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
