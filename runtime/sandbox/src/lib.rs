@@ -20,6 +20,7 @@ mod memory;
 mod net;
 mod sandbox;
 mod serve;
+mod sockets;
 pub mod spec;
 mod stdin;
 mod stores;
@@ -32,8 +33,9 @@ pub use error::{CallFailure, LoadError, SandboxError, StartError};
 pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
 pub use image::Image;
-pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, UdpSocket};
+pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, TcpPort, UdpSocket};
 pub use sandbox::Sandbox;
+pub use sockets::SocketLimits;
 pub use spec::{
     Body, BoxError, ContainerSpec, CoreDumps, CpuLimit, Ending, ImageKind, Instances, Limits, LogSink, Mount,
     MountSource, Observer, Outgoing, OutgoingError, Reuse, Stream, Usage,

@@ -17,17 +17,39 @@ pub struct TcpConnection {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// What goes between them. Shutting it down for writing is the FIN; dropping it closes it.
+    /// What goes between them. Shutting it down for writing is the FIN; dropping it closes it. A reset by the other end is
+    /// the error kind `ConnectionReset`, writing to who reads no more `BrokenPipe`.
     pub stream: Box<dyn ByteStream>,
+    /// Bytes that `stream` may keep in memory of this process for the guest: charged to its container while it is open.
+    pub buffer_bytes: u64,
 }
 
-/// Listens for TCP connections. Dropping it takes the port away.
+/// A TCP port that is taken and not used yet. Dropping it gives the port back.
+#[async_trait]
+pub trait TcpPort: Send + Sync + 'static {
+    /// The address, the port chosen.
+    fn local(&self) -> SocketAddr;
+
+    /// Listens. `backlog`: connections that may wait to be accepted; more are refused.
+    ///
+    /// # Errors
+    /// When the network is going down.
+    fn listen(self: Box<Self>, backlog: u32) -> Result<Box<dyn TcpListener>, SocketError>;
+
+    /// Connects from here.
+    ///
+    /// # Errors
+    /// In the words of `wasi:sockets`.
+    async fn connect(self: Box<Self>, to: SocketAddr) -> Result<TcpConnection, SocketError>;
+}
+
+/// Listens for TCP connections. Dropping it takes the port away and refuses who waits.
 #[async_trait]
 pub trait TcpListener: Send + Sync + 'static {
     /// Where it listens, the port chosen.
     fn local(&self) -> SocketAddr;
 
-    /// Waits for the next connection.
+    /// Waits for the next connection. Giving up waiting loses none.
     ///
     /// # Errors
     /// When the network is going down.
@@ -46,7 +68,7 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// When it may not be sent there, or is too large.
     async fn send_to(&self, bytes: Bytes, to: SocketAddr) -> Result<(), SocketError>;
 
-    /// Waits for the next datagram and says from where it came.
+    /// Waits for the next datagram and says from where it came. Giving up waiting loses none.
     ///
     /// # Errors
     /// When the network is going down.
@@ -56,29 +78,31 @@ pub trait UdpSocket: Send + Sync + 'static {
 /// A container's way to sockets.
 #[async_trait]
 pub trait Sockets: Send + Sync + 'static {
-    /// Connects. `bound`: the local address that the guest has bound the socket to, if it has.
+    /// Connects from a port that the network chooses. Dropping the future gives up; the sandbox does after
+    /// [`crate::SocketLimits::connect_timeout`].
     ///
     /// # Errors
     /// In the words of `wasi:sockets`.
-    async fn connect(&self, bound: Option<SocketAddr>, to: SocketAddr) -> Result<TcpConnection, SocketError>;
+    async fn connect(&self, to: SocketAddr) -> Result<TcpConnection, SocketError>;
 
-    /// Listens at an address of the pod: its own, `localhost` (seen by the pod's containers only) or unspecified (all of
-    /// them). Port 0: any free one.
+    /// Takes a TCP port at an address of the pod: its own, `localhost` (seen by the pod's containers only) or unspecified
+    /// (all of them). Port 0: any free one.
     ///
     /// # Errors
     /// When the address is not the pod's, or is taken.
-    fn listen(&self, at: SocketAddr, backlog: u32) -> Result<Box<dyn TcpListener>, SocketError>;
+    fn bind_tcp(&self, at: SocketAddr) -> Result<Box<dyn TcpPort>, SocketError>;
 
-    /// Binds a UDP socket, as [`Sockets::listen`] does.
+    /// Binds a UDP socket, as [`Sockets::bind_tcp`] does. `queue_bytes`: what may wait to be received, payload and
+    /// some bytes for each datagram; more is dropped. The sandbox charges it to the container.
     ///
     /// # Errors
     /// When the address is not the pod's, or is taken.
-    fn bind_udp(&self, at: SocketAddr) -> Result<Box<dyn UdpSocket>, SocketError>;
+    fn bind_udp(&self, at: SocketAddr, queue_bytes: usize) -> Result<Box<dyn UdpSocket>, SocketError>;
 
-    /// Looks a name up.
+    /// Looks a name up; never an IP address in text, which the sandbox reads itself.
     ///
     /// # Errors
-    /// `NameUnresolvable` when it means nothing here.
+    /// `NameUnresolvable` when it means nothing here, `ResolverFailed` when asking again may help.
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, SocketError>;
 }
 
@@ -109,6 +133,9 @@ pub enum SocketError {
     /// The name means nothing here.
     #[error("name not found: {0}")]
     NameUnresolvable(String),
+    /// The name could not be looked up now.
+    #[error("cannot look up the name now: {0}")]
+    ResolverFailed(String),
     /// The pod has as many sockets as it may have.
     #[error("too many sockets: the limit is {limit}")]
     TooManySockets {

@@ -1,6 +1,7 @@
 //! What an embedder says about a container, and what it hears back: plain data, no wasmtime types.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::{Group, Sockets, Stdin, Stores};
+use crate::{Group, SocketLimits, Sockets, Stdin, Stores};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,6 +65,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Whether an instance answers more than one request.
     pub reuse: Instances,
+    /// Sockets and name lookups.
+    pub sockets: SocketLimits,
 }
 
 /// Which instance answers a request.
@@ -134,6 +137,7 @@ impl Default for Limits {
             queue_max: 1024,
             request_timeout: Duration::from_secs(300),
             reuse: Instances::ByKind,
+            sockets: SocketLimits::default(),
         }
     }
 }
@@ -250,6 +254,9 @@ pub struct ContainerSpec {
     pub outgoing: Option<Arc<dyn Outgoing>>,
     /// Its way to TCP, UDP and names; `None` refuses every call.
     pub sockets: Option<Arc<dyn Sockets>>,
+    /// Where a core module is given listening sockets, as descriptors after standard streams and mounts, in this order:
+    /// preview 1 has no other way to them. `LISTEN_FDS` tells their number, `LISTEN_FDS_START` the first.
+    pub listen: Vec<SocketAddr>,
     /// What `wasi:config` answers with.
     pub config: Arc<[(String, String)]>,
     /// What `wasi:keyvalue` opens; `None`: there is no store.
@@ -276,6 +283,7 @@ impl ContainerSpec {
             mounts: Vec::new(),
             outgoing: None,
             sockets: None,
+            listen: Vec::new(),
             config: Arc::default(),
             stores: None,
             observer: None,
