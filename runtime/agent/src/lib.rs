@@ -14,5 +14,5 @@ mod logs;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
-pub use images::{FileImages, ImageError, ImageSource, Pulled, PulledImage};
+pub use images::{FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record};
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};

@@ -1,6 +1,6 @@
 //! A container's environment and argv, as kubelet makes them. Pure: what is referred to has been read before.
 //!
-//! Order: `HOSTNAME`, links to Services, `envFrom`, `env`; a later name replaces an earlier one in place. Values of
+//! Order: the image's own (which nothing can refer to), `HOSTNAME`, links to Services, `envFrom`, `env`; a later name replaces an earlier one in place. Values of
 //! Secrets go into the result and nowhere else: errors name keys, never values.
 //!
 //! # Source
@@ -15,6 +15,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ConfigMap, Container as Spec, EnvVarSource, Pod, Secret, Service};
 
 use super::resources::{self, NodeResources};
+use crate::images::ImageConfig;
 
 /// ConfigMaps and Secrets by name, of the pod's namespace.
 #[derive(Debug, Default)]
@@ -78,9 +79,12 @@ impl Variables {
         self.places.get(name).map(|place| self.list[*place].1.as_str())
     }
 
-    /// Names and values.
-    pub(crate) fn into_list(self) -> Vec<(String, String)> {
-        self.list
+    /// Names and values, after those of the image, which they replace.
+    pub(crate) fn into_list(self, image: &ImageConfig) -> Vec<(String, String)> {
+        let mut own = Self::default();
+        image.env.iter().filter(|(name, _)| self.get(name).is_none()).for_each(|(n, v)| own.set(n, v.clone()));
+        own.list.extend(self.list);
+        own.list
     }
 }
 
@@ -113,16 +117,17 @@ pub(crate) fn environment(spec: &Spec, around: &Surroundings<'_>) -> Result<Vari
     Ok(variables)
 }
 
-/// `argv`: the command (or the image's file name) and the arguments, expanded.
-pub(crate) fn argv(spec: &Spec, variables: &Variables) -> Vec<String> {
-    let program = || {
-        let image = spec.image.as_deref().unwrap_or_default();
-        let path = image.split('@').next().unwrap_or_default();
-        path.rsplit('/').next().unwrap_or_default().to_owned()
+/// `argv`: the command or the image's entrypoint, and the arguments or the image's `cmd`; the pod's expanded. A command
+/// leaves nothing of the image's, arguments leave its entrypoint.
+pub(crate) fn argv(spec: &Spec, variables: &Variables, image: &ImageConfig) -> Vec<String> {
+    let given = |list: &Option<Vec<String>>| {
+        let list = list.as_ref().filter(|list| !list.is_empty())?;
+        Some(list.iter().map(|text| expand(text, variables)).collect::<Vec<_>>())
     };
-    let expanded = |list: &Vec<String>| list.iter().map(|text| expand(text, variables)).collect::<Vec<_>>();
-    let mut argv = spec.command.as_ref().filter(|c| !c.is_empty()).map_or_else(|| vec![program()], expanded);
-    argv.extend(spec.args.as_ref().map(expanded).unwrap_or_default());
+    let (command, args) = (given(&spec.command), given(&spec.args));
+    let args = args.or_else(|| command.is_none().then(|| image.cmd.clone())).unwrap_or_default();
+    let mut argv = command.unwrap_or_else(|| image.entrypoint.clone());
+    argv.extend(args);
     argv
 }
 
@@ -295,7 +300,11 @@ mod tests {
 
     use super::*;
 
-    fn around_of<'a>(pod: &'a Pod, sources: &'a Sources, services: &'a [Arc<Service>]) -> Surroundings<'a> {
+    fn around_of<'a>(
+        pod: &'a Pod,
+        sources: &'a Sources,
+        services: &'a [Arc<Service>],
+    ) -> Surroundings<'a> {
         Surroundings {
             pod,
             pod_ip: [10, 244, 0, 2].into(),
@@ -303,6 +312,17 @@ mod tests {
             node: NodeResources { cpu_millicores: 2000, memory_bytes: 1 << 30, memory_default_bytes: 1 << 29 },
             sources,
             services,
+        }
+    }
+
+    /// An image that says everything.
+    fn image() -> ImageConfig {
+        let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
+        ImageConfig {
+            entrypoint: texts(&["app.wasm"]),
+            cmd: texts(&["serve"]),
+            env: vec![("PATH".to_owned(), "/bin".to_owned()), ("A".to_owned(), "of the image".to_owned())],
+            ..ImageConfig::default()
         }
     }
 
@@ -324,25 +344,27 @@ mod tests {
         });
         let services = [Arc::new(serde_json::from_value::<Service>(service).unwrap())];
         let variables = environment(&spec, &around_of(&pod, &sources, &services))?;
-        let argv = argv(&spec, &variables).join(" ");
-        let list: Vec<_> = variables.into_list().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let argv = argv(&spec, &variables, &image()).join(" ");
+        let list: Vec<_> = variables.into_list(&image()).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok(format!("{} | {argv}", list.join(" ")))
     }
 
     #[test]
     fn variables_come_from_where_the_spec_says() {
         for (container, expected) in [
-            (json!({ "name": "a", "image": "file://x/app.wasm" }), "HOSTNAME=web-1 | app.wasm"),
+            (json!({ "name": "a", "image": "file://x/app.wasm" }), "PATH=/bin A=of the image HOSTNAME=web-1 | app.wasm serve"),
+            (json!({ "name": "a", "args": ["$(A)"] }), "PATH=/bin A=of the image HOSTNAME=web-1 | app.wasm $(A)"),
+            (json!({ "name": "a", "command": ["x"], "args": [] }), "PATH=/bin A=of the image HOSTNAME=web-1 | x"),
             (
                 json!({ "name": "a", "command": ["run", "$(A)"], "args": ["$(B)", "$$(A)", "$(NONE)", "$"],
                     "env": [{ "name": "A", "value": "1" }, { "name": "B", "value": "$(A)2$(C)" }, { "name": "C" }] }),
-                "HOSTNAME=web-1 A=1 B=12$(C) C= | run 1 12$(C) $(A) $(NONE) $",
+                "PATH=/bin HOSTNAME=web-1 A=1 B=12$(C) C= | run 1 12$(C) $(A) $(NONE) $",
             ),
             (
                 json!({ "name": "a", "envFrom": [{ "prefix": "P_", "configMapRef": { "name": "settings" } }],
                     "env": [{ "name": "P_size", "value": "4" },
                             { "name": "T", "valueFrom": { "secretKeyRef": { "name": "keys", "key": "token" } } }] }),
-                "HOSTNAME=web-1 P_greeting=hello P_size=4 T=s3cr3t | ",
+                "PATH=/bin A=of the image HOSTNAME=web-1 P_greeting=hello P_size=4 T=s3cr3t | app.wasm serve",
             ),
             (
                 json!({ "name": "a", "env": [
@@ -351,7 +373,7 @@ mod tests {
                     { "name": "IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } },
                     { "name": "M", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory", "divisor": "1Mi" } } },
                     { "name": "O", "valueFrom": { "configMapKeyRef": { "name": "none", "key": "x", "optional": true } } }] }),
-                "HOSTNAME=web-1 N=web-1 L=web IP=10.244.0.2 M=1024 | ",
+                "PATH=/bin A=of the image HOSTNAME=web-1 N=web-1 L=web IP=10.244.0.2 M=1024 | app.wasm serve",
             ),
         ] {
             assert_eq!(environment_of(container, false).unwrap(), expected);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use podium_sandbox::{Image, LoadError, Sandbox};
 use tokio::sync::Notify;
 
-use crate::images::{ImageError, ImageSource, Pulled, PulledImage, demanded_digest};
+use crate::images::{ImageError, ImageSource, Pulled, PulledImage, Record, demanded_digest};
 
 /// Images whose digest is remembered.
 const KNOWN_MAX: usize = 1024;
@@ -29,9 +29,14 @@ pub(crate) struct Images {
 
 #[derive(Clone)]
 struct Known {
-    digest: String,
+    record: Arc<Record>,
     stamp: String,
-    size_bytes: u64,
+}
+
+impl Known {
+    fn main(&self) -> &str {
+        self.record.main.as_deref().unwrap_or_default()
+    }
 }
 
 /// `imagePullPolicy`.
@@ -56,6 +61,8 @@ impl PullPolicy {
 /// An image ready to run.
 pub(crate) struct Ready {
     pub(crate) image: Arc<Image>,
+    /// What is known of it: its configuration, its commands.
+    pub(crate) record: Arc<Record>,
     /// How long the pull took; `None` when it was here already.
     pub(crate) pulled: Option<Duration>,
 }
@@ -74,17 +81,27 @@ impl Images {
     }
 
     /// Whether the image is in memory, so that `IfNotPresent` needs no pull.
-    pub(crate) fn cached(&self, name: &str) -> Option<Arc<Image>> {
-        let digest = self.known.lock().get(name)?.digest.clone();
-        self.sandbox.cached(&digest)
+    fn cached(&self, name: &str) -> Option<(Arc<Image>, Arc<Record>)> {
+        let known = self.known.lock().get(name)?.clone();
+        Some((self.sandbox.cached(known.main())?, known.record))
+    }
+
+    /// Another command that an image offers, as `kubectl exec` names it; `None`: it has none of this name.
+    ///
+    /// # Errors
+    /// When the image went away or the command cannot run here.
+    pub(crate) async fn command(&self, name: &str, command: &str) -> Result<Option<Arc<Image>>, NotReady> {
+        let known = self.known.lock().get(name).cloned().ok_or(NotReady::Absent)?;
+        let Some(digest) = known.record.command(command) else { return Ok(None) };
+        self.sandbox.cached(digest).map(Some).ok_or(NotReady::Absent)
     }
 
     /// An image by its name. `pulling` is called when it has to be fetched.
     pub(crate) async fn get(&self, name: &str, policy: PullPolicy, pulling: impl FnOnce()) -> Result<Ready, NotReady> {
         if policy != PullPolicy::Always
-            && let Some(image) = self.cached(name)
+            && let Some((image, record)) = self.cached(name)
         {
-            return Ok(Ready { image, pulled: None });
+            return Ok(Ready { image, record, pulled: None });
         }
         if policy == PullPolicy::Never && !self.source.is_present(name).await {
             return Err(NotReady::Absent);
@@ -92,36 +109,37 @@ impl Images {
         let turn = self.pulling.lock().entry(name.to_owned()).or_default().clone();
         let _turn = turn.lock().await;
         if policy != PullPolicy::Always
-            && let Some(image) = self.cached(name)
+            && let Some((image, record)) = self.cached(name)
         {
-            return Ok(Ready { image, pulled: None });
+            return Ok(Ready { image, record, pulled: None });
         }
         if policy != PullPolicy::Never {
             pulling();
         }
         let since = Instant::now();
-        let image = self.pull(name).await;
+        let pulled = self.pull(name).await;
         let mut pulling = self.pulling.lock();
         // Whoever waits for this turn holds it too.
         if Arc::strong_count(&turn) <= 2 {
             pulling.remove(name);
         }
         drop(pulling);
-        Ok(Ready { image: image?, pulled: (policy != PullPolicy::Never).then(|| since.elapsed()) })
+        let (image, record) = pulled?;
+        Ok(Ready { image, record, pulled: (policy != PullPolicy::Never).then(|| since.elapsed()) })
     }
 
-    async fn pull(&self, name: &str) -> Result<Arc<Image>, NotReady> {
+    async fn pull(&self, name: &str) -> Result<(Arc<Image>, Arc<Record>), NotReady> {
         let known = self.known.lock().get(name).cloned();
-        let loaded = known.as_ref().and_then(|known| self.sandbox.cached(&known.digest));
-        let stamp = known.as_ref().filter(|_| loaded.is_some()).map(|known| known.stamp.as_str());
+        let loaded = known.and_then(|known| Some((self.sandbox.cached(known.main())?, known)));
+        let stamp = loaded.as_ref().map(|(_, known)| known.stamp.as_str());
         match (self.source.pull(name, stamp).await.map_err(NotReady::Source)?, loaded) {
-            (Pulled::Same, Some(image)) => Ok(image),
+            (Pulled::Same, Some((image, known))) => Ok((image, known.record)),
             (Pulled::Same, None) => Err(NotReady::Absent),
             (Pulled::New(PulledImage { wasm, digest, stamp }), _) => {
-                let size_bytes = wasm.len() as u64;
+                let record = Arc::new(Record::of_file(name, &digest, wasm.len() as u64));
                 let image = self.sandbox.load(wasm).await.map_err(NotReady::Load)?;
-                self.remember(name, Known { digest, stamp, size_bytes });
-                Ok(image)
+                self.remember(name, Known { record: record.clone(), stamp });
+                Ok((image, record))
             }
         }
     }
@@ -134,7 +152,7 @@ impl Images {
             known.remove(&any);
         }
         let before = known.insert(name.to_owned(), image.clone());
-        if before.is_none_or(|before| before.digest != image.digest) {
+        if before.is_none_or(|before| before.record != image.record) {
             self.changed.notify_one();
         }
     }
@@ -147,7 +165,7 @@ impl Images {
     /// What the node's status shows: the largest images.
     pub(crate) fn shown(&self) -> Vec<ContainerImage> {
         let known = self.known.lock();
-        let mut images: Vec<_> = known.iter().map(|(name, image)| (image.size_bytes, name, &image.digest)).collect();
+        let mut images: Vec<_> = known.iter().map(|(name, image)| (image.record.size_bytes, name, &image.record.digest)).collect();
         images.sort_by_key(|(size, name, _)| (std::cmp::Reverse(*size), *name));
         let show = |(size, name, digest): (u64, &String, &String)| ContainerImage {
             names: Some(match demanded_digest(name) {

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::{
     PodId, Report, Shared,
     guest::{Guest, Runtime, Served, WayOut},
-    images::{NotReady, PullPolicy},
+    images::{NotReady, PullPolicy, Ready},
 };
 use crate::{
     decide::{
@@ -21,7 +21,7 @@ use crate::{
         local::{FailureReason, Run, Slot},
         resources,
     },
-    images::ImageError,
+    images::{ImageConfig, ImageError},
     logs::writer::{ContainerLog, Sink},
 };
 
@@ -81,12 +81,14 @@ async fn watch(shared: Arc<Shared>, pod: PodId, slot: Slot, run: Arc<str>, guest
 async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, Box<Runtime>), StartFailure> {
     let missing = || failure(FailureReason::CreateContainerError, "the container is not in the pod's spec");
     let spec = job.slot.spec(&job.pod).ok_or_else(missing)?;
-    let image = pull(shared, job, spec).await?;
-    let (args, env) = settings(shared, job, spec).await?;
+    let Ready { image, record, .. } = pull(shared, job, spec).await?;
+    let config = &record.config;
+    let (args, env) = settings(shared, job, spec, config).await?;
     let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
     let container = ContainerSpec {
         args,
         env,
+        working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),
         outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
@@ -97,23 +99,23 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let runtime = launch(shared, job, spec, &image, container, log, span)?;
+    let runtime = launch(shared, job, spec, (&image, config), container, log, span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
     let name = spec.image.as_deref().unwrap_or_default().split('@').next().unwrap_or_default();
-    let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", image.digest()) };
+    let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", record.digest) };
     Ok((run, Box::new(runtime)))
 }
 
-async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Arc<Image>, StartFailure> {
+async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Ready, StartFailure> {
     let name = spec.image.as_deref().unwrap_or_default();
     let note = |warning, reason: &str, message: String| shared.note(&job.pod, Some(job.slot), warning, reason, message);
     let pulling = || note(false, "Pulling", format!("Pulling image {name:?}"));
     let policy = PullPolicy::of(spec.image_pull_policy.as_deref());
     let error = match shared.images.get(name, policy, pulling).await {
         Ok(ready) => {
-            note(false, "Pulled", pulled_words(name, ready.pulled, ready.image.size_bytes()));
-            return Ok(ready.image);
+            note(false, "Pulled", pulled_words(name, ready.pulled, ready.record.size_bytes));
+            return Ok(ready);
         }
         Err(error) => error,
     };
@@ -150,7 +152,12 @@ fn pulled_words(name: &str, pulled: Option<Duration>, bytes: u64) -> String {
 
 type Settings = (Vec<String>, Vec<(String, String)>);
 
-async fn settings(shared: &Shared, job: &Job, spec: &Spec) -> Result<Settings, StartFailure> {
+async fn settings(
+    shared: &Shared,
+    job: &Job,
+    spec: &Spec,
+    image: &ImageConfig,
+) -> Result<Settings, StartFailure> {
     let config_error = |message| failure(FailureReason::CreateContainerConfigError, message);
     let references = env::references(spec);
     let mut sources = Sources::default();
@@ -173,7 +180,7 @@ async fn settings(shared: &Shared, job: &Job, spec: &Spec) -> Result<Settings, S
         services: &services,
     };
     let variables = env::environment(spec, &around).map_err(config_error)?;
-    Ok((env::argv(spec, &variables), variables.into_list()))
+    Ok((env::argv(spec, &variables, image), variables.into_list(image)))
 }
 
 /// `None`: there is no such object.
@@ -204,7 +211,7 @@ fn launch(
     shared: &Shared,
     job: &Job,
     spec: &Spec,
-    image: &Arc<Image>,
+    (image, config): (&Arc<Image>, &ImageConfig),
     container: ContainerSpec,
     log: Arc<ContainerLog>,
     span: &tracing::Span,
@@ -224,7 +231,7 @@ fn launch(
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
     let mut runtime = Runtime { id, guest: Guest::Http(http), attachments: Vec::new(), log };
-    for port in ports(spec) {
+    for port in ports(spec, config) {
         if shared.network.is_attached(job.ip, port) {
             let words = format!("port {port} is taken by another container of the pod; name another containerPort");
             return Err(failure(FailureReason::RunContainerError, words));
@@ -234,10 +241,13 @@ fn launch(
     Ok(runtime)
 }
 
-/// Every port that the spec names, or [`PORT_DEFAULT`].
-fn ports(spec: &Spec) -> Vec<u16> {
+/// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].
+fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     let named = spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let mut ports: Vec<_> = named.filter_map(|p| u16::try_from(p.container_port).ok()).collect();
+    if ports.is_empty() {
+        ports.clone_from(&image.exposed_ports);
+    }
     ports.sort_unstable();
     ports.dedup();
     if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("podium-client", &["podium-api"]),
     ("podium-apiserver", &["podium-api", "podium-custom", "podium-store", "podium-client"]),
     ("podium-drivers", &["podium-api", "podium-client", "podium-controllers", "podium-scheduler"]),
+    ("podium-registry", &[]),
     ("podium-sandbox", &[]),
     ("podium-network", &[]),
     ("podium-agent", &["podium-api", "podium-client", "podium-sandbox", "podium-network"]),

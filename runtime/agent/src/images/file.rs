@@ -1,4 +1,4 @@
-//! Where images come from. Now `file://` only: files below granted folders.
+//! Images in files below granted folders.
 //!
 //! `file:///srv/wasm/app.wasm` is an absolute path, `file://app.wasm` is looked for in each granted folder in turn, so that
 //! manifests can be moved. Both are resolved to the real file first: neither `..` nor a symbolic link leads out of the
@@ -13,6 +13,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+use super::ImageError;
 
 /// An image's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +34,6 @@ pub enum Pulled {
     Same,
     /// Another one.
     New(PulledImage),
-}
-
-/// Why an image cannot be had. The message is what the user reads in the container's status.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImageError {
-    /// The name is no image reference: `InvalidImageName`.
-    #[error("{0}")]
-    InvalidName(String),
-    /// It cannot be fetched: `ErrImagePull`.
-    #[error("{0}")]
-    Pull(String),
 }
 
 /// Fetches images.
