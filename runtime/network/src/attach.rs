@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::{Body, CallError, HttpHandler, Inner};
+use crate::{Body, CallError, HttpHandler, Inner, Network, PodStream, SocketError, front, http_server, stream};
 
 #[derive(Default)]
 pub(crate) struct Attachments {
@@ -104,6 +104,30 @@ impl http_body::Body for Counted {
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Connects to whoever listens at a pod's port.
+pub(crate) fn connect(network: &Network, address: SocketAddr) -> Result<PodStream, SocketError> {
+    let refused = || SocketError::Refused(format!("nobody listens at {address}"));
+    let attached = network.inner().attachments.get(address).ok_or_else(refused)?;
+    let (client, server) = stream::pair();
+    let serving = network.clone();
+    network.inner().tasks.spawn(async move {
+        let inner = serving.inner();
+        let answer = |request| answer(attached.clone(), request);
+        if let Err(error) = http_server::serve(&inner.config, server, &inner.stopping, answer).await {
+            tracing::debug!(%address, error, "a connection to a handler ended early");
+        }
+    });
+    Ok(Box::new(client))
+}
+
+async fn answer(attached: Arc<Attached>, request: Request<Body>) -> Response<Body> {
+    let answer = match attached.admit() {
+        Some(ticket) => attached.call(request, ticket).await,
+        None => Err(CallError::NotAccepted(format!("{} takes no requests now", attached.address))),
+    };
+    answer.unwrap_or_else(|error| front::failure(&error))
 }
 
 pub(crate) fn attach(inner: &Arc<Inner>, address: SocketAddr, handler: Arc<dyn HttpHandler>) -> Attachment {

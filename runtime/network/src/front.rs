@@ -11,17 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Body, BoxError, CallError, Network,
+    Body, CallError, Network, http_server,
     services::{Lookup, NodePort},
     table::Name,
 };
@@ -130,35 +125,16 @@ async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop
 
 async fn connection(network: Network, stream: TcpStream, peer: IpAddr, entrance: Entrance, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
-    let config = &network.inner().config;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_buf_size(config.header_bytes_max.max(8192));
-    let header_bytes_max = u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(header_bytes_max).max_concurrent_streams(256);
-    let service = service_fn(|request: Request<Incoming>| {
-        let network = network.clone();
-        let entrance = entrance.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(&network, &entrance, peer, request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let answer = |request| {
+        let (network, entrance) = (network.clone(), entrance.clone());
+        async move { answer(&network, &entrance, peer, request).await }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %error, "a connection ended early");
+    if let Err(error) = http_server::serve(&network.inner().config, stream, &stop, answer).await {
+        tracing::debug!(%peer, error, "a connection ended early");
     }
 }
 
-async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
+async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: Request<Body>) -> Response<Body> {
     let request = forwarded(request, peer);
     match route(network, entrance, &request) {
         Lookup::Found(port) => network.call_port(port, request).await.unwrap_or_else(|e| failure(&e)),
@@ -187,17 +163,17 @@ fn host<B>(request: &Request<B>) -> &str {
 }
 
 /// Says who asked and how. What a client claims of this is replaced.
-fn forwarded(request: Request<Incoming>, peer: IpAddr) -> Request<Body> {
+fn forwarded(request: Request<Body>, peer: IpAddr) -> Request<Body> {
     let (mut head, body) = request.into_parts();
     if let Ok(peer) = HeaderValue::from_str(&peer.to_string()) {
         head.headers.insert("x-forwarded-for", peer);
     }
     head.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    Request::from_parts(head, body.map_err(|e| Box::new(e) as BoxError).boxed_unsync())
+    Request::from_parts(head, body)
 }
 
 /// The answer for a request that no pod answered.
-fn failure(error: &CallError) -> Response<Body> {
+pub(crate) fn failure(error: &CallError) -> Response<Body> {
     let status = match error {
         CallError::Refused(_) | CallError::NotAccepted(_) => StatusCode::SERVICE_UNAVAILABLE,
         CallError::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,

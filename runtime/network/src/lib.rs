@@ -6,10 +6,13 @@
 mod attach;
 mod balance;
 mod dialer;
+mod error;
 mod front;
+mod http_server;
 mod ingress;
 mod metrics;
 mod services;
+mod stream;
 pub mod table;
 
 use std::{
@@ -26,8 +29,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use attach::Attachment;
 pub use dialer::{Caller, Dialer};
+pub use error::{CallError, SocketError};
 pub use front::ListenError;
 pub use metrics::Metrics;
+pub use stream::{ByteStream, PodStream};
 
 use crate::{attach::Attachments, front::NodePorts, ingress::Routes, services::Services};
 
@@ -51,29 +56,6 @@ pub trait HttpHandler: Send + Sync + 'static {
     /// # Errors
     /// When no response could be made.
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, CallError>;
-}
-
-/// Why a call has no response.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The handler takes no new requests (it is ending, or its queue is full); the request was not begun.
-    #[error("not accepted: {0}")]
-    NotAccepted(String),
-    /// The handler began and failed.
-    #[error("{0}")]
-    Failed(String),
-    /// It took too long.
-    #[error("timed out: {0}")]
-    TimedOut(String),
-    /// The name means nothing here.
-    #[error("no such host: {0}")]
-    NameNotFound(String),
-    /// The Service exists but nobody is behind it, or nobody listens at the address.
-    #[error("connection refused: {0}")]
-    Refused(String),
-    /// Policy forbids it.
-    #[error("not allowed: {0}")]
-    Denied(String),
 }
 
 /// Bounds and addresses of the network. All have defaults.
@@ -144,6 +126,15 @@ impl Network {
     /// Whether somebody listens at a pod's port.
     pub fn is_attached(&self, ip: IpAddr, port: u16) -> bool {
         self.0.attachments.get(SocketAddr::new(ip, port)).is_some()
+    }
+
+    /// Opens a connection to a pod's port as the node does it: for port-forward, probes and the API server's proxy. A pod
+    /// that listens has it in its backlog when this returns; with a handler it speaks HTTP/1.1 or HTTP/2.
+    ///
+    /// # Errors
+    /// `Refused` when nobody listens there; `TimedOut` when whoever listens does not take it.
+    pub async fn connect_pod(&self, ip: IpAddr, port: u16) -> Result<PodStream, CallError> {
+        attach::connect(self, SocketAddr::new(ip, port)).map_err(CallError::from)
     }
 
     /// The network as one caller sees it.

@@ -1,0 +1,229 @@
+//! Two ends of a connection within the process: what one writes, the other reads.
+//!
+//! As TCP: each direction holds a bounded number of bytes and is closed on its own; an end that is dropped closes both,
+//! and resets the connection when it had not read everything. Memory is taken when bytes wait, not before.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf as _, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that may wait in each direction: as much as a kernel gives a socket at first.
+pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+/// A buffer that has grown beyond this is given back when it is empty.
+const KEEP_BYTES: usize = 4 << 10;
+
+/// Bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// An open connection, whatever is behind it. Shutting it down for writing says that nothing follows; dropping it closes it.
+pub type PodStream = Box<dyn ByteStream>;
+
+/// One direction.
+#[derive(Default)]
+struct Pipe {
+    bytes: BytesMut,
+    /// The writer has said that nothing follows.
+    finished: bool,
+    /// The reader has gone, or the writer has broken off.
+    broken: Option<Broken>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// Nobody reads any more: writing fails.
+    Unread,
+    /// Bytes were lost: reading and writing fail.
+    Reset,
+}
+
+impl Broken {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Unread => io::ErrorKind::BrokenPipe.into(),
+            Self::Reset => io::ErrorKind::ConnectionReset.into(),
+        }
+    }
+}
+
+type Shared = Arc<Mutex<Pipe>>;
+
+/// One end of a connection within the process.
+pub(crate) struct End {
+    input: Shared,
+    output: Shared,
+}
+
+/// A connection: its two ends.
+pub(crate) fn pair() -> (End, End) {
+    let (there, back) = (Shared::default(), Shared::default());
+    (End { input: back.clone(), output: there.clone() }, End { input: there, output: back })
+}
+
+impl AsyncRead for End {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let mut pipe = self.input.lock();
+        if pipe.broken == Some(Broken::Reset) {
+            return Poll::Ready(Err(Broken::Reset.error()));
+        }
+        if pipe.bytes.is_empty() && !pipe.finished && out.remaining() > 0 {
+            keep(&mut pipe.reader, cx);
+            return Poll::Pending;
+        }
+        coop.made_progress();
+        let count = out.remaining().min(pipe.bytes.len());
+        out.put_slice(&pipe.bytes[..count]);
+        pipe.bytes.advance(count);
+        if pipe.bytes.is_empty() {
+            if pipe.bytes.capacity() > KEEP_BYTES {
+                pipe.bytes = BytesMut::new();
+            } else {
+                pipe.bytes.clear();
+            }
+        }
+        let writer = pipe.writer.take();
+        drop(pipe);
+        wake(writer);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let mut pipe = self.output.lock();
+        if let Some(broken) = pipe.broken {
+            return Poll::Ready(Err(broken.error()));
+        }
+        if pipe.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let count = bytes.len().min(BUFFER_BYTES.saturating_sub(pipe.bytes.len()));
+        if count == 0 && !bytes.is_empty() {
+            keep(&mut pipe.writer, cx);
+            return Poll::Pending;
+        }
+        coop.made_progress();
+        pipe.bytes.extend_from_slice(&bytes[..count]);
+        let reader = pipe.reader.take();
+        drop(pipe);
+        wake(reader);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut pipe = self.output.lock();
+        pipe.finished = true;
+        let reader = pipe.reader.take();
+        drop(pipe);
+        wake(reader);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let lost = {
+            let mut pipe = self.input.lock();
+            let lost = !pipe.bytes.is_empty();
+            pipe.broken.get_or_insert(Broken::Unread);
+            pipe.bytes = BytesMut::new();
+            let writer = pipe.writer.take();
+            drop(pipe);
+            wake(writer);
+            lost
+        };
+        let mut pipe = self.output.lock();
+        pipe.finished = true;
+        if lost {
+            pipe.broken = Some(Broken::Reset);
+        }
+        let reader = pipe.reader.take();
+        drop(pipe);
+        wake(reader);
+    }
+}
+
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *slot = Some(cx.waker().clone());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_direction_ends_on_its_own() {
+        let (mut a, mut b) = pair();
+        a.write_all(b"question").await.unwrap();
+        a.shutdown().await.unwrap();
+        let mut read = String::new();
+        b.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "question");
+        b.write_all(b"answer").await.unwrap();
+        drop(b);
+        read.clear();
+        a.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "answer");
+        assert_eq!(a.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_when_the_buffer_is_full() {
+        let (mut a, mut b) = pair();
+        let much = vec![7; BUFFER_BYTES];
+        a.write_all(&much).await.unwrap();
+        assert!(a.write_all(b"more").now_or_never().is_none());
+        let (written, read) = tokio::join!(a.write_all(b"more"), async {
+            let mut read = vec![0; BUFFER_BYTES + 4];
+            b.read_exact(&mut read).await.map(|_| read)
+        });
+        written.unwrap();
+        assert!(read.unwrap().ends_with(b"\x07more"));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_goes_with_bytes_unread_resets_the_connection() {
+        let (mut a, mut b) = pair();
+        a.write_all(b"unread").await.unwrap();
+        b.write_all(b"lost").await.unwrap();
+        drop(b);
+        let read = a.read(&mut [0; 8]).await.unwrap_err().kind();
+        assert_eq!(read, io::ErrorKind::ConnectionReset);
+        assert_eq!(a.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_the_other_end_goes() {
+        let (mut a, b) = pair();
+        let mut buffer = [0; 1];
+        let (read, ()) = tokio::join!(a.read(&mut buffer), async { drop(b) });
+        assert_eq!(read.unwrap(), 0);
+    }
+}
