@@ -2,13 +2,12 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{ContainerSpec, CpuLimit, Ending, Usage, cpu::CpuAccount, memory::MemoryAccount, sandbox::Node};
@@ -32,6 +31,21 @@ impl Accounts {
     }
 }
 
+impl Accounts {
+    pub(crate) fn usage(cpu: &CpuAccount, memory: &MemoryAccount) -> Usage {
+        let throttling = cpu.throttling();
+        Usage {
+            cpu: cpu.used(),
+            throttled: throttling.time,
+            periods: throttling.periods,
+            periods_throttled: throttling.periods_throttled,
+            memory_bytes: memory.used_bytes(),
+            memory_bytes_peak: memory.peak_bytes(),
+            ..Usage::default()
+        }
+    }
+}
+
 /// One container.
 pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
@@ -40,7 +54,7 @@ pub(crate) struct Container {
     pub(crate) memory: Arc<MemoryAccount>,
     /// Cancelled when the container ends: every instance goes at once.
     pub(crate) ended: CancellationToken,
-    ending: watch::Sender<Option<Ending>>,
+    ending: OnceLock<Ending>,
     instances: AtomicU64,
     requests: AtomicU64,
 }
@@ -53,7 +67,7 @@ impl Container {
             cpu,
             memory,
             ended: CancellationToken::new(),
-            ending: watch::Sender::new(None),
+            ending: OnceLock::new(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             spec,
@@ -63,13 +77,7 @@ impl Container {
 
     /// Ends the container. The first reason stays.
     pub(crate) fn end(&self, ending: Ending) {
-        self.ending.send_if_modified(|slot| {
-            let first = slot.is_none();
-            if first {
-                *slot = Some(ending);
-            }
-            first
-        });
+        let _ = self.ending.set(ending);
         self.ended.cancel();
     }
 
@@ -84,16 +92,13 @@ impl Container {
 
     /// How it ended, if it has.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        self.ending.borrow().clone()
+        self.ending.get().cloned()
     }
 
     /// Waits for its end.
     pub(crate) async fn wait(&self) -> Ending {
-        let mut ending = self.ending.subscribe();
-        match ending.wait_for(Option::is_some).await {
-            Ok(ending) => ending.clone().unwrap_or(Ending::Killed),
-            Err(_) => Ending::Killed,
-        }
+        self.ended.cancelled().await;
+        self.ending().unwrap_or(Ending::Killed)
     }
 
     pub(crate) fn answered(&self) {
@@ -102,12 +107,9 @@ impl Container {
 
     pub(crate) fn usage(&self) -> Usage {
         Usage {
-            cpu: self.cpu.used(),
-            throttled: self.cpu.throttled_total(),
-            memory_bytes: self.memory.used_bytes(),
-            memory_bytes_peak: self.memory.peak_bytes(),
             instances: self.instances.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
+            ..Accounts::usage(&self.cpu, &self.memory)
         }
     }
 

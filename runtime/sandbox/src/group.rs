@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{CpuLimit, container::Accounts, sandbox::Node};
+use crate::{CpuLimit, Usage, container::Accounts, sandbox::Node};
 
 /// Bounds over several containers together, on top of each one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,5 +22,11 @@ pub struct Group {
 impl Group {
     pub(crate) fn new(node: &Node, limits: GroupLimits) -> Arc<Self> {
         Arc::new(Self { accounts: Accounts::new(node, limits.memory_bytes_max, limits.cpu, None) })
+    }
+
+    /// What all containers of the group have used together, those that are gone included. Instances and requests are
+    /// counted by container only.
+    pub fn usage(&self) -> Usage {
+        Accounts::usage(&self.accounts.cpu, &self.accounts.memory)
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    Body, CallFailure, Ending, Image, Stream, Usage,
+    Body, CallFailure, Ending, Image, RequestTimeout, Stream, Usage,
     container::Container,
     failure::Failure,
     host::body_error,
@@ -79,7 +79,9 @@ impl HttpContainer {
     /// # Errors
     /// When there is no response; [`CallFailure::not_begun`] tells whether it may be tried elsewhere.
     pub async fn call(&self, request: http::Request<Body>) -> Result<http::Response<Body>, CallFailure> {
-        let deadline = Instant::now() + self.inner.container.spec.limits.request_timeout;
+        let limit = self.inner.container.spec.limits.request_timeout;
+        let timeout = request.extensions().get::<RequestTimeout>().map_or(limit, |own| own.0.min(limit));
+        let deadline = Instant::now() + timeout;
         let flight = Flight::begin(&self.inner)?;
         let permit = self.inner.permit(deadline).await?;
         let (reply, answer) = oneshot::channel();

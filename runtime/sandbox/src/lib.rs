@@ -38,7 +38,7 @@ pub use sandbox::Sandbox;
 pub use sockets::SocketLimits;
 pub use spec::{
     Body, BoxError, ContainerSpec, CoreDumps, CpuLimit, Ending, ImageKind, Instances, Limits, LogSink, Mount,
-    MountSource, Observer, Outgoing, OutgoingError, Reuse, Stream, Usage,
+    MountSource, Observer, Outgoing, OutgoingError, RequestTimeout, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
 pub use stores::{Store, StoreError, Stores};

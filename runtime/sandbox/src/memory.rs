@@ -1,7 +1,10 @@
 //! Memory of one container over all its instances, and of all containers of the node.
 //!
-//! What counts is the size of linear memories and tables, as the guest asks for it: a guest is told no before the
-//! first byte too much is there. Host-side buffers have fixed bounds per instance (see `host`) and are charged with it.
+//! What counts is the size of linear memories, tables and GC heaps, as the guest asks for it: a guest is told no before
+//! the first byte too much is there. On top of that, what the host keeps for a guest: a base for each instance, and an
+//! estimate of its resources that is renewed while it runs (see `Held::hide`).
+//!
+//! A GC heap grows by doubling, so a guest with one ends when half of its limit does not do.
 
 use std::sync::{
     Arc,
@@ -75,16 +78,17 @@ impl MemoryAccount {
     }
 }
 
-/// What one instance holds of its container's account. Given back when dropped.
+/// What one instance, or one buffer of the host, holds of its container's account. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Arc<MemoryAccount>,
     bytes: u64,
+    hidden_bytes: u64,
 }
 
 impl Held {
     pub(crate) fn new(account: Arc<MemoryAccount>) -> Self {
-        Self { account, bytes: 0 }
+        Self { account, bytes: 0, hidden_bytes: 0 }
     }
 
     /// Takes what a guest wants to grow by.
@@ -95,11 +99,23 @@ impl Held {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Sets what the host keeps for the guest beside its memories and tables.
+    pub(crate) fn hide(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        if bytes > self.hidden_bytes && !self.account.take(bytes - self.hidden_bytes) {
+            return Err(OutOfMemory);
+        }
+        if bytes < self.hidden_bytes {
+            self.account.give(self.hidden_bytes - bytes);
+        }
+        self.hidden_bytes = bytes;
+        Ok(())
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.account.give(self.bytes);
+        self.account.give(self.bytes + self.hidden_bytes);
     }
 }
 

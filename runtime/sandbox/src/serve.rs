@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -114,16 +114,19 @@ async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>,
         };
         instance.insert(ready).answer(request, answer).await
     };
+    turn.poll_at(Some(deadline.into_std()));
     let failure = tokio::select! {
+        // What ends a request comes first: a guest that is throttled does not run once more to hear of it.
         biased;
         () = inner.container.ended.cancelled() => Some(inner.end_of_call()),
-        result = timeout_at(deadline, answering) => match result {
-            Err(_elapsed) => Some(CallFailure::TimedOut),
-            Ok(Err(error)) => Some(inner.call_failure(&error)),
-            Ok(Ok(())) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
-            Ok(Ok(())) => None,
+        () = sleep_until(deadline) => Some(CallFailure::TimedOut),
+        result = answering => match result {
+            Err(error) => Some(inner.call_failure(&error)),
+            Ok(()) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
+            Ok(()) => None,
         },
     };
+    turn.poll_at(None);
     let whole = failure.is_none();
     if !(whole && keep) {
         *instance = None;

@@ -13,6 +13,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{Group, SocketLimits, Sockets, Stdin, Stores};
 
+/// A request's own bound, from call to the end of the response's body: put it into the request's extensions. Bounds more
+/// tightly than [`Limits::request_timeout`], never less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestTimeout(pub Duration);
+
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -330,8 +335,12 @@ pub enum Ending {
 pub struct Usage {
     /// CPU time.
     pub cpu: Duration,
-    /// Time spent waiting because the quota was used up.
+    /// Time spent waiting because the quota was used up: once, however many instances waited at the same time.
     pub throttled: Duration,
+    /// Quota periods in which it ran or wanted to, as `nr_periods` of a cgroup's `cpu.stat`; 0 without a quota.
+    pub periods: u64,
+    /// Those of them in which it had to wait, as `nr_throttled`.
+    pub periods_throttled: u64,
     /// Memory now.
     pub memory_bytes: u64,
     /// Most memory at any time.

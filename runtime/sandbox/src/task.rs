@@ -15,13 +15,18 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep_until},
 };
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::{container::Container, cpu::thread_cpu_ns};
+use crate::{
+    container::Container,
+    cpu::{CpuAccount, thread_cpu_ns},
+    memory::OutOfMemory,
+};
 
 /// Slices on the embedder's runtime before a guest moves to the background.
 const FOREGROUND_SLICES: u64 = 4;
@@ -41,9 +46,22 @@ pub(crate) struct Turn {
     burst_ns: AtomicU64,
     slice_ns: AtomicU64,
     yielded: AtomicBool,
+    /// When the guest is to be polled though its quota is used up.
+    deadline: Mutex<Option<Instant>>,
 }
 
 impl Turn {
+    /// Sets when the guest's future wants to be polled, throttled or not: the deadline of the request that it answers
+    /// (the earliest, of several). The future must end that request then, before it polls its guest.
+    pub(crate) fn poll_at(&self, deadline: Option<Instant>) {
+        *self.deadline.lock() = deadline;
+    }
+
+    /// Whether the deadline has passed. Says so once.
+    fn take_due(&self, now: Instant) -> bool {
+        self.deadline.lock().take_if(|deadline| *deadline <= now).is_some()
+    }
+
     /// Books what the thread has used since the last booking. Returns whether the quota is used up.
     pub(crate) fn book(&self, container: &Container) -> bool {
         let now_ns = thread_cpu_ns();
@@ -58,6 +76,9 @@ impl Turn {
 pub(crate) fn yield_by_epoch<T: 'static>(store: &mut Store<T>, container: Arc<Container>, turn: Arc<Turn>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
+        if container.memory.exceeded() {
+            return Err(OutOfMemory.into());
+        }
         let exhausted = turn.book(&container);
         if exhausted || turn.run_ns.load(Relaxed) >= turn.slice_ns.load(Relaxed) {
             turn.yielded.store(true, Relaxed);
@@ -78,9 +99,38 @@ struct Task {
     guest: GuestFuture,
     container: Arc<Container>,
     turn: Arc<Turn>,
-    throttle: Option<(Pin<Box<Sleep>>, Instant)>,
+    throttle: Option<Throttle>,
     lane: Lane,
     foreground: Handle,
+}
+
+/// A guest that waits because its quota, or its group's, is used up.
+struct Throttle {
+    timer: Pin<Box<Sleep>>,
+    since: Instant,
+    cpu: Arc<CpuAccount>,
+    group: Option<Arc<CpuAccount>>,
+}
+
+impl Throttle {
+    fn new(cpu: &Arc<CpuAccount>, since: Instant, until: Instant) -> Self {
+        let group = cpu.exhausted_parent().cloned();
+        cpu.paused(since);
+        if let Some(group) = &group {
+            group.paused(since);
+        }
+        Self { timer: Box::pin(sleep_until(until.into())), since, cpu: cpu.clone(), group }
+    }
+}
+
+impl Drop for Throttle {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.cpu.resumed(self.since, now);
+        if let Some(group) = &self.group {
+            group.resumed(self.since, now);
+        }
+    }
 }
 
 enum Leg {
@@ -122,19 +172,22 @@ impl Task {
         }
     }
 
-    /// Waits while the quota is used up. What has to stop a throttled guest at once (a deadline, the container's end)
-    /// wakes the task as well and finds it here; it then waits for the quota like the guest: at most some milliseconds
-    /// at usual quotas, and never once the container has ended.
+    /// Waits while the quota is used up, or until the guest's deadline. A container that has ended does not wait.
     fn poll_throttle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let waited = self.throttle.is_some();
-            if let Some((timer, since)) = &mut self.throttle {
-                ready!(timer.as_mut().poll(cx));
-                self.container.cpu.throttled(since.elapsed());
+            if let Some(throttle) = &mut self.throttle {
+                ready!(throttle.timer.as_mut().poll(cx));
                 self.throttle = None;
             }
-            let Some(wait) = self.container.cpu.wait(Instant::now, waited) else { return Poll::Ready(()) };
-            self.throttle = Some((Box::pin(sleep(wait)), Instant::now()));
+            let now = Instant::now();
+            let Some(wait) = self.container.cpu.wait(now, waited) else { return Poll::Ready(()) };
+            if self.turn.take_due(now) {
+                return Poll::Ready(());
+            }
+            let deadline = *self.turn.deadline.lock();
+            let until = deadline.map_or(now + wait, |deadline| deadline.min(now + wait));
+            self.throttle = Some(Throttle::new(&self.container.cpu, now, until));
         }
     }
 
