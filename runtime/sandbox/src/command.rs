@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ending, Image, Usage,
+    Ending, Image, StartError, Usage,
     container::Container,
     failure::Failure,
     host,
@@ -20,11 +20,13 @@ pub struct CommandContainer {
 }
 
 impl CommandContainer {
-    pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: Arc<Image>) -> Self {
-        let turn = Arc::new(Turn::default());
-        let guest = guest(container.clone(), image, turn.clone());
-        task::spawn(runtime, container.clone(), turn, Box::pin(guest));
-        Self { container }
+    pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: &Arc<Image>) -> Result<Self, StartError> {
+        start(runtime, container.clone(), image)?;
+        Ok(Self { container })
+    }
+
+    pub(crate) fn container(&self) -> &Arc<Container> {
+        &self.container
     }
 
     /// Waits for its end. May be called by many, and again.
@@ -52,6 +54,21 @@ impl Drop for CommandContainer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs a command image as what a container, or a further command within one, is to do.
+pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: &Arc<Image>) -> Result<(), StartError> {
+    if image.kind().is_http() {
+        return Err(StartError::WrongKind { kind: image.kind().name(), wanted: "a command" });
+    }
+    container.spec.grants.check(image)?;
+    if image.looks_at_files() {
+        container.files.try_open()?;
+    }
+    let turn = Arc::new(Turn::default());
+    let guest = guest(container.clone(), image.clone(), turn.clone());
+    task::spawn(runtime, container, turn, Box::pin(guest));
+    Ok(())
 }
 
 /// Ends the container even when the guest's future panics or is dropped with its runtime.
@@ -84,7 +101,7 @@ async fn guest(container: Arc<Container>, image: Arc<Image>, turn: Arc<Turn>) {
 async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasmtime::Result<i32> {
     match &image.code {
         Code::CoreCommand(pre) => {
-            let mut store = host::core_store(container, turn);
+            let mut store = host::core_store(container, turn)?;
             let instance = pre.instantiate_async(&mut store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await?;

@@ -15,6 +15,9 @@ pub struct SandboxConfig {
     pub instances_max: u32,
     /// Memory of all guests of this node together; a guest that grows past it ends as out of memory.
     pub guest_memory_bytes_max: u64,
+    /// Where private folders for single mounted files are made: on the filesystem of the volumes, best of all. `None`: where
+    /// the system keeps temporary files.
+    pub scratch_dir: Option<PathBuf>,
     /// Images compiled at once (each compile uses all cores by itself). One more is taken when it is small, so that small
     /// modules pass large ones.
     pub compiles_max: usize,
@@ -92,6 +95,7 @@ impl Default for SandboxConfig {
             cache_bytes_max: 4 << 30,
             instances_max: 4096,
             guest_memory_bytes_max: u64::MAX,
+            scratch_dir: None,
             compiles_max: 1,
             compiler: None,
             compile: CompileLimits::default(),

@@ -10,7 +10,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{ContainerSpec, CpuLimit, Ending, Usage, cpu::CpuAccount, memory::MemoryAccount, sandbox::Node};
+use crate::{
+    ContainerSpec, CpuLimit, Ending, StartError, Usage, cpu::CpuAccount, memory::MemoryAccount, mounts::Files,
+    sandbox::Node,
+};
 
 /// What a container, or a group of them, is billed with.
 #[derive(Debug)]
@@ -52,32 +55,60 @@ pub(crate) struct Container {
     pub(crate) node: Arc<Node>,
     pub(crate) cpu: Arc<CpuAccount>,
     pub(crate) memory: Arc<MemoryAccount>,
+    pub(crate) files: Arc<Files>,
     /// Cancelled when the container ends: every instance goes at once.
     pub(crate) ended: CancellationToken,
     ending: OnceLock<Ending>,
+    /// The container that it runs within, whose accounts it has: see [`Container::within`].
+    within: Option<Arc<Self>>,
     instances: AtomicU64,
     requests: AtomicU64,
 }
 
 impl Container {
-    pub(crate) fn new(node: Arc<Node>, spec: ContainerSpec) -> Arc<Self> {
+    /// # Errors
+    /// When its mounts cannot be as they are said to be.
+    pub(crate) fn new(node: Arc<Node>, spec: ContainerSpec) -> Result<Arc<Self>, StartError> {
         let group = spec.group.as_ref().map(|group| &group.accounts);
         let Accounts { cpu, memory } = Accounts::new(&node, spec.limits.memory_bytes_max, spec.limits.cpu, group);
-        Arc::new(Self {
+        let files = Files::new(&spec.mounts, node.config.scratch_dir.clone())?;
+        Ok(Arc::new(Self {
             cpu,
             memory,
+            files,
             ended: CancellationToken::new(),
             ending: OnceLock::new(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            within: None,
             spec,
             node,
+        }))
+    }
+
+    /// A command of its own within another: it has that one's accounts and files, an end of its own, and ends with it.
+    pub(crate) fn within(other: &Arc<Self>, spec: ContainerSpec) -> Arc<Self> {
+        Arc::new(Self {
+            cpu: other.cpu.clone(),
+            memory: other.memory.clone(),
+            files: other.files.clone(),
+            ended: other.ended.child_token(),
+            ending: OnceLock::new(),
+            instances: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            within: Some(other.clone()),
+            spec,
+            node: other.node.clone(),
         })
     }
 
-    /// Ends the container. The first reason stays.
+    /// Ends the container. The first reason stays. Memory is of one account with the commands within it: whichever takes
+    /// too much, all end, as the processes of a container do.
     pub(crate) fn end(&self, ending: Ending) {
-        let _ = self.ending.set(ending);
+        let _ = self.ending.set(ending.clone());
+        if let (Some(other), Ending::OutOfMemory { .. }) = (&self.within, &ending) {
+            other.end(ending);
+        }
         self.ended.cancel();
     }
 
@@ -136,9 +167,10 @@ impl std::fmt::Debug for Container {
 pub(crate) struct InstanceGuard(Arc<Container>);
 
 impl InstanceGuard {
-    pub(crate) fn new(container: Arc<Container>) -> Self {
-        container.instances.fetch_add(1, Ordering::Relaxed);
-        Self(container)
+    pub(crate) fn new(container: &Arc<Container>) -> Self {
+        let counted = container.within.as_ref().unwrap_or(container);
+        counted.instances.fetch_add(1, Ordering::Relaxed);
+        Self(counted.clone())
     }
 }
 

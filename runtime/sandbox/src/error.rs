@@ -133,6 +133,27 @@ pub enum StartError {
         /// What was asked for.
         wanted: &'static str,
     },
+    /// A mount cannot be shown.
+    #[error("cannot mount {guest_path}: {reason}")]
+    Mount {
+        /// Where the guest would see it.
+        guest_path: String,
+        /// What is wrong, and where on the host.
+        reason: String,
+    },
+    /// The image imports what the container may not have.
+    #[error("the image {image} imports {interface}: {why}")]
+    Refused {
+        /// The interface.
+        interface: String,
+        /// The image's digest.
+        image: String,
+        /// Which setting refuses it.
+        why: String,
+    },
+    /// The container to run it in has ended.
+    #[error("the container has ended")]
+    Ended,
     /// Not called from within a tokio runtime.
     #[error("no tokio runtime to run the container on")]
     NoRuntime,

@@ -99,6 +99,10 @@ impl HttpContainer {
         Ok(response.map(|body| GuestBody { body, broken }.boxed_unsync()))
     }
 
+    pub(crate) fn container(&self) -> &Arc<Container> {
+        &self.inner.container
+    }
+
     /// What it has used.
     pub fn usage(&self) -> Usage {
         self.inner.container.usage()

@@ -144,6 +144,12 @@ impl Image {
         self.size_bytes
     }
 
+    /// Whether it may look at the file system.
+    pub(crate) fn looks_at_files(&self) -> bool {
+        const OF_CORE: &str = "wasi_snapshot_preview1::fd_prestat_get";
+        self.imports.iter().any(|import| import.starts_with("wasi:filesystem/preopens") || import == OF_CORE)
+    }
+
     /// What it imports, as the file says it: interfaces of a component, `module::name` of a core module.
     pub fn imports(&self) -> &[String] {
         &self.imports

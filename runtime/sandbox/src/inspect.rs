@@ -5,45 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use wasmparser::{Imports, Parser, Payload};
 
-use crate::{ImageKind, LoadError};
-
-/// What every component may import: interface, and the versions of it that this host has.
-const OFFERED: &[(&str, &[&str])] = &[
-    ("wasi:cli/environment", &["0.2", "0.3"]),
-    ("wasi:cli/exit", &["0.2", "0.3"]),
-    ("wasi:cli/stderr", &["0.2", "0.3"]),
-    ("wasi:cli/stdin", &["0.2", "0.3"]),
-    ("wasi:cli/stdout", &["0.2", "0.3"]),
-    ("wasi:cli/terminal-input", &["0.2", "0.3"]),
-    ("wasi:cli/terminal-output", &["0.2", "0.3"]),
-    ("wasi:cli/terminal-stderr", &["0.2", "0.3"]),
-    ("wasi:cli/terminal-stdin", &["0.2", "0.3"]),
-    ("wasi:cli/terminal-stdout", &["0.2", "0.3"]),
-    ("wasi:cli/types", &["0.3"]),
-    ("wasi:clocks/monotonic-clock", &["0.2", "0.3"]),
-    ("wasi:clocks/system-clock", &["0.3"]),
-    ("wasi:clocks/types", &["0.3"]),
-    ("wasi:clocks/wall-clock", &["0.2"]),
-    ("wasi:filesystem/preopens", &["0.2", "0.3"]),
-    ("wasi:filesystem/types", &["0.2", "0.3"]),
-    ("wasi:http/client", &["0.3"]),
-    ("wasi:http/outgoing-handler", &["0.2"]),
-    ("wasi:http/types", &["0.2", "0.3"]),
-    ("wasi:io/error", &["0.2"]),
-    ("wasi:io/poll", &["0.2"]),
-    ("wasi:io/streams", &["0.2"]),
-    ("wasi:random/insecure", &["0.2", "0.3"]),
-    ("wasi:random/insecure-seed", &["0.2", "0.3"]),
-    ("wasi:random/random", &["0.2", "0.3"]),
-    ("wasi:sockets/instance-network", &["0.2"]),
-    ("wasi:sockets/ip-name-lookup", &["0.2", "0.3"]),
-    ("wasi:sockets/network", &["0.2"]),
-    ("wasi:sockets/tcp", &["0.2"]),
-    ("wasi:sockets/tcp-create-socket", &["0.2"]),
-    ("wasi:sockets/types", &["0.3"]),
-    ("wasi:sockets/udp", &["0.2"]),
-    ("wasi:sockets/udp-create-socket", &["0.2"]),
-];
+use crate::{ImageKind, LoadError, host::CAPABILITIES};
 
 /// What an export makes of a component, best first.
 const RUNS_BY_EXPORT: &[(&str, &str, ImageKind)] = &[
@@ -195,13 +157,20 @@ fn listed(names: &[String]) -> String {
 fn check_import(import: &str) -> Result<(), LoadError> {
     let missing = |hint: String| LoadError::MissingImport { name: import.to_owned(), hint };
     let (interface, version) = split_version(import).unwrap_or((import, ""));
-    let Some((_, versions)) = OFFERED.iter().find(|(offered, _)| *offered == interface) else {
+    let Some(versions) = offered(interface) else {
         return Err(missing("remove the import, or compose the component with one that provides it".to_owned()));
     };
     if versions.iter().any(|offered| is_compatible(version, offered)) {
         return Ok(());
     }
     Err(missing(format!("it offers version {}: rebuild against that", versions.join(" and "))))
+}
+
+/// The versions of an interface that this host has.
+fn offered(interface: &str) -> Option<&'static [&'static str]> {
+    let (group, name) = interface.split_once('/')?;
+    let capability = CAPABILITIES.iter().find(|capability| capability.group == group)?;
+    capability.interfaces.iter().find(|(offered, _)| *offered == name).map(|(_, versions)| *versions)
 }
 
 fn check_core_import(import: &str) -> Result<(), LoadError> {

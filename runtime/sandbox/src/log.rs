@@ -23,17 +23,18 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct LogStream {
     sink: Arc<dyn LogSink>,
     stream: Stream,
+    tty: bool,
 }
 
 impl LogStream {
-    pub(crate) fn new(sink: Arc<dyn LogSink>, stream: Stream) -> Self {
-        Self { sink, stream }
+    pub(crate) fn new(sink: Arc<dyn LogSink>, stream: Stream, tty: bool) -> Self {
+        Self { sink, stream, tty }
     }
 }
 
 impl IsTerminal for LogStream {
     fn is_terminal(&self) -> bool {
-        false
+        self.tty
     }
 }
 

@@ -128,9 +128,10 @@ impl Sandbox {
     /// When the image is no HTTP image.
     pub fn http(&self, image: &Arc<Image>, spec: ContainerSpec) -> Result<HttpContainer, StartError> {
         if !image.kind().is_http() {
-            return Err(StartError::WrongKind { kind: named(image.kind()), wanted: "an HTTP handler" });
+            return Err(StartError::WrongKind { kind: image.kind().name(), wanted: "an HTTP handler" });
         }
-        Ok(HttpContainer::new(Container::new(self.node.clone(), spec), image.clone()))
+        spec.grants.check(image)?;
+        Ok(HttpContainer::new(Container::new(self.node.clone(), spec)?, image.clone()))
     }
 
     /// Starts a command on the current tokio runtime.
@@ -138,11 +139,8 @@ impl Sandbox {
     /// # Errors
     /// When the image is no command, or outside a tokio runtime.
     pub fn command(&self, image: &Arc<Image>, spec: ContainerSpec) -> Result<CommandContainer, StartError> {
-        if image.kind().is_http() {
-            return Err(StartError::WrongKind { kind: named(image.kind()), wanted: "a command" });
-        }
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        Ok(CommandContainer::start(&runtime, Container::new(self.node.clone(), spec), image.clone()))
+        CommandContainer::start(&runtime, Container::new(self.node.clone(), spec)?, image)
     }
 
     /// Memory of all guests of this node now, and at most so far: bytes.
@@ -271,16 +269,6 @@ fn interrupted(error: impl std::fmt::Display) -> LoadError {
 /// `sha256:` and the file's SHA-256.
 fn digest(file: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(file)))
-}
-
-fn named(kind: ImageKind) -> &'static str {
-    match kind {
-        ImageKind::HttpHandler => "wasi:http 0.2 handler",
-        ImageKind::HttpService => "wasi:http 0.3 service",
-        ImageKind::Command => "wasi:cli 0.2 command",
-        ImageKind::AsyncCommand => "wasi:cli 0.3 command",
-        ImageKind::CoreCommand => "preview 1 command",
-    }
 }
 
 fn background() -> std::io::Result<Runtime> {

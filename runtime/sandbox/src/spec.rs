@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::{Group, SocketLimits, Sockets, Stdin, Stores};
+use crate::{Grants, Group, SocketLimits, Sockets, Stdin, Stores, grants};
 
 /// A request's own bound, from call to the end of the response's body: put it into the request's extensions. Bounds more
 /// tightly than [`Limits::request_timeout`], never less.
@@ -43,6 +43,17 @@ impl ImageKind {
     /// Whether the image answers requests rather than running on its own.
     pub fn is_http(self) -> bool {
         matches!(self, Self::HttpHandler | Self::HttpService)
+    }
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HttpHandler => "wasi:http 0.2 handler",
+            Self::HttpService => "wasi:http 0.3 service",
+            Self::Command => "wasi:cli 0.2 command",
+            Self::AsyncCommand => "wasi:cli 0.3 command",
+            Self::CoreCommand => "preview 1 command",
+        }
     }
 }
 
@@ -199,6 +210,8 @@ pub struct Mount {
     pub guest_path: String,
     /// Where it lies on the host.
     pub source: Arc<dyn MountSource>,
+    /// A path below the source, of which no link leads out of it, to be shown in its stead. A folder is made there when nothing is.
+    pub sub_path: Option<PathBuf>,
     /// Whether the guest may only read.
     pub read_only: bool,
 }
@@ -211,11 +224,24 @@ pub trait MountSource: Send + Sync + 'static {
     /// # Errors
     /// When it is not there and cannot be made.
     fn path(&self) -> std::io::Result<&Path>;
+
+    /// Asked when the container starts: looks, without making anything.
+    ///
+    /// # Errors
+    /// When it is known already that there will be nothing. The message says where.
+    fn check(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl MountSource for PathBuf {
     fn path(&self) -> std::io::Result<&Path> {
         Ok(self)
+    }
+
+    fn check(&self) -> std::io::Result<()> {
+        let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", self.display()));
+        std::fs::metadata(self).map(drop).map_err(named)
     }
 }
 
@@ -247,6 +273,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// What it shares bounds with: its pod.
     pub group: Option<Arc<Group>>,
+    /// Which interfaces its image may import.
+    pub grants: Arc<Grants>,
     /// Where its output goes.
     pub logs: Arc<dyn LogSink>,
     /// Where its input comes from; `None`: an empty one.
@@ -282,6 +310,7 @@ impl ContainerSpec {
             working_dir: None,
             limits: Limits::default(),
             group: None,
+            grants: grants::all(),
             logs: Arc::new(NoLogs),
             stdin: None,
             tty: false,

@@ -1,0 +1,74 @@
+//! `wasi:filesystem`: the mounts of a container, as preopened folders of whichever instance looks.
+//!
+//! Invariants: nothing is open while no instance has looked, so that an idle container costs no descriptor; every path
+//! of a guest is resolved beneath its mount by the kernel (`openat2` with `RESOLVE_BENEATH`), links included.
+//! What a mount is, and how it is opened, is in `mounts`.
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::{
+    FsPerms, OpenMode,
+    filesystem::{Descriptor, Dir},
+    p2, p3,
+};
+
+use super::{Capability, Guest};
+use crate::{container::Container, mounts::Opened};
+
+const BOTH: &[&str] = &["0.2", "0.3"];
+
+pub(super) const CAPABILITY: Capability = Capability {
+    group: "wasi:filesystem",
+    interfaces: &[("preopens", BOTH), ("types", BOTH)],
+    can_be_empty: true,
+    link,
+};
+
+fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    p2::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
+    p3::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)
+}
+
+fn preopens(guest: &mut Guest) -> Preopens<'_> {
+    Preopens { container: &guest.own.container, table: &mut guest.table }
+}
+
+/// The mounts as one instance sees them.
+struct Preopens<'a> {
+    container: &'a Container,
+    table: &'a mut ResourceTable,
+}
+
+struct HasPreopens;
+
+impl HasData for HasPreopens {
+    type Data<'a> = Preopens<'a>;
+}
+
+type Directories = Vec<(Resource<Descriptor>, String)>;
+
+impl Preopens<'_> {
+    fn open(&mut self) -> wasmtime::Result<Directories> {
+        let opened = self.container.files.open()?;
+        let push = |Opened { folder, guest_path, read_only }| {
+            let (perms, mode) = match read_only {
+                true => (FsPerms::ReadOnly, OpenMode::READ),
+                false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+            };
+            let descriptor = Descriptor::Dir(Dir::new(folder, perms, mode, false));
+            Ok((self.table.push(descriptor)?, guest_path))
+        };
+        opened.into_iter().map(push).collect()
+    }
+}
+
+impl p2::bindings::filesystem::preopens::Host for Preopens<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Directories> {
+        self.open()
+    }
+}
+
+impl p3::bindings::filesystem::preopens::Host for Preopens<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Directories> {
+        self.open()
+    }
+}

@@ -1,0 +1,105 @@
+//! `wasi:http`: calls of a guest go out through [`crate::Outgoing`], or are refused.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use wasmtime::component::Linker;
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+
+use super::{Capability, Guest};
+use crate::{BoxError, Outgoing, OutgoingError, container::Container};
+
+/// Bytes of one chunk of a body.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+pub(super) const CAPABILITY: Capability = Capability {
+    group: "wasi:http",
+    interfaces: &[("client", &["0.3"]), ("outgoing-handler", &["0.2"]), ("types", &["0.2", "0.3"])],
+    can_be_empty: true,
+    link,
+};
+
+fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)
+}
+
+/// What an instance holds of it.
+pub(super) struct Http {
+    ctx: WasiHttpCtx,
+    exit: Exit,
+}
+
+impl Http {
+    pub(super) fn new(container: &Container) -> Self {
+        let granted = container.spec.grants.has(CAPABILITY.group);
+        let outgoing = container.spec.outgoing.clone().filter(|_| granted);
+        Self { ctx: WasiHttpCtx::new(), exit: Exit(outgoing) }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Http { ctx, exit } = &mut self.http;
+        WasiHttpCtxView { ctx, table: &mut self.table, hooks: exit }
+    }
+}
+
+/// The way out.
+struct Exit(Option<Arc<dyn Outgoing>>);
+
+type HttpError = wasmtime_wasi_http::Error;
+type IoDone = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
+type Sent = Result<(http::Response<WasiBody>, IoDone), HttpError>;
+
+impl WasiHttpHooks for Exit {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _response_done: IoDone,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let outgoing = self.0.clone();
+        Box::new(async move {
+            let outgoing = outgoing.ok_or(HttpError::HttpRequestDenied)?;
+            let sending = outgoing.send(request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync()));
+            let response = match options.and_then(|o| o.first_byte_timeout) {
+                Some(limit) => {
+                    tokio::time::timeout(limit, sending).await.map_err(|_| HttpError::ConnectionReadTimeout)?
+                }
+                None => sending.await,
+            };
+            let response = response.map_err(outgoing_error)?;
+            let response = response.map(|body| body.map_err(body_error).boxed_unsync());
+            Ok((response, Box::new(std::future::ready(Ok(()))) as IoDone))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+}
+
+/// A body's failure, as a guest sees it.
+pub(crate) fn body_error(error: BoxError) -> HttpError {
+    match error.downcast::<HttpError>() {
+        Ok(error) => *error,
+        Err(error) => HttpError::InternalError(Some(error.to_string())),
+    }
+}
+
+fn outgoing_error(error: OutgoingError) -> HttpError {
+    match error {
+        OutgoingError::Denied(_) => HttpError::HttpRequestDenied,
+        OutgoingError::NameNotFound(name) => {
+            HttpError::DnsError { rcode: Some(format!("name not found: {name}")), info_code: None }
+        }
+        OutgoingError::Refused(_) => HttpError::ConnectionRefused,
+        OutgoingError::TimedOut(_) => HttpError::ConnectionTimeout,
+        OutgoingError::Other(reason) => HttpError::InternalError(Some(reason)),
+    }
+}

@@ -1,0 +1,145 @@
+//! What a guest sees of its host. A capability is one file here plus one line in [`CAPABILITIES`]: it is linked once per
+//! engine, configured per container by its [`crate::ContainerSpec`], and made per instance when the guest first asks.
+//! Whatever was not given is there and refuses.
+//!
+//! Host-side memory per instance is bounded: resources and handles by number, a body's chunk and one host call's
+//! arguments by bytes; output is handed on at once and never kept.
+
+mod cli;
+mod filesystem;
+mod http;
+
+use std::sync::Arc;
+
+use wasmtime::{
+    Store,
+    component::{Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
+
+pub(crate) use self::http::body_error;
+use crate::{
+    container::{Container, InstanceGuard},
+    memory::Held,
+    task::{Turn, yield_by_epoch},
+};
+
+/// Resources that one instance may hold at once.
+const RESOURCES_MAX: usize = 10_000;
+/// Bytes that one call of a guest may make the host copy.
+const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+
+/// A group of interfaces that a component may import.
+pub(crate) struct Capability {
+    /// The package, for example `wasi:http`.
+    pub(crate) group: &'static str,
+    /// Its interfaces, and the versions of each.
+    pub(crate) interfaces: &'static [(&'static str, &'static [&'static str])],
+    /// Whether it can be there and refuse everything. Images that import others need them granted.
+    pub(crate) can_be_empty: bool,
+    /// Links it; may replace what the library links.
+    link: fn(&mut Linker<Guest>) -> wasmtime::Result<()>,
+}
+
+/// Everything that a component may import.
+pub(crate) const CAPABILITIES: &[Capability] =
+    &[cli::CLI, cli::CLOCKS, cli::IO, cli::RANDOM, filesystem::CAPABILITY, http::CAPABILITY, SOCKETS];
+
+/// Refuses everything so far.
+const SOCKETS: Capability = Capability {
+    group: "wasi:sockets",
+    interfaces: &[
+        ("instance-network", &["0.2"]),
+        ("ip-name-lookup", &["0.2", "0.3"]),
+        ("network", &["0.2"]),
+        ("tcp", &["0.2"]),
+        ("tcp-create-socket", &["0.2"]),
+        ("types", &["0.3"]),
+        ("udp", &["0.2"]),
+        ("udp-create-socket", &["0.2"]),
+    ],
+    can_be_empty: true,
+    link: |_| Ok(()),
+};
+
+/// Links everything that a component may import.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    linker.allow_shadowing(true);
+    for capability in CAPABILITIES {
+        (capability.link)(linker)?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// State of a component's store.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    http: http::Http,
+    table: ResourceTable,
+    own: Own,
+}
+
+/// State of a core module's store.
+pub(crate) struct CoreGuest {
+    pub(crate) wasi: WasiP1Ctx,
+    own: Own,
+}
+
+/// What every store holds.
+pub(crate) struct Own {
+    held: Held,
+    container: Arc<Container>,
+    _counted: InstanceGuard,
+}
+
+impl Own {
+    fn new(container: &Arc<Container>) -> Self {
+        Self {
+            held: Held::new(container.memory.clone()),
+            container: container.clone(),
+            _counted: InstanceGuard::new(container),
+        }
+    }
+}
+
+/// Makes the store of one instance of a component.
+pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let guest = Guest {
+        wasi: cli::context(&container.spec).build(),
+        http: http::Http::new(container),
+        table,
+        own: Own::new(container),
+    };
+    let mut store = Store::new(&container.node.engine, guest);
+    store.limiter(|guest| &mut guest.own.held);
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+    store.set_max_component_handles(RESOURCES_MAX);
+    yield_by_epoch(&mut store, container.clone(), turn);
+    store
+}
+
+/// Makes the store of one instance of a core module.
+///
+/// # Errors
+/// When a mount cannot be opened.
+pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtime::Result<Store<CoreGuest>> {
+    let mut context = cli::context(&container.spec);
+    context.args(&container.spec.args).envs(&container.spec.env);
+    container.files.preopen(&mut context, container.spec.working_dir.as_deref())?;
+    let guest = CoreGuest { wasi: context.build_p1(), own: Own::new(container) };
+    let mut store = Store::new(&container.node.engine, guest);
+    store.limiter(|guest| &mut guest.own.held);
+    yield_by_epoch(&mut store, container.clone(), turn);
+    Ok(store)
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
