@@ -30,6 +30,7 @@ use crate::{
     },
     ipam::Ipam,
     logs::writer::{LogWriter, Rotation},
+    volumes::{self, Facts, Places, Volumes},
 };
 
 /// Why the agent did not start.
@@ -79,7 +80,7 @@ impl Agent {
         let cidr = registered.map_err(|source| StartError::Api { operation: "register the node", source })?;
         let (reports, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(share(config, api, sandbox, network, &machine, reports).await?);
-        clean_logs(&shared);
+        clean(&shared);
         let slices = mirror::<EndpointSlice>(&*shared.api, None).await?;
         let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
 
@@ -88,6 +89,7 @@ impl Agent {
         others.spawn(node::heartbeat(shared.clone()));
         others.spawn(node::keep_status(shared.clone(), machine));
         others.spawn(forward(shared.clone()));
+        others.spawn(volumes::provision(shared.volumes.clone(), shared.config.node_name.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
         let owner = tokio::spawn(Pods::new(shared.clone(), status, Ipam::new(cidr)).run(inbox));
@@ -130,14 +132,18 @@ async fn share(
     let rotation = Rotation { file_bytes_max: config.log_file_bytes_max, files_max: config.log_files_max.max(1) };
     let fields = format!("spec.nodeName={}", config.node_name);
     let source = Arc::new(FileImages::new(config.image_dirs.clone(), config.image_bytes_max));
+    let node = machine.allocatable(&config);
+    let places = Places::new(&config.data_dir, config.memory_dir.as_deref(), config.host_path_dirs.clone());
+    let facts = Facts { host_ip: config.node_ip, node };
     Ok(Shared {
+        volumes: Volumes::new(places, api.clone(), config.clock.clone(), facts),
         recorder: Recorder::start(api.clone(), config.clock.clone(), "kubelet", &config.node_name),
         images: Images::new(source, sandbox.clone()),
         log_writer: LogWriter::start(rotation, config.clock.clone()).map_err(StartError::Thread)?,
         log_index: LogIndex::new(dir),
         pods: mirror::<Pod>(&*api, Some(fields)).await?,
         services: mirror::<Service>(&*api, None).await?,
-        node: machine.allocatable(&config),
+        node,
         metrics: Metrics::new(&config.metrics),
         clock: config.clock.clone(),
         api,
@@ -161,10 +167,13 @@ async fn forward(shared: Arc<Shared>) {
     }
 }
 
-/// Removes the logs of pods that went while no agent ran.
-fn clean_logs(shared: &Shared) {
-    let pods: Vec<_> = shared.pods.list(None).into_iter().filter_map(|pod| pod.downcast_arc()).collect();
+/// Removes the logs and volumes of pods that went while no agent ran.
+fn clean(shared: &Arc<Shared>) {
+    let pods: Vec<Arc<Pod>> = shared.pods.list(None).into_iter().filter_map(|pod| pod.downcast_arc()).collect();
     for dir in shared.log_index.stale(&pods) {
         shared.log_writer.remove(dir);
     }
+    let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    let volumes = shared.volumes.clone();
+    tokio::task::spawn_blocking(move || volumes.clean(&uids));
 }

@@ -15,6 +15,11 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// Folders below which `file://` images may lie. None: no `file://` image can be used.
     pub image_dirs: Vec<PathBuf>,
+    /// Folders below which `hostPath` volumes may lie. None: no such volume can be used.
+    pub host_path_dirs: Vec<PathBuf>,
+    /// A memory file system for Secrets, tokens and volumes of `medium: Memory`, used if it can be; else they lie below
+    /// `data_dir`.
+    pub memory_dir: Option<PathBuf>,
     /// Largest image file, in bytes.
     pub image_bytes_max: u64,
     /// Addresses of pods, used when the Node object names none (`spec.podCIDR`).
@@ -52,6 +57,8 @@ impl AgentConfig {
             node_name: node_name.into(),
             data_dir: data_dir.into(),
             image_dirs: Vec::new(),
+            host_path_dirs: Vec::new(),
+            memory_dir: Some(PathBuf::from("/dev/shm")),
             image_bytes_max: 256 << 20,
             pod_cidr: Cidr::DEFAULT,
             node_ip: IpAddr::from([127, 0, 0, 1]),

@@ -11,6 +11,7 @@ mod driver;
 mod images;
 pub mod ipam;
 mod logs;
+mod volumes;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;

@@ -79,6 +79,11 @@ impl Variables {
         self.places.get(name).map(|place| self.list[*place].1.as_str())
     }
 
+    /// A text with its `$(NAME)`s replaced.
+    pub(crate) fn expand(&self, text: &str) -> String {
+        expand(text, self)
+    }
+
     /// Names and values, after those of the image, which they replace.
     pub(crate) fn into_list(self, image: &ImageConfig) -> Vec<(String, String)> {
         let mut own = Self::default();
@@ -300,11 +305,7 @@ mod tests {
 
     use super::*;
 
-    fn around_of<'a>(
-        pod: &'a Pod,
-        sources: &'a Sources,
-        services: &'a [Arc<Service>],
-    ) -> Surroundings<'a> {
+    fn around_of<'a>(pod: &'a Pod, sources: &'a Sources, services: &'a [Arc<Service>]) -> Surroundings<'a> {
         Surroundings {
             pod,
             pod_ip: [10, 244, 0, 2].into(),
@@ -345,14 +346,18 @@ mod tests {
         let services = [Arc::new(serde_json::from_value::<Service>(service).unwrap())];
         let variables = environment(&spec, &around_of(&pod, &sources, &services))?;
         let argv = argv(&spec, &variables, &image()).join(" ");
-        let list: Vec<_> = variables.into_list(&image()).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let list: Vec<_> =
+            variables.into_list(&image()).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok(format!("{} | {argv}", list.join(" ")))
     }
 
     #[test]
     fn variables_come_from_where_the_spec_says() {
         for (container, expected) in [
-            (json!({ "name": "a", "image": "file://x/app.wasm" }), "PATH=/bin A=of the image HOSTNAME=web-1 | app.wasm serve"),
+            (
+                json!({ "name": "a", "image": "file://x/app.wasm" }),
+                "PATH=/bin A=of the image HOSTNAME=web-1 | app.wasm serve",
+            ),
             (json!({ "name": "a", "args": ["$(A)"] }), "PATH=/bin A=of the image HOSTNAME=web-1 | app.wasm $(A)"),
             (json!({ "name": "a", "command": ["x"], "args": [] }), "PATH=/bin A=of the image HOSTNAME=web-1 | x"),
             (

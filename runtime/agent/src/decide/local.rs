@@ -134,6 +134,8 @@ pub(crate) struct Ended {
 /// Why a container could not be started: the reason shown in its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailureReason {
+    /// What a volume shows is missing.
+    ContainerCreating,
     /// The image cannot be had.
     ErrImagePull,
     /// The image is not here and may not be fetched.
@@ -152,6 +154,7 @@ impl FailureReason {
     /// As it stands in a status.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::ContainerCreating => "ContainerCreating",
             Self::ErrImagePull => "ErrImagePull",
             Self::ErrImageNeverPull => "ErrImageNeverPull",
             Self::InvalidImageName => "InvalidImageName",
@@ -288,7 +291,8 @@ impl Container {
 
     /// It could not be started; says after how many seconds it is tried again.
     pub(crate) fn failed(&mut self, reason: FailureReason, message: String, now: Timestamp) -> i64 {
-        let policy = if reason == FailureReason::CreateContainerConfigError { QUICK } else { SLOW };
+        let quick = matches!(reason, FailureReason::ContainerCreating | FailureReason::CreateContainerConfigError);
+        let policy = if quick { QUICK } else { SLOW };
         self.start.advance(policy, now, now);
         let retry_at = super::backoff::after(now, self.start.delay_seconds());
         self.state = State::Stuck(Box::new(Failure { reason, message, at: now, retry_at }));

@@ -165,7 +165,8 @@ impl Images {
     /// What the node's status shows: the largest images.
     pub(crate) fn shown(&self) -> Vec<ContainerImage> {
         let known = self.known.lock();
-        let mut images: Vec<_> = known.iter().map(|(name, image)| (image.record.size_bytes, name, &image.record.digest)).collect();
+        let mut images: Vec<_> =
+            known.iter().map(|(name, image)| (image.record.size_bytes, name, &image.record.digest)).collect();
         images.sort_by_key(|(size, name, _)| (std::cmp::Reverse(*size), *name));
         let show = |(size, name, digest): (u64, &String, &String)| ContainerImage {
             names: Some(match demanded_digest(name) {

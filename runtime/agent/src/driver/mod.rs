@@ -35,6 +35,7 @@ use crate::{
         resources::NodeResources,
     },
     logs::writer::LogWriter,
+    volumes::Volumes,
 };
 
 /// What all parts of the driver share.
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockRef,
     pub(crate) recorder: Recorder,
     pub(crate) images: Images,
+    pub(crate) volumes: Arc<Volumes>,
     pub(crate) log_writer: LogWriter,
     pub(crate) log_index: LogIndex,
     pub(crate) pods: Arc<dyn Mirror>,

@@ -172,6 +172,7 @@ impl Pods {
         }
         self.dirty.insert(id.key.clone());
         if let Some(entry) = self.entries.get_mut(&id.key) {
+            self.shared.volumes.changed(&entry.id, &pod);
             entry.pod = pod;
             return;
         }
@@ -191,6 +192,8 @@ impl Pods {
         self.status.forget(&entry.id);
         drop(entry.runtimes);
         self.shared.log_writer.remove(self.shared.log_index.forget(&entry.id));
+        let (volumes, id) = (self.shared.volumes.clone(), entry.id);
+        tokio::task::spawn_blocking(move || volumes.forget(&id));
     }
 
     fn entry(&mut self, pod: &PodId) -> Option<&mut Entry> {
@@ -460,6 +463,8 @@ fn give_up_starts(local: &mut Local) {
 fn note_failure(shared: &Shared, pod: &Pod, slot: Slot, reason: FailureReason, message: &str) {
     let image = slot.spec(pod).and_then(|s| s.image.clone()).unwrap_or_default();
     match reason {
+        // Told as FailedMount already.
+        FailureReason::ContainerCreating => {}
         FailureReason::ErrImagePull => {
             shared.note(pod, Some(slot), true, "Failed", "Error: ErrImagePull");
             shared.note(pod, Some(slot), false, "BackOff", format!("Back-off pulling image {image:?}"));

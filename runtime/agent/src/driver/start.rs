@@ -2,11 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container as Spec, Pod, Secret, Service};
-use podium_api::{ApiError, Kind, ObjectKey};
-use podium_client::ApiExt as _;
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
+use podium_api::ObjectKey;
 use podium_network::Caller;
-use podium_sandbox::{ContainerSpec, Image};
+use podium_sandbox::{ContainerSpec, Image, Mount};
 use tracing::Instrument as _;
 
 use super::{
@@ -16,18 +15,18 @@ use super::{
 };
 use crate::{
     decide::{
-        env::{self, Sources, Surroundings},
+        env::{self, Surroundings},
         is_sidecar,
         local::{FailureReason, Run, Slot},
         resources,
     },
     images::{ImageConfig, ImageError},
     logs::writer::{ContainerLog, Sink},
+    volumes::{self, PodVolumes},
 };
 
 /// The port of an HTTP container whose spec names none.
 pub(crate) const PORT_DEFAULT: u16 = 8080;
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A container to start.
 pub(crate) struct Job {
@@ -81,13 +80,16 @@ async fn watch(shared: Arc<Shared>, pod: PodId, slot: Slot, run: Arc<str>, guest
 async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, Box<Runtime>), StartFailure> {
     let missing = || failure(FailureReason::CreateContainerError, "the container is not in the pod's spec");
     let spec = job.slot.spec(&job.pod).ok_or_else(missing)?;
+    let volumes = volumes(shared, job).await?;
     let Ready { image, record, .. } = pull(shared, job, spec).await?;
     let config = &record.config;
-    let (args, env) = settings(shared, job, spec, config).await?;
+    let Settings { args, env, mounts } = settings(shared, job, spec, config, &volumes).await?;
     let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
     let container = ContainerSpec {
         args,
+        config: env.clone().into(),
         env,
+        mounts,
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),
@@ -150,26 +152,25 @@ fn pulled_words(name: &str, pulled: Option<Duration>, bytes: u64) -> String {
     }
 }
 
-type Settings = (Vec<String>, Vec<(String, String)>);
+/// What of a container follows from its pod and from other objects.
+struct Settings {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    mounts: Vec<Mount>,
+}
 
 async fn settings(
     shared: &Shared,
     job: &Job,
     spec: &Spec,
     image: &ImageConfig,
+    volumes: &PodVolumes,
 ) -> Result<Settings, StartFailure> {
     let config_error = |message| failure(FailureReason::CreateContainerConfigError, message);
     let references = env::references(spec);
-    let mut sources = Sources::default();
     let namespace = &job.id.key.namespace;
-    for name in references.config_maps {
-        let found = read::<ConfigMap>(shared, namespace, &name).await.map_err(config_error)?;
-        sources.config_maps.insert(name, found);
-    }
-    for name in references.secrets {
-        let found = read::<Secret>(shared, namespace, &name).await.map_err(config_error)?;
-        sources.secrets.insert(name, found);
-    }
+    let sources = volumes::read_all(&*shared.api, namespace, references.config_maps, references.secrets).await;
+    let sources = sources.map_err(config_error)?;
     let services = services(shared, &job.pod, namespace);
     let around = Surroundings {
         pod: &job.pod,
@@ -180,22 +181,18 @@ async fn settings(
         services: &services,
     };
     let variables = env::environment(spec, &around).map_err(config_error)?;
-    Ok((env::argv(spec, &variables, image), variables.into_list(image)))
+    let mounts = volumes.mounts(spec, &variables).map_err(config_error)?;
+    let args = env::argv(spec, &variables, image);
+    Ok(Settings { args, env: variables.into_list(image), mounts })
 }
 
-/// `None`: there is no such object.
-async fn read<K: Kind>(shared: &Shared, namespace: &str, name: &str) -> Result<Option<Arc<K>>, String> {
-    let key = ObjectKey::new(namespace, name);
-    let read = tokio::time::timeout(READ_TIMEOUT, shared.api.get_typed::<K>(&key)).await;
-    let kind = K::NAMES.singular;
-    match read {
-        Ok(Ok(object)) => Ok(Some(object)),
-        Ok(Err(error)) if error.is_not_found() => Ok(None),
-        Ok(Err(ApiError { message, .. })) => Err(format!("cannot read {kind} {name:?}: {message}")),
-        Err(_) => {
-            Err(format!("cannot read {kind} {name:?}: no answer from the API within {} s", READ_TIMEOUT.as_secs()))
-        }
-    }
+/// Makes sure that the pod's volumes are there. Until they are, the container stays as being created.
+async fn volumes(shared: &Shared, job: &Job) -> Result<Arc<PodVolumes>, StartFailure> {
+    let prepared = shared.volumes.prepare(&job.id, &job.pod, job.ip).await;
+    prepared.map_err(|why| {
+        shared.note(&job.pod, None, true, "FailedMount", why.clone());
+        failure(FailureReason::ContainerCreating, why)
+    })
 }
 
 fn services(shared: &Shared, pod: &Pod, namespace: &str) -> Vec<Arc<Service>> {

@@ -135,11 +135,8 @@ fn mode(wanted: Option<i32>, default: Option<i32>) -> u32 {
 
 impl Files<'_> {
     fn config_map_volume(&mut self, source: &ConfigMapVolumeSource) -> Result<(), String> {
-        let projection = ConfigMapProjection {
-            name: source.name.clone(),
-            items: source.items.clone(),
-            optional: source.optional,
-        };
+        let projection =
+            ConfigMapProjection { name: source.name.clone(), items: source.items.clone(), optional: source.optional };
         self.config_map(&projection, source.default_mode)
     }
 
@@ -224,9 +221,8 @@ impl Files<'_> {
         let Some(resource) = &item.resource_field_ref else { return Ok(String::new()) };
         let containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
         let named = containers.into_iter().find(|c| Some(&c.name) == resource.container_name.as_ref());
-        let container = named.ok_or_else(|| {
-            format!("container {} not found", resource.container_name.as_deref().unwrap_or_default())
-        })?;
+        let container = named
+            .ok_or_else(|| format!("container {} not found", resource.container_name.as_deref().unwrap_or_default()))?;
         resources::field(container, resource, &self.around.node)
     }
 
@@ -309,7 +305,8 @@ mod tests {
 
     fn sources() -> Sources {
         let mut sources = Sources::default();
-        let map = json!({ "metadata": { "name": "cfg" }, "data": { "a": "1", "b": "2" }, "binaryData": { "c": "AAE=" } });
+        let map =
+            json!({ "metadata": { "name": "cfg" }, "data": { "a": "1", "b": "2" }, "binaryData": { "c": "AAE=" } });
         sources.config_maps.insert("cfg".into(), Some(Arc::new(of(map))));
         sources.config_maps.insert("none".into(), None);
         sources.secrets.insert("sec".into(), Some(Arc::new(of(json!({ "data": { "k": "cw==" } })))));
