@@ -57,7 +57,14 @@ enum Command {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// The first argument of the process that compiles modules: not for users.
+pub(crate) const COMPILE_WORKER: &str = "compile-worker";
+
 fn main() -> ExitCode {
+    let mut args = std::env::args();
+    if args.nth(1).as_deref() == Some(COMPILE_WORKER) {
+        return podium_sandbox::compile_worker_main(args.collect());
+    }
     let podium = match Podium::try_parse() {
         Ok(podium) => podium,
         Err(error) => {

@@ -13,7 +13,7 @@ use podium_apiserver::{ApiServer, Identity, ServerConfig};
 use podium_client::ApiRef;
 use podium_drivers::{ControllerManager, Handle, ManagerConfig, Scheduler, SchedulerConfig};
 use podium_network::{Network, NetworkConfig};
-use podium_sandbox::{Sandbox, SandboxConfig};
+use podium_sandbox::{CompilerCommand, Sandbox, SandboxConfig};
 use podium_store::{
     Store,
     sled::{SledConfig, SledStore},
@@ -141,12 +141,28 @@ async fn start_agent(
     network: &Network,
     metrics: prometheus::Registry,
 ) -> Result<Agent> {
-    let sandbox = SandboxConfig { cache_dir: Some(data.join("cache")), ..SandboxConfig::default() };
+    let sandbox = SandboxConfig {
+        cache_dir: Some(data.join("cache")),
+        compiler: Some(compiler()?),
+        ..SandboxConfig::default()
+    };
     let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;
     config.metrics = metrics;
     Agent::start(config, api, sandbox, network.clone()).await.context("the node agent did not start")
+}
+
+/// This program itself compiles, in processes of its own.
+fn compiler() -> Result<CompilerCommand> {
+    // Still the same program when a newer one has taken its file's place.
+    let running = Path::new("/proc/self/exe");
+    let program = if running.exists() {
+        running.to_owned()
+    } else {
+        std::env::current_exe().context("cannot find the program's own file")?
+    };
+    Ok(CompilerCommand { program, args: vec![crate::COMPILE_WORKER.to_owned()] })
 }
 
 /// The folders that `--image-dir` and `-f` grant.

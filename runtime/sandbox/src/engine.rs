@@ -48,10 +48,21 @@ pub(crate) fn engine(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     }
 }
 
+/// An engine that only compiles, for engines that [`engine`] makes.
+pub(crate) fn compiler() -> wasmtime::Result<Engine> {
+    Engine::new(&code_settings())
+}
+
 fn settings(sandbox: &SandboxConfig, instances: u32) -> Config {
+    let mut config = code_settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(slots(sandbox, instances)));
+    config
+}
+
+/// All that compiled code depends on: the same in every process.
+fn code_settings() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(slots(sandbox, instances)))
         .memory_reservation(MEMORY_RESERVATION_BYTES)
         .memory_guard_size(MEMORY_GUARD_BYTES)
         .memory_init_cow(true)

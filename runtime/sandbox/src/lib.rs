@@ -4,6 +4,7 @@
 
 mod cache;
 mod command;
+mod compile;
 mod config;
 mod container;
 mod cpu;
@@ -17,6 +18,7 @@ mod host;
 mod http;
 mod image;
 mod inspect;
+mod load;
 mod log;
 mod memory;
 mod mounts;
@@ -31,6 +33,7 @@ mod task;
 mod ticker;
 
 pub use command::CommandContainer;
+pub use compile::compile_worker_main;
 pub use config::{CompileLimits, CompilerCommand, SandboxConfig};
 pub use error::{CallFailure, LoadError, SandboxError, StartError};
 pub use exec::{Exec, ExecSpec};
@@ -38,6 +41,7 @@ pub use grants::Grants;
 pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
 pub use image::Image;
+pub use load::LoadOptions;
 pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, TcpPort, UdpSocket};
 pub use sandbox::Sandbox;
 pub use sockets::SocketLimits;

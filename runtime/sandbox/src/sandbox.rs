@@ -9,20 +9,18 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture, future::Shared};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    runtime::{Handle, Runtime},
-    sync::Semaphore,
-};
+use tokio::runtime::{Handle, Runtime};
 use wasmtime::Engine;
 
 use crate::{
-    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, ImageKind, LoadError, SandboxConfig,
+    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, ImageKind, LoadError, LoadOptions, SandboxConfig,
     SandboxError, StartError,
-    cache::{CodeCache, hex},
+    cache::{CodeCache, compatibility, hex},
+    compile::Queue,
     container::Container,
     engine,
-    image::{Compiled, Linkers},
-    inspect,
+    image::Linkers,
+    load::{self, blocking, interrupted},
     memory::MemoryAccount,
     ticker::Ticker,
 };
@@ -42,9 +40,11 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) ticker: Ticker,
     pub(crate) memory: Arc<MemoryAccount>,
-    linkers: Linkers,
-    cache: Option<CodeCache>,
-    compiles: Semaphore,
+    pub(crate) linkers: Linkers,
+    pub(crate) cache: Option<CodeCache>,
+    pub(crate) compiles: Arc<Queue>,
+    /// Names the engine among all that compiled code could be for.
+    pub(crate) compatibility: String,
     images: Mutex<Images>,
     /// Threads of lower priority for guests that compute long. Present until dropped.
     background: Option<Runtime>,
@@ -78,7 +78,8 @@ impl Sandbox {
             memory: Arc::new(MemoryAccount::new(config.guest_memory_bytes_max, None)),
             linkers,
             cache: cache.transpose()?,
-            compiles: Semaphore::new(config.compiles_max.max(1)),
+            compiles: Queue::new(config.compiles_max, config.compile.queue_max),
+            compatibility: compatibility(&engine),
             images: Mutex::default(),
             background: Some(background().map_err(thread)?),
             engine,
@@ -93,6 +94,14 @@ impl Sandbox {
     /// # Errors
     /// When it cannot run here; nothing of it has run then.
     pub async fn load(&self, wasm: Bytes) -> Result<Arc<Image>, LoadError> {
+        self.load_with(wasm, LoadOptions::default()).await
+    }
+
+    /// As [`Sandbox::load`], for a requester that takes turns with others.
+    ///
+    /// # Errors
+    /// As [`Sandbox::load`].
+    pub async fn load_with(&self, wasm: Bytes, options: LoadOptions) -> Result<Arc<Image>, LoadError> {
         let limit_bytes = self.node.config.image_bytes_max;
         if wasm.len() as u64 > limit_bytes {
             return Err(LoadError::TooLarge { bytes: wasm.len() as u64, limit_bytes });
@@ -104,7 +113,7 @@ impl Sandbox {
             if let Some(image) = images.find(&digest) {
                 return Ok(image);
             }
-            let start = || load(self.node.clone(), digest.clone(), wasm).boxed().shared();
+            let start = || load(self.node.clone(), digest.clone(), wasm, options).boxed().shared();
             images.loading.entry(digest.clone()).or_insert_with(start).clone()
         };
         let result = loading.await;
@@ -160,61 +169,6 @@ impl Node {
     pub(crate) fn background(&self) -> Handle {
         self.background.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
-
-    /// Reads, compiles and links. Blocks for as long as a compile takes.
-    fn build(&self, digest: String, file: Bytes) -> Result<Image, LoadError> {
-        let size_bytes = file.len() as u64;
-        let wasm = inspect::binary(file)?;
-        let inspected = inspect::inspect(&wasm)?;
-        let compiled = self.compiled(&digest, inspected.kind, &wasm)?;
-        Image::link(&compiled, &self.linkers, digest, inspected, size_bytes)
-    }
-
-    fn compiled(&self, digest: &str, kind: ImageKind, wasm: &[u8]) -> Result<Compiled, LoadError> {
-        let name = digest.trim_start_matches("sha256:");
-        if let Some(compiled) = self.cached_code(name, kind) {
-            return Ok(compiled);
-        }
-        let started = std::time::Instant::now();
-        tracing::info!(digest, bytes = wasm.len(), "compiling");
-        let compiled = self.compile(name, kind, wasm)?;
-        let millis = started.elapsed().as_millis();
-        tracing::info!(digest, millis, "compiled");
-        Ok(compiled)
-    }
-
-    fn cached_code(&self, name: &str, kind: ImageKind) -> Option<Compiled> {
-        let cache = self.cache.as_ref()?;
-        match Compiled::map(&self.engine, kind, cache.find(name)?) {
-            Ok(compiled) => Some(compiled),
-            Err(error) => {
-                tracing::warn!(
-                    image = name,
-                    error = format!("{error:#}"),
-                    "cached code does not load: compiling again"
-                );
-                cache.remove(name);
-                None
-            }
-        }
-    }
-
-    /// A cache that cannot be written costs time at the next start, nothing else.
-    fn compile(&self, name: &str, kind: ImageKind, wasm: &[u8]) -> Result<Compiled, LoadError> {
-        let refused = |error: wasmtime::Error| LoadError::Compile { reason: format!("{error:#}") };
-        let Some(cache) = &self.cache else {
-            return Compiled::compile(&self.engine, kind, wasm).map_err(refused);
-        };
-        let artefact = Compiled::artefact(&self.engine, kind, wasm).map_err(refused)?;
-        if let Err(error) = cache.keep(name, &artefact) {
-            tracing::warn!(image = name, %error, "cannot keep compiled code");
-        }
-        drop(artefact);
-        match self.cached_code(name, kind) {
-            Some(compiled) => Ok(compiled),
-            None => Compiled::compile(&self.engine, kind, wasm).map_err(refused),
-        }
-    }
 }
 
 impl Drop for Node {
@@ -227,8 +181,14 @@ impl Drop for Node {
 }
 
 impl Images {
-    fn find(&self, digest: &str) -> Option<Arc<Image>> {
-        self.known.get(digest).and_then(Weak::upgrade)
+    /// Whoever is asked for stays longest.
+    fn find(&mut self, digest: &str) -> Option<Arc<Image>> {
+        let image = self.known.get(digest).and_then(Weak::upgrade)?;
+        if let Some(place) = self.kept.iter().position(|kept| Arc::ptr_eq(kept, &image)) {
+            let kept = self.kept.remove(place);
+            self.kept.extend(kept);
+        }
+        Some(image)
     }
 
     fn loaded(&mut self, digest: &str, result: &Result<Arc<Image>, LoadError>, kept_max: usize) {
@@ -246,24 +206,10 @@ impl Images {
     }
 }
 
-/// Builds in a task of its own, so that it goes on when callers give up.
-async fn load(node: Arc<Node>, digest: String, wasm: Bytes) -> Result<Arc<Image>, LoadError> {
-    let task = tokio::spawn(async move {
-        let _permit = node.compiles.acquire().await.map_err(interrupted)?;
-        let of_task = node.clone();
-        blocking(move || of_task.build(digest, wasm)).await.map(Arc::new)
-    });
-    task.await.map_err(interrupted)?
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
-) -> Result<T, LoadError> {
-    tokio::task::spawn_blocking(work).await.map_err(interrupted)?
-}
-
-fn interrupted(error: impl std::fmt::Display) -> LoadError {
-    LoadError::Interrupted { reason: error.to_string() }
+/// Loads in a task of its own, so that it goes on when callers give up.
+async fn load(node: Arc<Node>, digest: String, wasm: Bytes, options: LoadOptions) -> Result<Arc<Image>, LoadError> {
+    let task = tokio::spawn(load::load(node, digest, wasm, options));
+    task.await.map_err(interrupted)?.map(Arc::new)
 }
 
 /// `sha256:` and the file's SHA-256.

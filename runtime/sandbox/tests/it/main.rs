@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod commands;
+mod compile;
 mod cpu;
 mod http;
 mod images;
