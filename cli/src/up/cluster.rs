@@ -141,11 +141,8 @@ async fn start_agent(
     network: &Network,
     metrics: prometheus::Registry,
 ) -> Result<Agent> {
-    let sandbox = SandboxConfig {
-        cache_dir: Some(data.join("cache")),
-        compiler: Some(compiler()?),
-        ..SandboxConfig::default()
-    };
+    let sandbox =
+        SandboxConfig { cache_dir: Some(data.join("cache")), compiler: Some(compiler()?), ..SandboxConfig::default() };
     let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;

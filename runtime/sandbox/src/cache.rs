@@ -173,8 +173,7 @@ mod trust {
 
     /// Opens a file, following no link and waiting for nothing.
     pub(super) fn open(path: &Path) -> io::Result<File> {
-        let file =
-            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
         let meta = file.metadata()?;
         own(&meta)?;
         if !meta.is_file() {

@@ -147,8 +147,9 @@ impl Artefact {
     }
 
     fn keep(self, node: &Node, name: &str, kind: ImageKind) -> Result<Compiled, LoadError> {
-        let unusable =
-            |error: wasmtime::Error| LoadError::CompilerFailed { reason: format!("its output does not load: {error:#}") };
+        let unusable = |error: wasmtime::Error| LoadError::CompilerFailed {
+            reason: format!("its output does not load: {error:#}"),
+        };
         match (self, &node.cache) {
             (Self::Alone(file), _) => Compiled::map(&node.engine, kind, file).map_err(unusable),
             (Self::Cached(file), Some(cache)) => {

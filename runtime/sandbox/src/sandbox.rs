@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, Runtime};
 use wasmtime::Engine;
 
 use crate::{
-    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, ImageKind, LoadError, LoadOptions, SandboxConfig,
+    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, LoadError, LoadOptions, SandboxConfig,
     SandboxError, StartError,
     cache::{CodeCache, compatibility, hex},
     compile::Queue,

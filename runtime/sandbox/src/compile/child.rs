@@ -46,7 +46,9 @@ pub(crate) async fn run(work: Work<'_>, module: File, artefact: File) -> Result<
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| LoadError::CompilerFailed { reason: format!("cannot start {}: {e}", compiler.program.display()) })?;
+        .map_err(|e| LoadError::CompilerFailed {
+            reason: format!("cannot start {}: {e}", compiler.program.display()),
+        })?;
     let mut complaint = Vec::new();
     let errors = child.stderr.take();
     let ended = tokio::time::timeout(time, async {
@@ -79,18 +81,21 @@ fn outcome(status: ExitStatus, complaint: &str, limits: &CompileLimits) -> Resul
         (Some(code), _) if code == i32::from(TOO_COMPLEX) => Err(LoadError::TooComplex { what: reason }),
         (Some(code), _) if code == i32::from(OUT_OF_MEMORY) => Err(out_of_memory),
         (Some(code), _) if code == i32::from(MISMATCH) => Err(LoadError::CompilerFailed { reason }),
-        (None, Some(libc::SIGXCPU)) => {
-            Err(LoadError::CompileTimedOut { limit_millis: millis(limits.cpu_time) })
-        }
+        (None, Some(libc::SIGXCPU)) => Err(LoadError::CompileTimedOut { limit_millis: millis(limits.cpu_time) }),
         // The kernel ends what takes the machine's memory, and what passes the hard limit on CPU time.
         (None, Some(libc::SIGKILL)) => Err(LoadError::CompilerFailed { reason: "it was killed".to_owned() }),
         (None, Some(libc::SIGXFSZ)) => Err(LoadError::TooComplex {
             what: format!("more than {} bytes of compiled code", limits.artefact_bytes_max),
         }),
         // The allocator, and threads that cannot be started.
-        _ if ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable", "capacity overflow"]
-            .iter()
-            .any(|sign| complaint.contains(sign)) =>
+        _ if [
+            "memory allocation of",
+            "Cannot allocate memory",
+            "Resource temporarily unavailable",
+            "capacity overflow",
+        ]
+        .iter()
+        .any(|sign| complaint.contains(sign)) =>
         {
             Err(out_of_memory)
         }

@@ -196,6 +196,9 @@ mod tests {
         assert_eq!(Lane::of(1000), Lane::Small);
         assert_eq!(Lane::of(100 << 20), Lane::Large);
         drop(large);
-        assert!(queue.turn(Lane::Large, "y", WAITING_BYTES_MAX * 2).now_or_never().is_some(), "alone, size is no bound");
+        assert!(
+            queue.turn(Lane::Large, "y", WAITING_BYTES_MAX * 2).now_or_never().is_some(),
+            "alone, size is no bound"
+        );
     }
 }

@@ -85,7 +85,10 @@ fn work(wanted: &str, order: Order) -> Result<(), Failed> {
     let engine = engine::compiler().map_err(|e| (MISMATCH, format!("{e:#}")))?;
     let found = compatibility(&engine);
     if found != wanted {
-        return Err((MISMATCH, format!("it compiles for the engine {found}, not {wanted}: restart with the new program")));
+        return Err((
+            MISMATCH,
+            format!("it compiles for the engine {found}, not {wanted}: restart with the new program"),
+        ));
     }
     let mut wasm = Vec::new();
     io::stdin().read_to_end(&mut wasm).map_err(|e| (MISMATCH, format!("cannot read the module: {e}")))?;

@@ -61,12 +61,19 @@ fn slow(functions: usize, arms: usize) -> String {
     let locals = "(local i64) ".repeat(800);
     let mut body = String::new();
     for i in 0..800 {
-        body.push_str(&format!("(local.set {} (i64.add (local.get {}) (local.get {})))", (i * 7) % 800, i, (i + 1) % 800));
+        body.push_str(&format!(
+            "(local.set {} (i64.add (local.get {}) (local.get {})))",
+            (i * 7) % 800,
+            i,
+            (i + 1) % 800
+        ));
     }
     let opens = "(block ".repeat(arms);
     let table: String = (0..arms).map(|i| format!("{i} ")).collect();
     let closes: String = (0..arms).map(|i| format!(") (local.set {} (i64.const {i}))", i % 800)).collect();
-    let function = format!("(func (export \"\") {locals} (loop {opens} (br_table {table} (i32.wrap_i64 (local.get 0))) {closes} {body} (br_if 0 (i32.wrap_i64 (local.get 1)))))");
+    let function = format!(
+        "(func (export \"\") {locals} (loop {opens} (br_table {table} (i32.wrap_i64 (local.get 0))) {closes} {body} (br_if 0 (i32.wrap_i64 (local.get 1)))))"
+    );
     let functions = function.replace("(export \"\")", "").repeat(functions);
     format!("(module {functions} (func (export \"_start\")))")
 }
@@ -173,7 +180,8 @@ async fn small_modules_pass_a_hostile_one() {
         .map(|i| {
             let mut text = slow(2000, 1500);
             text.push_str(&format!(" (; {i} ;)"));
-            let wasm = wat::parse_str(text.replacen("(module", &format!("(module (global i32 (i32.const {i}))"), 1)).unwrap();
+            let wasm =
+                wat::parse_str(text.replacen("(module", &format!("(module (global i32 (i32.const {i}))"), 1)).unwrap();
             let (sandbox, options) = (sandbox.clone(), LoadOptions { requester: "hostile".into() });
             tokio::spawn(async move { sandbox.load_with(wasm.into(), options).await.map(|_| ()) })
         })
