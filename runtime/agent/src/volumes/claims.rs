@@ -26,7 +26,7 @@ use k8s_openapi::{
 use podium_api::{ObjectKey, Reason, kind_of};
 use podium_client::{Delta, Mirror, MirrorScope};
 
-use super::{Place, Volumes, host, read};
+use super::{Place, Volumes, host, opened, read};
 
 /// What a StorageClass names as its provisioner to get storage of this node.
 pub(crate) const PROVISIONER: &str = "podium.dev/local";
@@ -66,13 +66,13 @@ impl Volumes {
         let path = path.ok_or_else(|| failed("only local and hostPath volumes are offered by this node"))?;
         let path = if provisioned_here(&volume) && Path::new(path).parent() == Some(&self.places.storage) {
             fs::create_dir_all(path).map_err(|e| failed(&format!("cannot make {path}: {e}")))?;
-            PathBuf::from(path)
+            Path::new(path).canonicalize().map_err(|e| failed(&format!("cannot find {path}: {e}")))?
         } else {
             host::resolve(path, "", &self.places.granted).map_err(|e| failed(&e))?
         };
         let modes = spec.and_then(|s| s.access_modes.as_deref()).unwrap_or_default();
         let only_read = !modes.is_empty() && modes.iter().all(|mode| mode == "ReadOnlyMany");
-        Ok(Place::Host { path, read_only: read_only || only_read })
+        opened(&path, read_only || only_read).map_err(|e| failed(&e))
     }
 
     /// Waits a little for a claim to be bound: it may have been created together with its pod.

@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -38,7 +38,7 @@ pub(crate) use self::sources::{read, read_all};
 use self::{
     follow::Follow,
     payload::{Payload, Wanted, is_api_volume},
-    volume::{Empty, Files, Place, SubPath, Volume},
+    volume::{Empty, Files, Host, Place, Volume},
 };
 use crate::{
     decide::{
@@ -223,7 +223,7 @@ impl Volumes {
         }
         if let Some(HostPathVolumeSource { path, type_ }) = &spec.host_path {
             let path = host::resolve(path, type_.as_deref().unwrap_or_default(), &self.places.granted)?;
-            return Ok(Place::Host { path, read_only: false });
+            return opened(&path, false);
         }
         if let Some(source) = &spec.persistent_volume_claim {
             let read_only = source.read_only == Some(true);
@@ -328,6 +328,17 @@ fn set_up_failed(volume: &str, error: &str) -> String {
     format!("MountVolume.SetUp failed for volume {volume:?} : {error}")
 }
 
+/// Whether a path is relative and says nothing of going up.
+fn is_below(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// A folder or file of the host.
+fn opened(path: &Path, read_only: bool) -> Result<Place, String> {
+    let host = Host::open(path, read_only).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    Ok(Place::Host(host))
+}
+
 /// The name of the field that is set.
 fn type_of(spec: &VolumeSpec) -> String {
     let value = serde_json::to_value(spec).unwrap_or_default();
@@ -339,26 +350,21 @@ impl PodVolumes {
     /// What one container mounts, in the order of its spec.
     ///
     /// # Errors
-    /// When a `subPath` is not there or leads out of its volume.
+    /// When a `subPath` leads out of its volume by what it says.
     pub(crate) fn mounts(&self, spec: &Spec, variables: &Variables) -> Result<Vec<Mount>, String> {
         let mut mounts = Vec::new();
         for mount in spec.volume_mounts.iter().flatten() {
             let volume = self.volumes.get(&mount.name);
             let volume = volume.ok_or_else(|| format!("the pod has no volume {:?}", mount.name))?;
             let expanded = mount.sub_path_expr.as_ref().map(|text| variables.expand(text));
-            let sub = expanded.or_else(|| mount.sub_path.clone()).filter(|sub| !sub.is_empty());
-            let source: Arc<dyn podium_sandbox::MountSource> = match sub {
-                None => volume.clone(),
-                Some(sub) => Arc::new(SubPath::open(volume, &sub).map_err(|error| {
-                    format!(
-                        "failed to prepare subPath {sub:?} for volumeMount {:?} of container {:?}: {error}",
-                        mount.name, spec.name
-                    )
-                })?),
-            };
+            let sub_path = expanded.or_else(|| mount.sub_path.clone()).filter(|sub| !sub.is_empty());
+            if sub_path.as_deref().is_some_and(|sub| !is_below(sub)) {
+                return Err(format!("subPath of volumeMount {:?} must be relative and without ..", mount.name));
+            }
             mounts.push(Mount {
                 guest_path: mount.mount_path.clone(),
-                source,
+                source: volume.clone(),
+                sub_path: sub_path.map(PathBuf::from),
                 read_only: mount.read_only == Some(true) || volume.read_only(),
             });
         }

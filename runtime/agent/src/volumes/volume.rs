@@ -30,7 +30,32 @@ pub(crate) enum Place {
     /// A folder of the pod's own, gone with it.
     Empty(Empty),
     /// A folder or file that is there already.
-    Host { path: PathBuf, read_only: bool },
+    Host(Host),
+}
+
+/// A folder or file of the host, held open: it is mounted, whatever happens to its name.
+#[derive(Debug)]
+pub(crate) struct Host {
+    _open: fs::File,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl Host {
+    /// Opens it. `path`: without symbolic links in it.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or has become something else since it was looked at.
+    pub(crate) fn open(path: &Path, read_only: bool) -> io::Result<Self> {
+        use std::os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _};
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
+        let open = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+        let name = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        if fs::read_link(&name)? != path {
+            return Err(io::Error::other(format!("{} was replaced by a link", path.display())));
+        }
+        Ok(Self { _open: open, path: name, read_only })
+    }
 }
 
 /// `emptyDir`.
@@ -114,7 +139,7 @@ impl Volume {
         match &self.place {
             Place::Files(_) => true,
             Place::Empty(_) => false,
-            Place::Host { read_only, .. } => *read_only,
+            Place::Host(host) => host.read_only,
         }
     }
 }
@@ -124,49 +149,13 @@ impl MountSource for Volume {
         match &self.place {
             Place::Files(files) => files.path(),
             Place::Empty(empty) => empty.path(),
-            Place::Host { path, .. } => Ok(path),
+            Place::Host(host) => Ok(&host.path),
         }
-    }
-}
-
-/// A part of a volume (`subPath`), found once: the open handle is what is mounted, whatever happens to the names.
-pub(crate) struct SubPath {
-    _open: fs::File,
-    path: PathBuf,
-}
-
-impl SubPath {
-    /// Finds it below the volume; no `..` and no symbolic link leads out. A folder is made when there is none and the volume
-    /// may be written.
-    ///
-    /// # Errors
-    /// When it is not there, or leads out.
-    pub(crate) fn open(volume: &Volume, sub: &str) -> io::Result<Self> {
-        use std::os::fd::AsRawFd as _;
-        let root = volume.path()?;
-        if root.is_file() {
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, "the volume is a file: it has no subPath"));
-        }
-        let dir = cap_std::fs::Dir::open_ambient_dir(root, cap_std::ambient_authority())?;
-        if !volume.read_only() && !dir.try_exists(sub)? {
-            dir.create_dir_all(sub)?;
-        }
-        let open = dir.open(sub)?.into_std();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
-        Ok(Self { _open: open, path })
-    }
-}
-
-impl MountSource for SubPath {
-    fn path(&self) -> io::Result<&Path> {
-        Ok(&self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::{super::payload::Content, *};
 
     fn payload(text: &str) -> Payload {
@@ -182,31 +171,5 @@ mod tests {
         assert_eq!(fs::read(files.path().unwrap().join("a")).unwrap(), b"2");
         files.update(payload("3"), "3".into()).unwrap();
         assert_eq!(fs::read(files.path().unwrap().join("a")).unwrap(), b"3");
-    }
-
-    #[test]
-    fn no_sub_path_leads_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let outside = dir.path().join("outside");
-        fs::create_dir(&outside).unwrap();
-        let root = dir.path().join("v");
-        fs::create_dir(&root).unwrap();
-        symlink(&outside, root.join("link")).unwrap();
-        symlink("../outside", root.join("relative")).unwrap();
-        symlink("real", root.join("inside")).unwrap();
-        let place = Place::Host { path: root.clone(), read_only: false };
-        let volume = Volume { name: "v".into(), place };
-        for sub in ["link", "relative", "link/x", "../outside", "/etc"] {
-            assert!(SubPath::open(&volume, sub).is_err(), "{sub}");
-        }
-        let found = SubPath::open(&volume, "real/deep").unwrap();
-        fs::write(found.path().unwrap().join("f"), "x").unwrap();
-        assert_eq!(fs::read(root.join("real/deep/f")).unwrap(), b"x");
-        assert!(SubPath::open(&volume, "inside/deep").is_ok());
-        // A swap after it was opened changes nothing.
-        fs::rename(root.join("real"), root.join("moved")).unwrap();
-        symlink(&outside, root.join("real")).unwrap();
-        fs::write(found.path().unwrap().join("g"), "y").unwrap();
-        assert_eq!(fs::read(root.join("moved/deep/g")).unwrap(), b"y");
     }
 }
