@@ -189,7 +189,9 @@ fn split_version(name: &str) -> Option<(&str, &str)> {
 
 /// Whether a released version belongs to a series such as `0.2`. Release candidates link with nothing but themselves.
 fn is_compatible(version: &str, series: &str) -> bool {
-    !version.contains('-') && version.strip_prefix(series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    version == series
+        || !version.contains('-')
+            && version.strip_prefix(series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod stdin;
 mod stores;
 mod task;
 mod ticker;
+mod tls;
 
 pub use command::CommandContainer;
 pub use compile::compile_worker_main;
@@ -50,4 +51,5 @@ pub use spec::{
     MountSource, Observer, Outgoing, OutgoingError, RequestTimeout, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
-pub use stores::{Store, StoreError, Stores};
+pub use stores::{FileStore, MemoryStore, Store, StoreError, StoreSet, Stores};
+pub use tls::Tls;

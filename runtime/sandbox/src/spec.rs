@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::{Grants, Group, SocketLimits, Sockets, Stdin, Stores, grants};
+use crate::{Grants, Group, SocketLimits, Sockets, Stdin, Stores, Tls, grants};
 
 /// A request's own bound, from call to the end of the response's body: put it into the request's extensions. Bounds more
 /// tightly than [`Limits::request_timeout`], never less.
@@ -294,6 +294,8 @@ pub struct ContainerSpec {
     pub config: Arc<[(String, String)]>,
     /// What `wasi:keyvalue` opens; `None`: there is no store.
     pub stores: Option<Arc<dyn Stores>>,
+    /// What `wasi:tls` connects with; `None` refuses every connection.
+    pub tls: Option<Tls>,
     /// Told of traps.
     pub observer: Option<Arc<dyn Observer>>,
     /// Whether a trap leaves a core dump. Needs a build with the feature `core-dumps`.
@@ -320,6 +322,7 @@ impl ContainerSpec {
             listen: Vec::new(),
             config: Arc::default(),
             stores: None,
+            tls: None,
             observer: None,
             core_dumps: None,
         }

@@ -6,8 +6,12 @@
 //! arguments by bytes; output is handed on at once and never kept.
 
 mod cli;
+mod config;
 mod filesystem;
 mod http;
+mod keyvalue;
+mod logging;
+mod tls;
 
 use std::sync::Arc;
 
@@ -16,6 +20,7 @@ use wasmtime::{
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi_tls::WasiTlsCtx;
 
 pub(crate) use self::http::body_error;
 use crate::{
@@ -42,8 +47,19 @@ pub(crate) struct Capability {
 }
 
 /// Everything that a component may import.
-pub(crate) const CAPABILITIES: &[Capability] =
-    &[cli::CLI, cli::CLOCKS, cli::IO, cli::RANDOM, filesystem::CAPABILITY, http::CAPABILITY, SOCKETS];
+pub(crate) const CAPABILITIES: &[Capability] = &[
+    cli::CLI,
+    cli::CLOCKS,
+    cli::IO,
+    cli::RANDOM,
+    config::CAPABILITY,
+    filesystem::CAPABILITY,
+    http::CAPABILITY,
+    keyvalue::CAPABILITY,
+    logging::CAPABILITY,
+    tls::CAPABILITY,
+    SOCKETS,
+];
 
 /// Refuses everything so far.
 const SOCKETS: Capability = Capability {
@@ -78,6 +94,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: http::Http,
+    tls: Option<Box<WasiTlsCtx>>,
     table: ResourceTable,
     own: Own,
 }
@@ -112,6 +129,7 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
     let guest = Guest {
         wasi: cli::context(&container.spec).build(),
         http: http::Http::new(container),
+        tls: None,
         table,
         own: Own::new(container),
     };

@@ -1,9 +1,19 @@
-//! What `wasi:keyvalue` opens. An embedder brings the stores; the sandbox keeps none.
+//! What `wasi:keyvalue` opens. An embedder says which stores there are; two kinds are here, in memory and in a folder.
 
-use std::sync::Arc;
+mod file;
+mod memory;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use self::{file::FileStore, memory::MemoryStore};
+
+/// Bytes of a key.
+pub(crate) const KEY_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a value.
+pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// The stores that a container may open.
 #[async_trait]
@@ -62,3 +72,35 @@ pub enum StoreError {
     #[error("{0}")]
     Other(String),
 }
+
+/// Stores by name.
+#[derive(Clone, Default)]
+pub struct StoreSet(BTreeMap<String, Arc<dyn Store>>);
+
+impl StoreSet {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one; the empty name is the default's.
+    pub fn with(mut self, name: impl Into<String>, store: Arc<dyn Store>) -> Self {
+        self.0.insert(name.into(), store);
+        self
+    }
+}
+
+#[async_trait]
+impl Stores for StoreSet {
+    async fn open(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
+        self.0.get(name).cloned().ok_or_else(|| StoreError::NoSuchStore(name.to_owned()))
+    }
+}
+
+/// What a guest hears whose store has no room.
+fn full(bytes: u64, limit_bytes: u64) -> StoreError {
+    StoreError::Other(format!("the store is full: {bytes} bytes are more than its limit of {limit_bytes}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What `wasi:tls` connects with: which certificates are trusted. One for many containers.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+
+/// Lets a container make TLS connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// Trusts what this machine trusts, read once per process. Certificates that cannot be read are left out, with a warning in
+    /// the log.
+    pub fn system() -> Self {
+        static SYSTEM: LazyLock<Tls> = LazyLock::new(|| {
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "cannot read a trusted certificate of this machine");
+            }
+            let (tls, ignored) = Tls::trusting(found.certs);
+            if ignored > 0 {
+                tracing::debug!(ignored, "trusted certificates of this machine that cannot be used");
+            }
+            tls
+        });
+        SYSTEM.clone()
+    }
+
+    /// Trusts these authorities alone. Also tells how many of them cannot be used.
+    pub fn trusting(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> (Self, usize) {
+        let mut roots = RootCertStore::empty();
+        let (_, ignored) = roots.add_parsable_certificates(authorities);
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("invariant: ring has the suites of the default versions");
+        (Self(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())), ignored)
+    }
+
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
