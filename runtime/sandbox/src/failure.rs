@@ -8,6 +8,9 @@ use crate::{CallFailure, Ending, container::Container, memory::OutOfMemory};
 /// Frames told of a trap.
 const FRAMES_MAX: usize = 32;
 
+/// A linear memory is memory maps of the kernel: see `engine`.
+const OUT_OF_MAPS: &str = "the kernel gives this process no more memory or memory maps: raise vm.max_map_count, or run fewer instances";
+
 /// How a guest ended that did not return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -27,6 +30,9 @@ impl Failure {
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
             return Self::NodeFull(format!("{error:#}"));
+        }
+        if kernel_is_out_of_maps(error) {
+            return Self::NodeFull(OUT_OF_MAPS.to_owned());
         }
         Self::Trap { message: error.root_cause().to_string(), backtrace: backtrace(error) }
     }
@@ -50,6 +56,15 @@ impl Failure {
             Self::Trap { message, backtrace } => CallFailure::Trapped { message, backtrace },
         }
     }
+}
+
+/// Whether the system refused to map memory. What a guest asks the system for comes back to the guest, never as this.
+fn kernel_is_out_of_maps(error: &wasmtime::Error) -> bool {
+    const ENOMEM: i32 = libc::ENOMEM;
+    error.chain().any(|cause| {
+        cause.downcast_ref::<rustix::io::Errno>().is_some_and(|errno| errno.raw_os_error() == ENOMEM)
+            || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) == Some(ENOMEM)
+    })
 }
 
 /// Frames as wasmtime prints them, one each, innermost first.

@@ -4,6 +4,7 @@
 mod commands;
 mod compile;
 mod cpu;
+mod density;
 mod http;
 mod images;
 mod speed;
