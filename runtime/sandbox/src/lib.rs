@@ -14,6 +14,7 @@ mod exec;
 mod failure;
 mod grants;
 mod group;
+mod hidden;
 mod host;
 mod http;
 mod image;

@@ -20,7 +20,7 @@ use tokio::{
     runtime::Handle,
     time::{Sleep, sleep_until},
 };
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::{
     container::Container,
@@ -73,9 +73,12 @@ impl Turn {
 }
 
 /// Makes a store's guests yield: at each tick after their slice, and when the quota is used up.
-pub(crate) fn yield_by_epoch<T: 'static>(store: &mut Store<T>, container: Arc<Container>, turn: Arc<Turn>) {
+///
+/// Ends a guest whose container has asked for too much memory.
+pub(crate) fn yield_by_epoch<T: Measured>(store: &mut Store<T>, container: Arc<Container>, turn: Arc<Turn>) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |_| {
+    store.epoch_deadline_callback(move |mut store| {
+        T::measure(&mut store)?;
         if container.memory.exceeded() {
             return Err(OutOfMemory.into());
         }
@@ -86,6 +89,15 @@ pub(crate) fn yield_by_epoch<T: 'static>(store: &mut Store<T>, container: Arc<Co
         }
         Ok(UpdateDeadline::Continue(1))
     });
+}
+
+/// State of a store that knows what the host keeps for its guest.
+pub(crate) trait Measured: Send + Sized + 'static {
+    /// Brings the container's account up to date.
+    ///
+    /// # Errors
+    /// When it is more than the container may have.
+    fn measure(store: &mut StoreContextMut<'_, Self>) -> Result<(), OutOfMemory>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use crate::{BoxError, Outgoing, OutgoingError, container::Container};
 
 /// Bytes of one chunk of a body.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of all headers of one message that a guest makes.
+const FIELDS_BYTES_MAX: usize = 64 << 10;
 
 pub(super) const CAPABILITY: Capability = Capability {
     group: "wasi:http",
@@ -34,12 +36,15 @@ impl Http {
     pub(super) fn new(container: &Container) -> Self {
         let granted = container.spec.grants.has(CAPABILITY.group);
         let outgoing = container.spec.outgoing.clone().filter(|_| granted);
-        Self { ctx: WasiHttpCtx::new(), exit: Exit(outgoing) }
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(FIELDS_BYTES_MAX);
+        Self { ctx, exit: Exit(outgoing) }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.called();
         let Http { ctx, exit } = &mut self.http;
         WasiHttpCtxView { ctx, table: &mut self.table, hooks: exit }
     }

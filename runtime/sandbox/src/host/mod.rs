@@ -16,7 +16,7 @@ mod tls;
 use std::sync::Arc;
 
 use wasmtime::{
-    Store,
+    Store, StoreContextMut,
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
@@ -25,12 +25,16 @@ use wasmtime_wasi_tls::WasiTlsCtx;
 pub(crate) use self::http::body_error;
 use crate::{
     container::{Container, InstanceGuard},
-    memory::Held,
-    task::{Turn, yield_by_epoch},
+    hidden::{Hidden, INSTANCE_BASE_BYTES, concurrent_bytes},
+    memory::{Held, OutOfMemory},
+    task::{Measured, Turn, yield_by_epoch},
 };
 
 /// Resources that one instance may hold at once.
 const RESOURCES_MAX: usize = 10_000;
+/// Tasks, streams, futures and sets of waitables that one instance may have at once. A task may keep one of the node's
+/// stacks.
+const CONCURRENT_MAX: usize = 4096;
 /// Bytes that one call of a guest may make the host copy.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 
@@ -108,14 +112,19 @@ pub(crate) struct CoreGuest {
 /// What every store holds.
 pub(crate) struct Own {
     held: Held,
+    hidden: Hidden,
     container: Arc<Container>,
     _counted: InstanceGuard,
 }
 
 impl Own {
     fn new(container: &Arc<Container>) -> Self {
+        let mut held = Held::new(container.memory.clone());
+        // A container that is full with this much ends when the guest takes its first step.
+        let _ = held.hide(INSTANCE_BASE_BYTES);
         Self {
-            held: Held::new(container.memory.clone()),
+            held,
+            hidden: Hidden::default(),
             container: container.clone(),
             _counted: InstanceGuard::new(container),
         }
@@ -137,6 +146,9 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
     store.limiter(|guest| &mut guest.own.held);
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     store.set_max_component_handles(RESOURCES_MAX);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(CONCURRENT_MAX);
+    }
     yield_by_epoch(&mut store, container.clone(), turn);
     store
 }
@@ -152,12 +164,36 @@ pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtim
     let guest = CoreGuest { wasi: context.build_p1(), own: Own::new(container) };
     let mut store = Store::new(&container.node.engine, guest);
     store.limiter(|guest| &mut guest.own.held);
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     yield_by_epoch(&mut store, container.clone(), turn);
     Ok(store)
 }
 
+impl Guest {
+    /// To be told of each call that may make the host allocate.
+    fn called(&mut self) {
+        self.own.hidden.called(&mut self.own.held, &mut self.table);
+    }
+}
+
+impl Measured for Guest {
+    fn measure(store: &mut StoreContextMut<'_, Self>) -> Result<(), OutOfMemory> {
+        let concurrent = store.concurrent_resource_table().map(concurrent_bytes);
+        let guest = store.data_mut();
+        guest.own.hidden.look(&mut guest.own.held, &mut guest.table, concurrent)
+    }
+}
+
+/// Its resources are its open files, bounded by the adapter.
+impl Measured for CoreGuest {
+    fn measure(_: &mut StoreContextMut<'_, Self>) -> Result<(), OutOfMemory> {
+        Ok(())
+    }
+}
+
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
