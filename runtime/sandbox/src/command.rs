@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     host,
     image::Code,
+    invoke::Call,
     task::{self, Turn},
 };
 
@@ -62,6 +63,9 @@ pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: &Arc<Ima
         return Err(StartError::WrongKind { kind: image.kind().name(), wanted: "a command" });
     }
     container.spec.grants.check(image)?;
+    if let Code::CoreReactor(pre) = &image.code {
+        Call::of(pre, &container.spec)?;
+    }
     if image.looks_at_files() {
         container.files.try_open()?;
     }
@@ -105,6 +109,11 @@ async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasm
             let instance = pre.instantiate_async(&mut store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await?;
+            Ok(0)
+        }
+        Code::CoreReactor(pre) => {
+            let store = host::core_store(container, turn)?;
+            Call::of(pre, &container.spec)?.run(pre, store, &container.spec).await?;
             Ok(0)
         }
         Code::Command(pre) => {

@@ -151,6 +151,12 @@ pub enum StartError {
         /// Which setting refuses it.
         why: String,
     },
+    /// The image is a core module without `_start`, and the arguments do not say what to call.
+    #[error("the image is a core module without _start: {reason}")]
+    Call {
+        /// What is wrong, with the functions that there are.
+        reason: String,
+    },
     /// The container to run it in has ended.
     #[error("the container has ended")]
     Ended,

@@ -31,6 +31,7 @@ pub(crate) enum Code {
     Command(CommandPre<Guest>),
     AsyncCommand(AsyncCommandPre<Guest>),
     CoreCommand(InstancePre<CoreGuest>),
+    CoreReactor(InstancePre<CoreGuest>),
 }
 
 /// What host interfaces are linked with.
@@ -59,7 +60,7 @@ impl Compiled {
     /// Compiles an image without keeping the artefact.
     pub(crate) fn compile(engine: &Engine, kind: ImageKind, wasm: &[u8]) -> wasmtime::Result<Self> {
         match kind {
-            ImageKind::CoreCommand => Module::from_binary(engine, wasm).map(Self::Core),
+            kind if kind.is_core() => Module::from_binary(engine, wasm).map(Self::Core),
             _ => Component::from_binary(engine, wasm).map(Self::Component),
         }
     }
@@ -67,7 +68,7 @@ impl Compiled {
     /// Compiles an image to an artefact that [`Compiled::map`] takes.
     pub(crate) fn artefact(engine: &Engine, kind: ImageKind, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
         match kind {
-            ImageKind::CoreCommand => engine.precompile_module(wasm),
+            kind if kind.is_core() => engine.precompile_module(wasm),
             _ => engine.precompile_component(wasm),
         }
     }
@@ -82,7 +83,7 @@ impl Compiled {
         // in it are replaced by renaming, never written in place. wasmtime itself checks its version and settings.
         unsafe {
             match kind {
-                ImageKind::CoreCommand => Module::deserialize_open_file(engine, file).map(Self::Core),
+                kind if kind.is_core() => Module::deserialize_open_file(engine, file).map(Self::Core),
                 _ => deserialize_component(engine, file).map(Self::Component),
             }
         }
@@ -90,7 +91,10 @@ impl Compiled {
 
     fn link(&self, linkers: &Linkers, kind: ImageKind) -> wasmtime::Result<Code> {
         let component = match self {
-            Self::Core(module) => return linkers.core.instantiate_pre(module).map(Code::CoreCommand),
+            Self::Core(module) => {
+                let code = if kind == ImageKind::CoreReactor { Code::CoreReactor } else { Code::CoreCommand };
+                return linkers.core.instantiate_pre(module).map(code);
+            }
             Self::Component(component) => component,
         };
         let pre = linkers.component.instantiate_pre(component)?;
@@ -98,7 +102,7 @@ impl Compiled {
             ImageKind::HttpHandler => ProxyPre::new(pre).map(Code::HttpHandler),
             ImageKind::HttpService => ServicePre::new(pre).map(Code::HttpService),
             ImageKind::AsyncCommand => AsyncCommandPre::new(pre).map(Code::AsyncCommand),
-            ImageKind::Command | ImageKind::CoreCommand => CommandPre::new(pre).map(Code::Command),
+            _ => CommandPre::new(pre).map(Code::Command),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use wasmparser::{Imports, Parser, Payload};
+use wasmparser::{ExternalKind, Imports, Parser, Payload};
 
 use crate::{ImageKind, LoadError, host::CAPABILITIES};
 
@@ -97,7 +97,10 @@ fn names(binary: &[u8]) -> Result<Names, wasmparser::BinaryReaderError> {
             }
             Payload::ExportSection(section) if depth == 0 => {
                 for export in section {
-                    exports.push(export?.name.to_owned());
+                    let export = export?;
+                    if matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact) {
+                        exports.push(export.name.to_owned());
+                    }
                 }
             }
             _ => {}
@@ -141,8 +144,12 @@ fn core_kind(exports: &[String]) -> Result<ImageKind, LoadError> {
     if exports.iter().any(|export| export == "_start") {
         return Ok(ImageKind::CoreCommand);
     }
-    let what = format!("a core module that exports {}; expected _start (a WASI preview 1 command)", listed(exports));
-    Err(LoadError::Unsupported { what })
+    if exports.iter().any(|export| export != "_initialize") {
+        return Ok(ImageKind::CoreReactor);
+    }
+    let what =
+        "a core module that exports no function; expected _start (a WASI preview 1 command) or functions to call";
+    Err(LoadError::Unsupported { what: what.to_owned() })
 }
 
 fn listed(names: &[String]) -> String {
@@ -210,6 +217,8 @@ mod tests {
         let wanted =
             Inspected { kind: ImageKind::CoreCommand, imports: vec!["wasi_snapshot_preview1::proc_exit".into()] };
         assert_eq!(core, Ok(wanted));
+        let reactor = check(r#"(module (func (export "_initialize")) (func (export "add")))"#);
+        assert_eq!(reactor.map(|it| it.kind), Ok(ImageKind::CoreReactor));
     }
 
     #[test]
@@ -218,8 +227,8 @@ mod tests {
             ("#!/bin/sh\necho hello", r##"not a WebAssembly file: it begins with "#!/bin/sh\necho h""##),
             ("", "it begins with nothing (the file is empty)"),
             ("(module", "invalid WebAssembly: "),
-            (r#"(module (func (export "run")))"#, "a core module that exports run; expected _start"),
-            ("(module)", "a core module that exports nothing"),
+            ("(module)", "a core module that exports no function; expected _start"),
+            (r#"(module (memory (export "run") 1))"#, "a core module that exports no function"),
             ("(component)", "a component that exports nothing; expected wasi:http/incoming-handler@0.2"),
             (
                 r#"(module (import "env" "emscripten" (func)) (func (export "_start")))"#,

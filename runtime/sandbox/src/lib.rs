@@ -2,6 +2,7 @@
 //!
 //! Embeddable on its own: this crate knows nothing of Kubernetes.
 
+mod adapt;
 mod cache;
 mod command;
 mod compile;
@@ -19,6 +20,7 @@ mod host;
 mod http;
 mod image;
 mod inspect;
+mod invoke;
 mod load;
 mod log;
 mod memory;

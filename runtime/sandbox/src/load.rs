@@ -7,7 +7,7 @@ use std::{fs::File, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Image, ImageKind, LoadError,
+    Image, ImageKind, LoadError, adapt,
     compile::{self, Lane, Work},
     image::Compiled,
     inspect::{self, Inspected},
@@ -42,8 +42,9 @@ pub(crate) async fn load(
     let Read { wasm, inspected, size_bytes } = blocking(move || {
         let size_bytes = file.len() as u64;
         let wasm = inspect::binary(file)?;
-        let inspected = inspect::inspect(&wasm)?;
         compile::check(&wasm, &limits)?;
+        let wasm = adapt::adapted(wasm)?;
+        let inspected = inspect::inspect(&wasm)?;
         Ok(Read { wasm, inspected, size_bytes })
     })
     .await?;
@@ -105,7 +106,7 @@ async fn compile(
     let work = Work {
         compiler: node.config.compiler.as_ref().ok_or_else(|| interrupted("the compiler is gone"))?,
         engine: &node.compatibility,
-        component: kind != ImageKind::CoreCommand,
+        component: !kind.is_core(),
         limits: &node.config.compile,
         time,
     };

@@ -37,12 +37,19 @@ pub enum ImageKind {
     AsyncCommand,
     /// A core module with `_start` over WASI preview 1.
     CoreCommand,
+    /// A core module with functions but no `_start`: as a container it runs the one that its first argument names.
+    CoreReactor,
 }
 
 impl ImageKind {
     /// Whether the image answers requests rather than running on its own.
     pub fn is_http(self) -> bool {
         matches!(self, Self::HttpHandler | Self::HttpService)
+    }
+
+    /// Whether it is a core module rather than a component.
+    pub fn is_core(self) -> bool {
+        matches!(self, Self::CoreCommand | Self::CoreReactor)
     }
 
     /// In words.
@@ -53,6 +60,7 @@ impl ImageKind {
             Self::Command => "wasi:cli 0.2 command",
             Self::AsyncCommand => "wasi:cli 0.3 command",
             Self::CoreCommand => "preview 1 command",
+            Self::CoreReactor => "core module without _start",
         }
     }
 }
