@@ -14,6 +14,7 @@ mod key;
 pub mod namespace;
 pub mod node_lifecycle;
 mod owners;
+pub mod persistent_volume;
 pub mod plan;
 mod pods;
 pub mod replica_set;
@@ -85,5 +86,8 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(cluster_role_aggregation::ClusterRoleAggregation),
         Box::new(storage_protection::ClaimProtection),
         Box::new(storage_protection::VolumeProtection),
+        Box::new(persistent_volume::Claims),
+        Box::new(persistent_volume::Volumes),
+        Box::new(persistent_volume::EphemeralVolumes),
     ]
 }

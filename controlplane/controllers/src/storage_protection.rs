@@ -8,12 +8,13 @@
 mod tests;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use podium_api::{Kind, Object, ObjectKey, kind_of};
 
 use crate::{
     Controller, Key, Plan, Trigger, View, ViewExt,
     garbage_collector::{drop_finalizer, has_finalizer},
+    persistent_volume::claim_name,
     pods::node_name,
 };
 
@@ -59,18 +60,9 @@ fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
     let Some(pod) = object.downcast_ref::<Pod>() else { return Vec::new() };
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    let names = volumes.filter_map(|v| claim_of(pod, v)).map(|name| ObjectKey::new(namespace.clone(), name));
+    let names = volumes.filter_map(|v| claim_name(pod, v)).map(|name| ObjectKey::new(namespace.clone(), name));
     let waiting = names.filter(|key| view.get_as::<PersistentVolumeClaim>(key).is_some_and(|c| waits(&*c, CLAIMS)));
     waiting.map(|key| Key::new(&PersistentVolumeClaim::NAMES, key)).collect()
-}
-
-/// The name of the claim that a volume stands for.
-fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
-    if let Some(claim) = &volume.persistent_volume_claim {
-        return Some(claim.claim_name.clone());
-    }
-    volume.ephemeral.as_ref()?;
-    Some(format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name))
 }
 
 /// Whether a pod has a claim. One that is on no node has none: no node begins a pod whose claim is on its way out.
@@ -79,7 +71,7 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let ended = meta.deletion_timestamp.is_some() && meta.deletion_grace_period_seconds == Some(0);
     let own = claim.metadata.owner_references.iter().flatten().any(|o| Some(&o.uid) == meta.uid.as_ref());
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    let mut mine = volumes.filter(|v| claim_of(pod, v) == claim.metadata.name);
+    let mut mine = volumes.filter(|v| claim_name(pod, v) == claim.metadata.name);
     // What was made for a pod goes with it.
     !node_name(pod).is_empty() && mine.any(|v| v.ephemeral.is_none() || own && !ended)
 }

@@ -16,6 +16,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    storage::v1::StorageClass,
 };
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
 use serde_json::{Value, json};
@@ -152,8 +153,12 @@ fn object(line: &str) -> Arc<dyn Object> {
         "mirrored" => typed::<EndpointSlice>(mirrored(metadata, &words)),
         "endpoints" => typed::<Endpoints>(endpoints(metadata, &words)),
         "configmap" => typed::<ConfigMap>(json!({"metadata": metadata})),
-        "claim" => typed::<PersistentVolumeClaim>(json!({"metadata": metadata})),
-        "volume" => typed::<PersistentVolume>(json!({"metadata": metadata, "status": {"phase": words.text("phase")}})),
+        "claim" => typed::<PersistentVolumeClaim>(claim(metadata, &words)),
+        "volume" => typed::<PersistentVolume>(volume(metadata, &words)),
+        "class" => typed::<StorageClass>(json!({
+            "metadata": metadata, "provisioner": words.text("provisioner").unwrap_or("podium.dev/local"),
+            "volumeBindingMode": if words.has("waits") { "WaitForFirstConsumer" } else { "Immediate" },
+        })),
         "clusterrole" => typed::<ClusterRole>(cluster_role(metadata, &words)),
         "quota" => typed::<ResourceQuota>(quota(metadata, &words)),
         "pdb" => typed::<PodDisruptionBudget>(budget(metadata, &words)),
@@ -172,7 +177,7 @@ fn typed<K: Kind>(mut value: Value) -> Arc<dyn Object> {
 
 fn metadata(kind: &str, name: &str, words: &Words<'_>) -> Value {
     let namespace = match kind {
-        "node" | "namespace" | "volume" | "clusterrole" => None,
+        "node" | "namespace" | "volume" | "class" | "clusterrole" => None,
         "lease" => Some("kube-node-lease"),
         _ => Some("d"),
     };
@@ -240,6 +245,33 @@ fn pod(metadata: Value, words: &Words<'_>) -> Value {
                 "restartCount": words.number("restarts").unwrap_or(0),
             }],
         },
+    })
+}
+
+fn claim(metadata: Value, words: &Words<'_>) -> Value {
+    json!({
+        "metadata": metadata,
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": words.text("class").unwrap_or_default(),
+            "volumeName": words.text("volume"),
+            "resources": {"requests": {"storage": words.text("size").unwrap_or("1Gi")}},
+        },
+        "status": {"phase": words.text("phase")},
+    })
+}
+
+fn volume(metadata: Value, words: &Words<'_>) -> Value {
+    let claim = words.text("claim").map(
+        |name| json!({"kind": "PersistentVolumeClaim", "namespace": "d", "name": name, "uid": words.text("claim-uid")}),
+    );
+    json!({
+        "metadata": metadata,
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": words.text("class").unwrap_or_default(),
+            "capacity": {"storage": words.text("size").unwrap_or("1Gi")}, "claimRef": claim,
+            "persistentVolumeReclaimPolicy": words.text("policy").unwrap_or("Retain"),
+        },
+        "status": {"phase": words.text("phase")},
     })
 }
 
