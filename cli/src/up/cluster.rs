@@ -8,19 +8,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use podium_agent::{Agent, AgentConfig};
+use podium_agent::Agent;
 use podium_apiserver::{ApiServer, Identity, ServerConfig};
 use podium_client::ApiRef;
 use podium_drivers::{ControllerManager, Handle, ManagerConfig, Scheduler, SchedulerConfig};
 use podium_network::{Network, NetworkConfig};
-use podium_sandbox::{CompilerCommand, Sandbox, SandboxConfig};
 use podium_store::{
     Store,
     sled::{SledConfig, SledStore},
 };
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, services::Pods};
+use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, node, services::Pods};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -73,7 +72,7 @@ impl Cluster {
         );
         let agent = match args.no_agent {
             true => None,
-            false => Some(start_agent(args, data, component("node"), &network, metrics).await?),
+            false => Some(node::start(args, data, component("node"), &network, metrics).await?),
         };
         if let Some(agent) = &agent {
             server.connect_node(Arc::new(AgentLogs(agent.logs())));
@@ -132,63 +131,6 @@ impl Cluster {
         self.compactor.abort();
         self.store.close().await;
     }
-}
-
-async fn start_agent(
-    args: &UpArgs,
-    data: &DataDir,
-    api: ApiRef,
-    network: &Network,
-    metrics: prometheus::Registry,
-) -> Result<Agent> {
-    let sandbox =
-        SandboxConfig { cache_dir: Some(data.join("cache")), compiler: Some(compiler()?), ..SandboxConfig::default() };
-    let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
-    let mut config = AgentConfig::new(node_name(args)?, data.path());
-    config.image_dirs = image_dirs(args)?;
-    config.metrics = metrics;
-    Agent::start(config, api, sandbox, network.clone()).await.context("the node agent did not start")
-}
-
-/// This program itself compiles, in processes of its own.
-fn compiler() -> Result<CompilerCommand> {
-    // Still the same program when a newer one has taken its file's place.
-    let running = Path::new("/proc/self/exe");
-    let program = if running.exists() {
-        running.to_owned()
-    } else {
-        std::env::current_exe().context("cannot find the program's own file")?
-    };
-    Ok(CompilerCommand { program, args: vec![crate::COMPILE_WORKER.to_owned()] })
-}
-
-/// The folders that `--image-dir` and `-f` grant.
-fn image_dirs(args: &UpArgs) -> Result<Vec<PathBuf>> {
-    let of_manifest =
-        |path: &PathBuf| if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_path_buf) };
-    let granted = args.image_dir.iter().cloned().chain(args.filename.iter().filter_map(of_manifest));
-    granted
-        .map(|dir| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir })
-        .map(|dir| dir.canonicalize().with_context(|| format!("cannot use the image folder {}", dir.display())))
-        .collect()
-}
-
-/// The node's name: a DNS subdomain, as Kubernetes wants it.
-fn node_name(args: &UpArgs) -> Result<String> {
-    let name = match &args.node_name {
-        Some(name) => name.clone(),
-        None => {
-            let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-            let name: String =
-                host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
-            let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
-            if name.is_empty() { "podium".to_owned() } else { name }
-        }
-    };
-    if let Some(why) = podium_api::names::is_dns1123_subdomain(&name).first() {
-        bail!("{name:?} cannot be the node's name: {why}: name it with --node-name");
-    }
-    Ok(name)
 }
 
 async fn must_be_free(address: SocketAddr, flag: &str) -> Result<()> {

@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod data_dir;
 mod logs;
+mod node;
 mod progress;
 mod services;
 
@@ -30,9 +31,6 @@ pub(crate) struct UpArgs {
     /// Manifest file, or folder of manifests; images may be loaded from its folder. Repeatable
     #[arg(short, long, value_name = "PATH")]
     pub(crate) filename: Vec<PathBuf>,
-    /// Folder below which `file://` images may lie. Repeatable
-    #[arg(long, value_name = "DIR")]
-    pub(crate) image_dir: Vec<PathBuf>,
     /// Where the cluster keeps its data [default: ~/.podium]
     #[arg(long, value_name = "DIR", env = "PODIUM_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -44,9 +42,8 @@ pub(crate) struct UpArgs {
     pub(crate) http: SocketAddr,
     #[command(flatten)]
     pub(crate) server: api::ApiArgs,
-    /// Name of the node [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: node::NodeArgs,
     /// Run the control plane alone: pods wait for a node that registers itself through the API
     #[arg(long)]
     pub(crate) no_agent: bool,

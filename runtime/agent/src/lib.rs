@@ -17,3 +17,4 @@ pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
 pub use images::{FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record};
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};
+pub use volumes::PROVISIONER;

@@ -29,7 +29,7 @@ use podium_client::{Delta, Mirror, MirrorScope};
 use super::{Place, Volumes, host, opened, read};
 
 /// What a StorageClass names as its provisioner to get storage of this node.
-pub(crate) const PROVISIONER: &str = "podium.dev/local";
+pub const PROVISIONER: &str = "podium.dev/local";
 
 /// How long a start waits for its claim to be bound before it says so.
 const BOUND_WITHIN: Duration = Duration::from_secs(5);

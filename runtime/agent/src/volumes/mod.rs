@@ -33,6 +33,7 @@ use podium_client::{ApiRef, ClockRef};
 use podium_sandbox::Mount;
 use tokio::sync::OnceCell;
 
+pub use self::claims::PROVISIONER;
 pub(crate) use self::claims::provision;
 pub(crate) use self::sources::{read, read_all};
 use self::{
