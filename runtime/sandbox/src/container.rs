@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ContainerSpec, CpuLimit, Ending, StartError, Usage, cpu::CpuAccount, memory::MemoryAccount, mounts::Files,
-    sandbox::Node,
+    sandbox::Node, sockets::SocketQuota,
 };
 
 /// What a container, or a group of them, is billed with.
@@ -56,6 +56,7 @@ pub(crate) struct Container {
     pub(crate) cpu: Arc<CpuAccount>,
     pub(crate) memory: Arc<MemoryAccount>,
     pub(crate) files: Arc<Files>,
+    pub(crate) sockets: Arc<SocketQuota>,
     /// Cancelled when the container ends: every instance goes at once.
     pub(crate) ended: CancellationToken,
     ending: OnceLock<Ending>,
@@ -76,6 +77,7 @@ impl Container {
             cpu,
             memory,
             files,
+            sockets: Arc::new(SocketQuota::new(&spec.limits.sockets)),
             ended: CancellationToken::new(),
             ending: OnceLock::new(),
             instances: AtomicU64::new(0),
@@ -92,6 +94,7 @@ impl Container {
             cpu: other.cpu.clone(),
             memory: other.memory.clone(),
             files: other.files.clone(),
+            sockets: other.sockets.clone(),
             ended: other.ended.child_token(),
             ending: OnceLock::new(),
             instances: AtomicU64::new(0),

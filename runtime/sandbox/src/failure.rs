@@ -9,7 +9,8 @@ use crate::{CallFailure, Ending, container::Container, memory::OutOfMemory};
 const FRAMES_MAX: usize = 32;
 
 /// A linear memory is memory maps of the kernel: see `engine`.
-const OUT_OF_MAPS: &str = "the kernel gives this process no more memory or memory maps: raise vm.max_map_count, or run fewer instances";
+const OUT_OF_MAPS: &str =
+    "the kernel gives this process no more memory or memory maps: raise vm.max_map_count, or run fewer instances";
 
 /// How a guest ended that did not return.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,6 +37,18 @@ impl MemoryAccount {
         }
     }
 
+    /// Takes bytes, or nothing at all, without holding it against anybody: the guest hears that there is no memory and goes on.
+    fn try_take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let Ok(before) = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else { return false };
+        if self.parent.as_ref().is_some_and(|parent| !parent.try_take(bytes)) {
+            self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            return false;
+        }
+        self.peak_bytes.fetch_max(before + bytes, Ordering::AcqRel);
+        true
+    }
+
     /// Takes bytes, or nothing at all.
     fn take(&self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
@@ -134,6 +146,26 @@ impl ResourceLimiter for Held {
         }
         self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT_BYTES))?;
         Ok(true)
+    }
+}
+
+/// A buffer of the host that a guest may be refused. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    account: Arc<MemoryAccount>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// `None`: it does not fit.
+    pub(crate) fn new(account: Arc<MemoryAccount>, bytes: u64) -> Option<Self> {
+        account.try_take(bytes).then(|| Self { account, bytes })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.give(self.bytes);
     }
 }
 

@@ -11,6 +11,7 @@ mod filesystem;
 mod http;
 mod keyvalue;
 mod logging;
+mod sockets;
 mod tls;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::{
     container::{Container, InstanceGuard},
     hidden::{Hidden, INSTANCE_BASE_BYTES, concurrent_bytes},
     memory::{Held, OutOfMemory},
+    sockets::Instance,
     task::{Measured, Turn, yield_by_epoch},
 };
 
@@ -62,25 +64,8 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
     keyvalue::CAPABILITY,
     logging::CAPABILITY,
     tls::CAPABILITY,
-    SOCKETS,
+    sockets::CAPABILITY,
 ];
-
-/// Refuses everything so far.
-const SOCKETS: Capability = Capability {
-    group: "wasi:sockets",
-    interfaces: &[
-        ("instance-network", &["0.2"]),
-        ("ip-name-lookup", &["0.2", "0.3"]),
-        ("network", &["0.2"]),
-        ("tcp", &["0.2"]),
-        ("tcp-create-socket", &["0.2"]),
-        ("types", &["0.3"]),
-        ("udp", &["0.2"]),
-        ("udp-create-socket", &["0.2"]),
-    ],
-    can_be_empty: true,
-    link: |_| Ok(()),
-};
 
 /// Links everything that a component may import.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -114,6 +99,7 @@ pub(crate) struct Own {
     held: Held,
     hidden: Hidden,
     container: Arc<Container>,
+    sockets: Instance,
     _counted: InstanceGuard,
 }
 
@@ -126,6 +112,7 @@ impl Own {
             held,
             hidden: Hidden::default(),
             container: container.clone(),
+            sockets: Instance::new(container.clone()),
             _counted: InstanceGuard::new(container),
         }
     }

@@ -80,7 +80,9 @@ mod tests {
             let got = (family.check_local(parsed).is_ok(), family.check_remote(parsed).is_ok());
             assert_eq!(got, (local, remote), "{family:?} {address}");
         }
-        for (address, one) in [("224.0.0.1:1", false), ("255.255.255.255:1", false), ("[ff02::1]:1", false), ("10.0.0.1:1", true)] {
+        for (address, one) in
+            [("224.0.0.1:1", false), ("255.255.255.255:1", false), ("[ff02::1]:1", false), ("10.0.0.1:1", true)]
+        {
             assert_eq!(check_unicast(address.parse().unwrap()).is_ok(), one, "{address}");
         }
     }

@@ -29,7 +29,6 @@ pub(crate) enum Code {
     DatagramTooLarge,
     NameUnresolvable,
     TemporaryResolverFailure,
-    PermanentResolverFailure,
     Other,
 }
 
@@ -91,7 +90,6 @@ impl From<Code> for P2 {
             Code::DatagramTooLarge => Self::DatagramTooLarge,
             Code::NameUnresolvable => Self::NameUnresolvable,
             Code::TemporaryResolverFailure => Self::TemporaryResolverFailure,
-            Code::PermanentResolverFailure => Self::PermanentResolverFailure,
             Code::ConnectionBroken | Code::Other => Self::Unknown,
         }
     }
@@ -115,10 +113,7 @@ impl From<Code> for P3 {
             Code::ConnectionReset => Self::ConnectionReset,
             Code::ConnectionAborted => Self::ConnectionAborted,
             Code::DatagramTooLarge => Self::DatagramTooLarge,
-            Code::NameUnresolvable
-            | Code::TemporaryResolverFailure
-            | Code::PermanentResolverFailure
-            | Code::Other => Self::Other(None),
+            Code::NameUnresolvable | Code::TemporaryResolverFailure | Code::Other => Self::Other(None),
         }
     }
 }
@@ -130,7 +125,6 @@ impl From<Code> for P3Lookup {
             Code::InvalidArgument => Self::InvalidArgument,
             Code::NameUnresolvable => Self::NameUnresolvable,
             Code::TemporaryResolverFailure | Code::Timeout | Code::OutOfMemory => Self::TemporaryResolverFailure,
-            Code::PermanentResolverFailure => Self::PermanentResolverFailure,
             _ => Self::Other(None),
         }
     }

@@ -29,11 +29,7 @@ struct Costs {
 }
 
 /// Splits a connection. Fails when its buffers do not fit in the container's memory.
-pub(crate) fn open(
-    connection: TcpConnection,
-    permit: Permit,
-    instance: &Instance,
-) -> Result<(Receiver, Sender), Code> {
+pub(crate) fn open(connection: TcpConnection, permit: Permit, instance: &Instance) -> Result<(Receiver, Sender), Code> {
     let buffers = instance.charge(connection.buffer_bytes)?;
     let costs = Arc::new(Costs { instance: instance.clone(), _permit: permit, _buffers: buffers });
     let (reading, writing) = tokio::io::split(connection.stream);

@@ -28,7 +28,7 @@ enum Asked {
 pub(crate) fn lookup(
     instance: &Instance,
     name: &str,
-) -> Result<impl Future<Output = Result<Vec<IpAddr>, Code>> + Send + 'static, Code> {
+) -> Result<impl Future<Output = Result<Vec<IpAddr>, Code>> + Send + use<>, Code> {
     let net = instance.net()?.clone();
     let asked = parse(name)?;
     let permit = instance.lookup_permit()?;

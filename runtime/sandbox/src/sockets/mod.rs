@@ -49,13 +49,10 @@ pub(crate) trait SocketsHost: Send + 'static {
     fn sockets(&mut self) -> SocketsView<'_>;
 }
 
-/// Links `wasi:sockets`, in place of what is linked already.
+/// Links `wasi:sockets`, in place of what is linked already: the linker has to allow shadowing.
 pub(crate) fn link<T: SocketsHost>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     p2::link(linker)?;
-    p3::link(linker)?;
-    linker.allow_shadowing(false);
-    Ok(())
+    p3::link(linker)
 }
 
 /// The same handle for another type: interfaces name the resource types of `wasmtime-wasi`, the table holds ours.

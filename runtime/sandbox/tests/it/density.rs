@@ -71,8 +71,7 @@ async fn what_the_host_keeps_for_an_instance_is_billed() {
     let sandbox = roomy();
     let image = load(&sandbox, WAITS.as_bytes()).await;
     let before = taken();
-    let pods: Vec<CommandContainer> =
-        (0..COUNT).map(|_| sandbox.command(&image, spec(&["wait"]).0).unwrap()).collect();
+    let pods: Vec<CommandContainer> = (0..COUNT).map(|_| sandbox.command(&image, spec(&["wait"]).0).unwrap()).collect();
     settled(|| pods.iter().map(CommandContainer::usage).collect()).await;
     let (each, billed) = (each(before), pods[0].usage().memory_bytes);
     println!("a core module that waits takes {each:?}, billed {billed}");

@@ -5,14 +5,12 @@ mod streams;
 mod tcp;
 mod udp;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::{
     SocketError, SocketResult,
     bindings::sockets::{
         instance_network, ip_name_lookup,
-        network::{self, ErrorCode, IpAddressFamily, IpSocketAddress, Network as WasiNetwork},
+        network::{self, ErrorCode, IpAddressFamily, Network as WasiNetwork},
         tcp as tcp_interface, tcp_create_socket, udp as udp_interface, udp_create_socket,
     },
 };
@@ -77,10 +75,7 @@ impl tcp_create_socket::Host for SocketsView<'_> {
 }
 
 impl udp_create_socket::Host for SocketsView<'_> {
-    async fn create_udp_socket(
-        &mut self,
-        family: IpAddressFamily,
-    ) -> SocketResult<Resource<udp_interface::UdpSocket>> {
+    async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<udp_interface::UdpSocket>> {
         let socket = udp::Socket::new(UdpSocket::new(self.instance, family.into())?);
         Ok(handle(&self.table.push(socket)?))
     }

@@ -12,7 +12,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult, bindings::sockets::network::ErrorCode};
+use wasmtime_wasi::p2::{
+    InputStream, OutputStream, Pollable, StreamError, StreamResult, bindings::sockets::network::ErrorCode,
+};
 
 use crate::sockets::{
     Code,

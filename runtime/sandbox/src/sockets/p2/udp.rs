@@ -1,10 +1,6 @@
 //! `wasi:sockets/udp` 0.2: a socket, and two streams of datagrams that are made anew to change the peer.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    task::Poll,
-};
+use std::{future::poll_fn, net::SocketAddr, task::Poll};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::{
@@ -208,11 +204,7 @@ impl HostOutgoingDatagramStream for SocketsView<'_> {
     }
 
     /// Sends as many as the network takes; an error is told only when none was sent.
-    fn send(
-        &mut self,
-        this: Resource<OutgoingDatagramStream>,
-        datagrams: Vec<OutgoingDatagram>,
-    ) -> SocketResult<u64> {
+    fn send(&mut self, this: Resource<OutgoingDatagramStream>, datagrams: Vec<OutgoingDatagram>) -> SocketResult<u64> {
         let stream: &mut Outgoing = self.table.get_mut(&handle(&this))?;
         if datagrams.is_empty() {
             return Ok(0);

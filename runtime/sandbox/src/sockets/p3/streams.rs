@@ -99,7 +99,6 @@ impl<T> StreamProducer<T> for Incoming {
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let Some((receiver, _)) = self.0.as_mut() else { return Poll::Ready(Ok(StreamResult::Dropped)) };
-        let mut into = into;
         if into.remaining(store.as_context_mut()) == Some(0) {
             return match receiver.poll_ready(cx) {
                 Poll::Ready(()) => Poll::Ready(Ok(StreamResult::Completed)),

@@ -4,9 +4,7 @@ use std::{future::poll_fn, net::SocketAddr};
 
 use wasmtime::component::{Accessor, Resource, ResourceTable};
 use wasmtime_wasi::p3::{
-    bindings::sockets::types::{
-        HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress, UdpSocket,
-    },
+    bindings::sockets::types::{HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress, UdpSocket},
     sockets::SocketResult,
 };
 
@@ -40,8 +38,8 @@ impl<T: Send> HostUdpSocketWithStore<T> for HasSockets {
         store: &Accessor<T, Self>,
         socket: Resource<UdpSocket>,
     ) -> SocketResult<(Vec<u8>, IpSocketAddress)> {
-        let mut incoming = store
-            .with(|mut view| -> SocketResult<_> { Ok(get(view.get().table, &socket)?.incoming()?) })?;
+        let mut incoming =
+            store.with(|mut view| -> SocketResult<_> { Ok(get(view.get().table, &socket)?.incoming()?) })?;
         let (bytes, from) = poll_fn(|cx| incoming.poll_receive(cx)).await?;
         Ok((bytes.into(), from.into()))
     }
