@@ -90,6 +90,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         config: env.clone().into(),
         env,
         mounts,
+        stores: volumes.stores(spec),
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),

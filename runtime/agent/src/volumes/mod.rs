@@ -11,6 +11,7 @@ mod follow;
 mod host;
 mod payload;
 mod sources;
+mod stores;
 mod usage;
 mod volume;
 
@@ -30,7 +31,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, HostPathVolumeSource, Pod, V
 use parking_lot::Mutex;
 use podium_api::quantity::Quantity;
 use podium_client::{ApiRef, ClockRef};
-use podium_sandbox::Mount;
+use podium_sandbox::{Mount, Stores};
 use tokio::sync::OnceCell;
 
 pub use self::claims::PROVISIONER;
@@ -39,6 +40,7 @@ pub(crate) use self::sources::{read, read_all};
 use self::{
     follow::Follow,
     payload::{Payload, Wanted, is_api_volume},
+    stores::{OpenStores, VolumeStores},
     volume::{Empty, Files, Host, Place, Volume},
 };
 use crate::{
@@ -96,6 +98,7 @@ pub(crate) struct Volumes {
     facts: Facts,
     pods: Mutex<HashMap<Arc<str>, Arc<Entry>>>,
     follow: Follow,
+    stores: Arc<OpenStores>,
     versions: AtomicU64,
 }
 
@@ -118,6 +121,7 @@ pub(crate) struct PodVolumes {
     ip: IpAddr,
     pod: Mutex<Arc<Pod>>,
     volumes: BTreeMap<String, Arc<Volume>>,
+    stores: Arc<OpenStores>,
     wanted: Wanted,
     /// When tokens are to be fetched anew.
     refresh_at: Mutex<Option<Timestamp>>,
@@ -132,6 +136,7 @@ impl Volumes {
             clock,
             facts,
             pods: Mutex::default(),
+            stores: Arc::default(),
             versions: AtomicU64::new(0),
         })
     }
@@ -160,6 +165,7 @@ impl Volumes {
             ip,
             pod: Mutex::new(pod.clone()),
             volumes: BTreeMap::new(),
+            stores: self.stores.clone(),
             wanted,
             refresh_at: Mutex::default(),
         };
@@ -167,7 +173,7 @@ impl Volumes {
         let mut volumes = BTreeMap::new();
         for spec in specs {
             let place = self.place(id, pod, spec, &mut payloads).await.map_err(|e| set_up_failed(&spec.name, &e))?;
-            volumes.insert(spec.name.clone(), Arc::new(Volume { name: spec.name.clone(), place }));
+            volumes.insert(spec.name.clone(), Arc::new(Volume::new(spec.name.clone(), place)));
         }
         let made = Arc::new(PodVolumes { volumes, ..made });
         self.follow.add(&made);
@@ -348,6 +354,15 @@ fn type_of(spec: &VolumeSpec) -> String {
 }
 
 impl PodVolumes {
+    /// What `wasi:keyvalue` opens for one container.
+    pub(crate) fn stores(&self, spec: &Spec) -> Option<Arc<dyn Stores>> {
+        let mounts = spec.volume_mounts.iter().flatten().filter(|mount| mount.read_only != Some(true));
+        let mut names: Vec<_> = mounts.map(|mount| &mount.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        VolumeStores::over(names.into_iter().filter_map(|name| self.volumes.get(name).cloned()), &self.stores)
+    }
+
     /// What one container mounts, in the order of its spec.
     ///
     /// # Errors

@@ -11,15 +11,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use podium_sandbox::MountSource;
+use podium_sandbox::{MountSource, Store};
 
 use super::{atomic, payload::Payload};
 
 /// A volume, ready to be mounted by any container of its pod.
-#[derive(Debug)]
 pub(crate) struct Volume {
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// The key-value store in it, once somebody has opened it.
+    pub(super) store: Mutex<Option<Arc<dyn Store>>>,
 }
 
 /// What kind of volume it is.
@@ -38,6 +39,7 @@ pub(crate) enum Place {
 pub(crate) struct Host {
     _open: fs::File,
     path: PathBuf,
+    real: PathBuf,
     read_only: bool,
 }
 
@@ -54,7 +56,12 @@ impl Host {
         if fs::read_link(&name)? != path {
             return Err(io::Error::other(format!("{} was replaced by a link", path.display())));
         }
-        Ok(Self { _open: open, path: name, read_only })
+        Ok(Self { _open: open, path: name, real: path.to_owned(), read_only })
+    }
+
+    /// Its name when it was opened.
+    pub(super) fn real(&self) -> &Path {
+        &self.real
     }
 }
 
@@ -134,6 +141,10 @@ fn make(dir: &Path) -> io::Result<()> {
 }
 
 impl Volume {
+    pub(super) fn new(name: String, place: Place) -> Self {
+        Self { name, place, store: Mutex::default() }
+    }
+
     /// Whether guests may only read, whatever their mount says.
     pub(crate) fn read_only(&self) -> bool {
         match &self.place {
