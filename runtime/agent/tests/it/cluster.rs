@@ -36,7 +36,9 @@ impl Cluster {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello/hello.wasm");
-        std::fs::create_dir(dir.path().join("images")).unwrap();
+        for folder in ["images", "host", "memory"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
         std::fs::copy(examples, dir.path().join("images/hello.wasm")).unwrap();
         let sandbox = Sandbox::new(SandboxConfig { instances_max: 64, ..SandboxConfig::default() }).unwrap();
         let mut cluster = Self {
@@ -53,6 +55,8 @@ impl Cluster {
     pub(crate) async fn start_agent(&mut self) {
         let mut config = AgentConfig::new("n1", self.dir.path().join("data"));
         config.image_dirs = vec![self.dir.path().join("images")];
+        config.host_path_dirs = vec![self.dir.path().join("host")];
+        config.memory_dir = Some(self.dir.path().join("memory"));
         self.network = Network::new(NetworkConfig::default());
         let agent = Agent::start(config, self.api.clone(), self.sandbox.clone(), self.network.clone()).await;
         self.agent = Some(agent.unwrap());
@@ -73,6 +77,17 @@ impl Cluster {
 
     pub(crate) async fn create(&self, kind_name: &str, object: Value) {
         self.api.create(kind(kind_name).decode_value(object).unwrap().object).await.unwrap();
+    }
+
+    /// Copies a guest of the sandbox's tests into the granted folder.
+    pub(crate) fn guest(&self, name: &str) {
+        let guests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sandbox/tests/guests");
+        std::fs::copy(guests.join(name), self.dir.path().join("images").join(name)).unwrap();
+    }
+
+    /// The cluster's own folder.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Creates a pod on the node.
