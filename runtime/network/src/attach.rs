@@ -1,13 +1,12 @@
-//! Who listens where: the handlers of this node's pods by address, and their graceful going.
+//! Who listens where: the handlers and sockets of this node's pods by address, and their graceful going.
 //!
 //! Invariant: a request is counted before it is asked whether it may begin, so that a drain that sees no request
 //! under way has seen the last one.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,23 +14,49 @@ use std::{
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use parking_lot::RwLock;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, timeout_at},
+};
 
-use crate::{Body, CallError, HttpHandler, Inner, Network, PodStream, SocketError, front, http_server, stream};
+use crate::{
+    Body, CallError, CallTimeouts, HttpHandler, Inner, Network,
+    pods::Pod,
+    ports::{Ports, Scope, View},
+    tcp::Connection,
+    udp::Queue,
+};
 
+/// Who has which port of this node's pods.
 #[derive(Default)]
 pub(crate) struct Attachments {
-    by_address: RwLock<HashMap<SocketAddr, Arc<Attached>>>,
+    pub(crate) tcp: Ports<Attached>,
+    pub(crate) udp: Ports<Queue>,
     changed: Arc<Notify>,
 }
 
-/// A handler at its address.
+/// Whoever has a TCP port.
 pub(crate) struct Attached {
-    address: SocketAddr,
-    handler: Arc<dyn HttpHandler>,
+    /// The pod's own address, wherever of the pod it was bound.
+    pub(crate) address: SocketAddr,
+    pub(crate) side: Side,
     open: AtomicBool,
     under_way: Arc<UnderWay>,
+}
+
+/// What answers at a port.
+pub(crate) enum Side {
+    /// Function calls.
+    Handler(Arc<dyn HttpHandler>),
+    /// A socket that may listen.
+    Socket(Socket),
+}
+
+/// A socket of a pod.
+pub(crate) struct Socket {
+    pub(crate) pod: Arc<Pod>,
+    /// Set when it listens.
+    pub(crate) backlog: OnceLock<mpsc::Sender<Connection>>,
 }
 
 #[derive(Default)]
@@ -40,7 +65,7 @@ struct UnderWay {
     idle: Notify,
 }
 
-/// Counts one request until its response's body has ended.
+/// Counts one request until its response's body has ended, or one connection until it is closed.
 pub(crate) struct Ticket(Arc<UnderWay>);
 
 impl Drop for Ticket {
@@ -52,8 +77,9 @@ impl Drop for Ticket {
 }
 
 impl Attachments {
+    /// Whoever answers at a pod's address.
     pub(crate) fn get(&self, address: SocketAddr) -> Option<Arc<Attached>> {
-        self.by_address.read().get(&address).cloned()
+        self.tcp.get(address, View::Own).filter(|attached| attached.answers())
     }
 
     /// Wakes drains that wait for the last route to their pod to go.
@@ -63,17 +89,95 @@ impl Attachments {
 }
 
 impl Attached {
-    /// Begins a request, unless the pod takes none now.
+    pub(crate) fn new(address: SocketAddr, side: Side) -> Self {
+        Self { address, side, open: AtomicBool::new(true), under_way: Arc::new(UnderWay::default()) }
+    }
+
+    /// Whether this is more than a port that somebody has taken.
+    pub(crate) fn answers(&self) -> bool {
+        match &self.side {
+            Side::Handler(_) => true,
+            Side::Socket(socket) => socket.backlog.get().is_some_and(|queue| !queue.is_closed()),
+        }
+    }
+
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self.side, Side::Socket(_))
+    }
+
+    /// Begins a request or a connection, unless the pod takes none now.
     pub(crate) fn admit(&self) -> Option<Ticket> {
         self.under_way.count.fetch_add(1, Ordering::AcqRel);
         let ticket = Ticket(self.under_way.clone());
-        (self.open.load(Ordering::Acquire) && self.handler.accepts()).then_some(ticket)
+        let accepts = || match &self.side {
+            Side::Handler(handler) => handler.accepts(),
+            Side::Socket(_) => self.answers(),
+        };
+        (self.open.load(Ordering::Acquire) && accepts()).then_some(ticket)
     }
 
-    /// Passes an admitted request to the handler; the ticket lives as long as the response's body.
-    pub(crate) async fn call(&self, request: Request<Body>, ticket: Ticket) -> Result<Response<Body>, CallError> {
-        let response = self.handler.call(request).await?;
+    /// Whether connections are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Takes no more from now on.
+    pub(crate) fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+
+    /// Passes an admitted request to the pod; the ticket lives as long as the response's body.
+    pub(crate) async fn call(
+        &self,
+        network: &Network,
+        request: Request<Body>,
+        ticket: Ticket,
+        timeouts: CallTimeouts,
+    ) -> Result<Response<Body>, CallError> {
+        let response = match &self.side {
+            Side::Handler(handler) => handler.call(request).await?,
+            Side::Socket(_) => network.inner().pod_http.call(network, self.address, request, timeouts).await?,
+        };
         Ok(response.map(|body| Counted { body, _ticket: ticket }.boxed_unsync()))
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way.count.load(Ordering::Acquire)
+    }
+
+    /// See [`Attachment::drain`].
+    pub(crate) async fn drain(&self, network: &Weak<Inner>, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let quiet = timeout_at(deadline, self.until_unrouted(network)).await.is_ok();
+        self.close();
+        let deadline = if quiet { deadline } else { Instant::now() };
+        timeout_at(deadline, self.until_idle()).await.is_ok() || self.under_way() == 0
+    }
+
+    async fn until_unrouted(&self, network: &Weak<Inner>) {
+        let Some(network) = network.upgrade() else { return };
+        let changed = network.attachments.changed.clone();
+        loop {
+            let next = changed.notified();
+            tokio::pin!(next);
+            next.as_mut().enable();
+            if !network.services.routes_to(self.address.ip()) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    async fn until_idle(&self) {
+        loop {
+            let next = self.under_way.idle.notified();
+            tokio::pin!(next);
+            next.as_mut().enable();
+            if self.under_way() == 0 {
+                return;
+            }
+            next.await;
+        }
     }
 }
 
@@ -106,34 +210,9 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Connects to whoever listens at a pod's port.
-pub(crate) fn connect(network: &Network, address: SocketAddr) -> Result<PodStream, SocketError> {
-    let refused = || SocketError::Refused(format!("nobody listens at {address}"));
-    let attached = network.inner().attachments.get(address).ok_or_else(refused)?;
-    let (client, server) = stream::pair();
-    let serving = network.clone();
-    network.inner().tasks.spawn(async move {
-        let inner = serving.inner();
-        let answer = |request| answer(attached.clone(), request);
-        if let Err(error) = http_server::serve(&inner.config, server, &inner.stopping, answer).await {
-            tracing::debug!(%address, error, "a connection to a handler ended early");
-        }
-    });
-    Ok(Box::new(client))
-}
-
-async fn answer(attached: Arc<Attached>, request: Request<Body>) -> Response<Body> {
-    let answer = match attached.admit() {
-        Some(ticket) => attached.call(request, ticket).await,
-        None => Err(CallError::NotAccepted(format!("{} takes no requests now", attached.address))),
-    };
-    answer.unwrap_or_else(|error| front::failure(&error))
-}
-
 pub(crate) fn attach(inner: &Arc<Inner>, address: SocketAddr, handler: Arc<dyn HttpHandler>) -> Attachment {
-    let attached =
-        Arc::new(Attached { address, handler, open: AtomicBool::new(true), under_way: Arc::new(UnderWay::default()) });
-    inner.attachments.by_address.write().insert(address, attached.clone());
+    let attached = Arc::new(Attached::new(address, Side::Handler(handler)));
+    inner.attachments.tcp.replace(address, Scope::Whole, &attached);
     Attachment { attached, network: Arc::downgrade(inner) }
 }
 
@@ -151,42 +230,13 @@ impl Attachment {
 
     /// Requests under way.
     pub fn under_way(&self) -> usize {
-        self.attached.under_way.count.load(Ordering::Acquire)
+        self.attached.under_way()
     }
 
     /// Ends the port without losing a request: goes on answering until no Service sends to the pod as ready any more
     /// and nothing is under way, at most for `timeout`; then takes nothing new. `true` when nothing was cut off.
     pub async fn drain(&self, timeout: Duration) -> bool {
-        let quiet = tokio::time::timeout(timeout, self.until_unrouted()).await.is_ok();
-        self.attached.open.store(false, Ordering::Release);
-        let rest = if quiet { timeout } else { Duration::ZERO };
-        tokio::time::timeout(rest, self.until_idle()).await.is_ok() || self.under_way() == 0
-    }
-
-    async fn until_unrouted(&self) {
-        let Some(network) = self.network.upgrade() else { return };
-        let changed = network.attachments.changed.clone();
-        loop {
-            let next = changed.notified();
-            tokio::pin!(next);
-            next.as_mut().enable();
-            if !network.services.routes_to(self.attached.address.ip()) {
-                return;
-            }
-            next.await;
-        }
-    }
-
-    async fn until_idle(&self) {
-        loop {
-            let next = self.attached.under_way.idle.notified();
-            tokio::pin!(next);
-            next.as_mut().enable();
-            if self.under_way() == 0 {
-                return;
-            }
-            next.await;
-        }
+        self.attached.drain(&self.network, timeout).await
     }
 
     /// The pod's address.
@@ -197,12 +247,10 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.attached.open.store(false, Ordering::Release);
-        let Some(network) = self.network.upgrade() else { return };
-        let mut all = network.attachments.by_address.write();
-        // A restarted container may have attached the same address anew.
-        if all.get(&self.attached.address).is_some_and(|now| Arc::ptr_eq(now, &self.attached)) {
-            all.remove(&self.attached.address);
+        self.attached.close();
+        if let Some(network) = self.network.upgrade() {
+            // A restarted container may have attached the same address anew: only what this one has goes.
+            network.attachments.tcp.give_back(self.attached.address, &self.attached);
         }
     }
 }

@@ -49,6 +49,12 @@ impl Endpoint {
         Load { endpoint: self.clone(), since: Instant::now() }
     }
 
+    /// Counts a connection until the returned guard is dropped. How long it lasts says nothing of the endpoint.
+    pub(crate) fn hold(self: &Arc<Self>) -> Open {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Open(self.clone())
+    }
+
     fn cost(&self) -> f64 {
         self.latency_nanos.load(Ordering::Relaxed) as f64 * f64::from(self.under_way.load(Ordering::Relaxed) + 1)
     }
@@ -84,6 +90,15 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.endpoint.under_way.fetch_sub(1, Ordering::Relaxed);
         self.endpoint.observe(self.since.elapsed());
+    }
+}
+
+/// A connection counted against its endpoint.
+pub(crate) struct Open(Arc<Endpoint>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,25 +1,35 @@
-//! How a request finds its pod: resolve the name, pick an endpoint, call it, try another when it was not begun.
+//! The network as one pod sees it: one way for all that goes out of it, and for all that it listens to.
+//!
+//! policy -> resolve -> balance -> connect. A target is a handler or a listener on this node, or a host outside. Pods on
+//! other nodes are to be one more kind of [`Route`].
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Instant,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use http::{Request, Response, Uri};
+use futures::future::join_all;
+use http::{Request, Response};
+use parking_lot::Mutex;
 
 use crate::{
-    Body, CallError, Network,
-    attach::{Attached, Ticket},
-    balance::{self, Endpoint},
+    Body, CallError, CallTimeouts, Connection, Network, SocketError, TcpPort, UdpSocket,
+    attach::Attached,
+    egress::{Host, HostPatterns, Refusal, Way, decide},
+    http_client::HttpPool,
+    names::{Known, Meaning, meaning},
+    pods::{Permit, Pod},
+    ports::View,
+    seen::SeenNames,
     services::{Lookup, Port},
-    table::Name,
+    table::{Name, Protocol},
+    tcp::{self, Visit},
+    udp::{Queue, UdpRoute},
 };
 
-/// Endpoints of one table tried for one request before giving up.
-const TRIES_MAX: usize = 4;
-/// Tables read for one request before giving up.
-const TABLES_MAX: usize = 8;
+/// Names that lead to another name, one after the other.
+pub(crate) const ALIASES_MAX: usize = 8;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,24 +42,59 @@ pub struct Caller {
     pub ip: Option<IpAddr>,
 }
 
-/// The network as one pod sees it.
+/// What a pod's spec says of its network, beyond who it is. The default grants nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Its host name, when that is not the pod's name.
+    pub hostname: Option<String>,
+    /// Further names of addresses (`hostAliases`), in lower case. What is granted by name is not granted by these.
+    pub aliases: Vec<(IpAddr, Vec<String>)>,
+    /// What it may reach outside the cluster; `None`: what its namespace says.
+    pub egress: Option<HostPatterns>,
+}
+
+/// The network as one container of a pod sees it. Clones share what it has.
 #[derive(Clone)]
 pub struct Dialer {
     network: Network,
-    caller: Arc<Caller>,
+    own: Arc<Own>,
 }
 
-/// What a host and port mean.
-#[derive(Debug, PartialEq, Eq)]
-enum Target {
-    Service(Name, u16),
-    Address(SocketAddr),
-    Outside(String),
+pub(crate) struct Own {
+    pub(crate) caller: Caller,
+    pub(crate) member: Membership,
+    pod: Arc<Pod>,
+    listeners: Mutex<Vec<Weak<Attached>>>,
+    pub(crate) http: HttpPool,
+    seen: SeenNames,
+}
+
+/// Where a connection goes.
+pub(crate) enum Route {
+    /// A port on this node.
+    Here(Arc<Attached>),
+    Service(Arc<Port>),
+    Nobody(String),
+    Outside,
 }
 
 impl Dialer {
-    pub(crate) fn new(network: Network, caller: Caller) -> Self {
-        Self { network, caller: Arc::new(caller) }
+    pub(crate) fn new(network: Network, caller: Caller, member: Membership) -> Self {
+        let pod = Pod::of(&network.0, caller.ip);
+        let (listeners, http, seen) = (Mutex::default(), HttpPool::default(), SeenNames::default());
+        Self { network, own: Arc::new(Own { caller, member, pod, listeners, http, seen }) }
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    pub(crate) fn permit(&self) -> Result<Permit, SocketError> {
+        self.own.pod.permit()
     }
 
     /// Sends a request with an absolute URI.
@@ -57,160 +102,280 @@ impl Dialer {
     /// # Errors
     /// `NameNotFound`, `Refused` or `Denied` when nobody was asked; else what the pod's handler says.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        match self.resolve(request.uri())? {
-            Target::Service(name, port) => match self.network.inner().services.port(&name, port) {
-                Lookup::Found(port) => self.network.call_port(port, request).await,
-                Lookup::NoPort => Err(CallError::Refused(format!("service {name} has no port {port}"))),
-                Lookup::NoService => Err(CallError::NameNotFound(format!("service {name}"))),
-            },
-            Target::Address(address) => self.network.call_address(address, request).await,
-            Target::Outside(host) => {
-                Err(CallError::Denied(format!("{host} is outside the cluster, and egress is not granted")))
+        self.send_within(request, CallTimeouts::default()).await
+    }
+
+    /// Connects to an address: of a pod, a Service, the pod itself, or outside where that is granted.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(&self, to: SocketAddr) -> Result<Connection, SocketError> {
+        self.connect_from(None, to).await
+    }
+
+    /// Connects to a host by name or address.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect`] and [`Dialer::lookup`].
+    pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, SocketError> {
+        if let Meaning::Service(name) = self.meaning(host)
+            && let Lookup::Found(service) = self.network.inner().services.port(&name, port, Protocol::Tcp)
+        {
+            let to = SocketAddr::new(self.own.caller.ip.unwrap_or_else(|| self.network.node_side().ip()), port);
+            return self.connect_service(service, self.from(None, None), to).await;
+        }
+        let addresses = self.lookup(host).await?;
+        let mut last = SocketError::NameNotFound(host.to_owned());
+        for ip in addresses {
+            match self.connect(SocketAddr::new(ip, port)).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Takes a TCP port of the pod; port 0: any that is free.
+    ///
+    /// # Errors
+    /// `NotOwn`, `AddressInUse`, `TooMany`.
+    pub fn bind_tcp(&self, at: SocketAddr) -> Result<TcpPort, SocketError> {
+        TcpPort::bind(self, &self.own.pod, self.own.caller.ip.ok_or(SocketError::NotOwn(at))?, at)
+    }
+
+    /// Takes a UDP port of the pod. `queue_bytes`: what may wait to be received, with some bytes for each datagram.
+    ///
+    /// # Errors
+    /// `NotOwn`, `AddressInUse`, `TooMany`.
+    pub fn bind_udp(&self, at: SocketAddr, queue_bytes: usize) -> Result<UdpSocket, SocketError> {
+        let ip = self.own.caller.ip.ok_or(SocketError::NotOwn(at))?;
+        UdpSocket::bind(self, &self.own.pod, ip, at, queue_bytes)
+    }
+
+    /// The addresses of a name: one of the cluster, or of a host outside if the pod may reach that.
+    ///
+    /// # Errors
+    /// `NameNotFound` when it means nothing here; `Denied` for a host outside that is not granted.
+    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
+        let services = &self.network.inner().services;
+        let mut host = name.to_owned();
+        for _ in 0..ALIASES_MAX {
+            return match self.meaning(&host) {
+                Meaning::Loopback(ip) | Meaning::Address(ip) => Ok(vec![ip]),
+                Meaning::Endpoint { service, hostname } => match services.endpoint(&service, &hostname) {
+                    Some(ip) => Ok(vec![ip]),
+                    None => Err(SocketError::NameNotFound(host)),
+                },
+                Meaning::Service(service) => {
+                    if let Some(external) = services.external(&service) {
+                        host = external;
+                        continue;
+                    }
+                    match services.addresses(&service) {
+                        found if !found.is_empty() => Ok(found),
+                        _ => Err(SocketError::NameNotFound(host)),
+                    }
+                }
+                Meaning::Unknown(_) => Err(SocketError::NameNotFound(host)),
+                Meaning::Bare(name) => match self.may_look_up(&name) {
+                    Ok(()) => self.lookup_outside(&name).await,
+                    Err(_) => Err(SocketError::NameNotFound(name)),
+                },
+                Meaning::Outside(name) => {
+                    self.may_look_up(&name)?;
+                    self.lookup_outside(&name).await
+                }
+            };
+        }
+        Err(SocketError::NameNotFound(format!("{name} leads from one ExternalName to the next")))
+    }
+
+    /// Ends what this container listens at without cutting a connection: takes connections until no Service sends any, at
+    /// most for `timeout`, then waits for those that are open. `true` when nothing was cut off.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        let listeners: Vec<_> = self.own.listeners.lock().iter().filter_map(Weak::upgrade).collect();
+        let network = Arc::downgrade(&self.network.0);
+        join_all(listeners.iter().map(|l| l.drain(&network, timeout))).await.into_iter().all(|drained| drained)
+    }
+
+    /// Remembers a listener, to drain it.
+    pub(crate) fn listens(&self, attached: &Arc<Attached>) {
+        let mut listeners = self.own.listeners.lock();
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(Arc::downgrade(attached));
+    }
+
+    pub(crate) fn meaning(&self, host: &str) -> Meaning {
+        let inner = self.network.inner();
+        meaning(host, (&self.own.caller, &self.own.member), &inner.config.cluster_domain, &inner.services)
+    }
+
+    /// The caller's end of a connection.
+    fn from(&self, bound: Option<SocketAddr>, loopback: Option<IpAddr>) -> SocketAddr {
+        let ports = &self.network.inner().attachments.tcp;
+        let port = bound.map_or_else(|| ports.ephemeral(), |at| at.port());
+        let bound = bound.map(|at| at.ip()).filter(|ip| !ip.is_unspecified());
+        let ip = bound.or(loopback).or(self.own.caller.ip);
+        SocketAddr::new(ip.unwrap_or_else(|| self.network.node_side().ip()), port)
+    }
+
+    /// Where a TCP connection to an address goes.
+    pub(crate) fn route(&self, to: SocketAddr) -> Route {
+        let inner = self.network.inner();
+        let nobody = || Route::Nobody(format!("nobody listens at {to}"));
+        if let Some(view) = loopback_view(to.ip()) {
+            let Some(own) = self.own.caller.ip else {
+                return Route::Nobody(format!("{to}: this pod has no address yet"));
+            };
+            let attached = inner.attachments.tcp.get(SocketAddr::new(own, to.port()), view);
+            return attached.filter(|a| a.answers()).map_or_else(nobody, Route::Here);
+        }
+        if let Some(attached) = inner.attachments.get(to) {
+            return Route::Here(attached);
+        }
+        match inner.services.by_ip(to.ip(), to.port(), Protocol::Tcp) {
+            Lookup::Found(port) => Route::Service(port),
+            Lookup::NoPort => Route::Nobody(format!("no service port at {to}")),
+            Lookup::NoService if inner.is_cluster(to.ip()) => nobody(),
+            Lookup::NoService => Route::Outside,
+        }
+    }
+
+    pub(crate) async fn connect_from(
+        &self,
+        bound: Option<SocketAddr>,
+        to: SocketAddr,
+    ) -> Result<Connection, SocketError> {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        match self.route(to) {
+            Route::Here(attached) => {
+                let client = self.from(bound, loopback_view(to.ip()).map(|_| to.ip()));
+                let visit = Visit { client, server: to, held: self.permit()?, counted: true };
+                let stream = tcp::visit(&self.network, &attached, visit).await?;
+                Ok(Connection::within(client, to, stream))
+            }
+            Route::Service(port) => self.connect_service(port, self.from(bound, None), to).await,
+            Route::Nobody(why) => Err(SocketError::Refused(why)),
+            Route::Outside => {
+                self.may_reach(Way::Tcp, to)?;
+                let (permit, outside) = (self.permit()?, &self.network.inner().outside);
+                let (local, remote, stream) = outside.connect(vec![to], permit).await?;
+                let local = SocketAddr::new(self.own.caller.ip.unwrap_or(local.ip()), local.port());
+                Ok(Connection { local, remote, stream, buffer_bytes: 0 })
             }
         }
     }
 
-    fn resolve(&self, uri: &Uri) -> Result<Target, CallError> {
-        let host = uri.host().ok_or_else(|| CallError::NameNotFound("the request names no host".to_owned()))?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let domain = &self.network.inner().config.cluster_domain;
-        let exists = |name: &Name| !matches!(self.network.inner().services.port(name, port), Lookup::NoService);
-        match target(host, port, &self.caller, domain, exists) {
-            Target::Address(SocketAddr::V4(a)) if a.ip().is_loopback() => {
-                Err(CallError::Refused(format!("{a}: this pod has no address yet")))
-            }
-            target => Ok(target),
+    /// Connects to one of a Service's endpoints.
+    async fn connect_service(
+        &self,
+        port: Arc<Port>,
+        client: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Connection, SocketError> {
+        let permit = self.permit()?;
+        let stream = self.network.visit_service(port, client, permit).await?;
+        Ok(Connection::within(client, to, stream))
+    }
+
+    /// Where a datagram goes; `choose` picks one of a Service's endpoints.
+    pub(crate) fn udp_route(
+        &self,
+        to: SocketAddr,
+        choose: impl FnOnce(&[SocketAddr]) -> Option<SocketAddr>,
+    ) -> UdpRoute {
+        let inner = self.network.inner();
+        let Some(own) = self.own.caller.ip else { return UdpRoute::Nobody };
+        let here = |found: Option<Arc<Queue>>, from| match found {
+            Some(queue) => UdpRoute::Here { queue, from },
+            None => UdpRoute::Nobody,
+        };
+        if let Some(view) = loopback_view(to.ip()) {
+            return here(inner.attachments.udp.get(SocketAddr::new(own, to.port()), view), to.ip());
         }
+        let queue = inner.attachments.udp.get(to, View::Own);
+        match inner.services.by_ip(to.ip(), to.port(), Protocol::Udp) {
+            _ if queue.is_some() => here(queue, own),
+            Lookup::Found(port) => {
+                let endpoints: Vec<_> = port.endpoints.iter().map(|e| e.address).collect();
+                here(choose(&endpoints).and_then(|at| inner.attachments.udp.get(at, View::Own)), own)
+            }
+            Lookup::NoPort => UdpRoute::Nobody,
+            Lookup::NoService if inner.is_cluster(to.ip()) => UdpRoute::Nobody,
+            Lookup::NoService => UdpRoute::Outside,
+        }
+    }
+
+    /// Whether the pod may go to an address outside, by its number or by a name that led there.
+    pub(crate) fn may_reach(&self, way: Way, to: SocketAddr) -> Result<(), SocketError> {
+        let outside = &self.network.inner().outside;
+        let names = self.own.seen.names(to.ip());
+        let granted = self.granted(|patterns| {
+            let by_name = |name: &Arc<str>| patterns.allow(way, Host::Name(name), to.port());
+            patterns.allow(way, Host::Ip(to.ip()), to.port()) || names.iter().any(by_name)
+        });
+        granted.map_err(|refusal| self.refused(way, &to.to_string(), refusal))?;
+        outside.judge(way, to).map_err(|why| self.refused_host(why))
+    }
+
+    /// Whether the pod may go to a host outside by this name; its addresses are judged when they are known.
+    pub(crate) fn may_reach_name(&self, way: Way, name: &str, port: u16) -> Result<(), SocketError> {
+        let granted = self.granted(|patterns| patterns.allow(way, Host::Name(name), port));
+        granted.map_err(|refusal| self.refused(way, &format!("{name}:{port}"), refusal))?;
+        self.network.inner().outside.judge_name(name).map_err(|why| self.refused_host(why))
+    }
+
+    pub(crate) fn may_look_up(&self, name: &str) -> Result<(), SocketError> {
+        let granted = self.granted(|patterns| patterns.name(name));
+        granted.map_err(|refusal| self.refused(Way::Tcp, name, refusal))?;
+        self.network.inner().outside.judge_name(name).map_err(|why| self.refused_host(why))
+    }
+
+    pub(crate) async fn lookup_outside(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
+        let found = self.network.inner().outside.lookup(name).await?;
+        self.own.seen.note(name, &found);
+        Ok(found)
+    }
+
+    fn granted(&self, holds: impl Fn(&HostPatterns) -> bool) -> Result<(), Refusal> {
+        let namespace = self.network.inner().namespaces.read().get(&self.own.caller.namespace).cloned();
+        decide(self.own.member.egress.as_ref(), namespace.as_ref(), holds)
+    }
+
+    fn refused(&self, way: Way, target: &str, refusal: Refusal) -> SocketError {
+        self.count_refusal(refusal.reason());
+        let Caller { namespace, pod, .. } = &self.own.caller;
+        let why = format!("{target} is outside the cluster: {}", refusal.advice());
+        tracing::debug!(namespace, pod, %way, target, reason = refusal.reason(), "a pod was refused a way out");
+        SocketError::Denied(why)
+    }
+
+    pub(crate) fn refused_host(&self, why: String) -> SocketError {
+        self.count_refusal("host");
+        let Caller { namespace, pod, .. } = &self.own.caller;
+        tracing::debug!(namespace, pod, why, "a pod was refused a way to the host");
+        SocketError::Denied(why)
+    }
+
+    fn count_refusal(&self, reason: &str) {
+        self.network.inner().metrics.refused(reason);
     }
 }
 
-fn target(host: &str, port: u16, caller: &Caller, domain: &str, exists: impl Fn(&Name) -> bool) -> Target {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        let ip = if ip.is_loopback() { caller.ip.unwrap_or(ip) } else { ip };
-        return Target::Address(SocketAddr::new(ip, port));
-    }
-    if bare.eq_ignore_ascii_case("localhost") {
-        return Target::Address(SocketAddr::new(caller.ip.unwrap_or([127, 0, 0, 1].into()), port));
-    }
-    let lower = bare.to_ascii_lowercase();
-    let short = lower.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
-    let name = match (short, short.unwrap_or(&lower).split('.').collect::<Vec<_>>().as_slice()) {
-        (_, [name, namespace, "svc"]) => Some(Name::new(*namespace, *name)),
-        (None, [name]) => Some(Name::new(caller.namespace.clone(), *name)),
-        (None, [name, namespace]) => Some(Name::new(*namespace, *name)),
-        _ => None,
-    };
-    match name {
-        // Two labels may as well be a host outside (`example.com`): only a Service that exists is meant.
-        Some(name) if short.is_some() || !lower.contains('.') || lower.ends_with(".svc") || exists(&name) => {
-            Target::Service(name, port)
-        }
-        _ => Target::Outside(lower),
-    }
-}
-
-impl Network {
-    /// Sends a request to one of a Service's endpoints.
-    pub(crate) async fn call_port(&self, port: Arc<Port>, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        let since = Instant::now();
-        let metrics = port.metrics.clone();
-        let answer = self.balanced(port, request).await;
-        metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
-        answer
-    }
-
-    async fn balanced(&self, mut port: Arc<Port>, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        for _ in 0..TABLES_MAX {
-            if port.endpoints.is_empty() {
-                return Err(CallError::Refused(format!("service {} has no ready endpoints", port.service)));
-            }
-            if let Some((endpoint, attached, ticket)) = self.admitted(&port) {
-                let _load = endpoint.begin();
-                return attached.call(request, ticket).await;
-            }
-            // A caller that waited for a processor may hold endpoints that have all gone since: only the present ones
-            // may say no.
-            match self.inner().services.port(&port.service, port.number) {
-                Lookup::Found(now) if !Arc::ptr_eq(&now, &port) => port = now,
-                _ => break,
-            }
-        }
-        Err(CallError::NotAccepted(format!("no endpoint of service {} takes requests now", port.service)))
-    }
-
-    /// The first endpoint that lets a request begin, of the few that are asked.
-    fn admitted(&self, port: &Port) -> Option<(Arc<Endpoint>, Arc<Attached>, Ticket)> {
-        let mut tried = Vec::new();
-        while tried.len() < TRIES_MAX {
-            let endpoint = balance::pick(&port.endpoints, &tried)?;
-            let attached = self.inner().attachments.get(endpoint.address);
-            if let Some((attached, ticket)) = attached.and_then(|a| a.admit().map(|ticket| (a, ticket))) {
-                return Some((endpoint, attached, ticket));
-            }
-            tried.push(endpoint.address);
-        }
-        None
-    }
-
-    /// Sends a request to a pod's or a Service's address.
-    async fn call_address(&self, address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        if let Some(attached) = self.inner().attachments.get(address) {
-            let ticket = attached.admit();
-            let ticket = ticket.ok_or_else(|| CallError::NotAccepted(format!("{address} takes no requests now")))?;
-            return attached.call(request, ticket).await;
-        }
-        match self.inner().services.by_ip(address.ip(), address.port()) {
-            Lookup::Found(port) => self.call_port(port, request).await,
-            Lookup::NoPort => Err(CallError::Refused(format!("no service port at {address}"))),
-            Lookup::NoService if is_private(address.ip()) => {
-                Err(CallError::Refused(format!("nobody listens at {address}")))
-            }
-            Lookup::NoService => {
-                Err(CallError::Denied(format!("{address} is outside the cluster, and egress is not granted")))
-            }
-        }
-    }
-}
-
-fn is_private(ip: IpAddr) -> bool {
+/// From where a pod sees its own port under this address; `None` for other addresses.
+fn loopback_view(ip: IpAddr) -> Option<View> {
     match ip {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+        IpAddr::V4(ip) => (ip.is_loopback() || ip.is_unspecified()).then_some(View::Loopback4),
+        IpAddr::V6(ip) => (ip.is_loopback() || ip.is_unspecified()).then_some(View::Loopback6),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(host: &str) -> Target {
-        let caller = Caller { namespace: "shop".into(), pod: "web-1".into(), ip: Some([10, 244, 0, 7].into()) };
-        target(host, 80, &caller, "cluster.local", |name| *name == Name::new("ns", "svc"))
+impl Known for crate::services::Services {
+    fn service(&self, name: &Name) -> bool {
+        self.has(name)
     }
 
-    fn service(namespace: &str, name: &str) -> Target {
-        Target::Service(Name::new(namespace, name), 80)
-    }
-
-    #[test]
-    fn names_mean_what_they_mean_in_kubernetes() {
-        let own: Target = Target::Address(([10, 244, 0, 7], 80).into());
-        for (host, expected) in [
-            ("svc", service("shop", "svc")),
-            ("SVC", service("shop", "svc")),
-            ("svc.ns", service("ns", "svc")),
-            ("svc.other.svc", service("other", "svc")),
-            ("svc.other.svc.cluster.local", service("other", "svc")),
-            ("svc.other.svc.cluster.local.", service("other", "svc")),
-            ("localhost", own),
-            ("127.0.0.1", Target::Address(([10, 244, 0, 7], 80).into())),
-            ("10.96.0.10", Target::Address(([10, 96, 0, 10], 80).into())),
-            ("example.com", Target::Outside("example.com".into())),
-            ("a.b.example.com", Target::Outside("a.b.example.com".into())),
-            ("other.cluster.local", Target::Outside("other.cluster.local".into())),
-        ] {
-            assert_eq!(resolve(host), expected, "{host}");
-        }
+    fn endpoint(&self, service: &Name, hostname: &str) -> bool {
+        Self::endpoint(self, service, hostname).is_some()
     }
 }

@@ -16,9 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Body, CallError, Network, http_server,
+    Body, CallError, CallTimeouts, Network, http_server,
     services::{Lookup, NodePort},
-    table::Name,
+    table::{Name, Protocol},
 };
 
 /// Why an address cannot be listened on.
@@ -137,7 +137,9 @@ async fn connection(network: Network, stream: TcpStream, peer: IpAddr, entrance:
 async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: Request<Body>) -> Response<Body> {
     let request = forwarded(request, peer);
     match route(network, entrance, &request) {
-        Lookup::Found(port) => network.call_port(port, request).await.unwrap_or_else(|e| failure(&e)),
+        Lookup::Found(port) => {
+            network.call_port(port, request, CallTimeouts::default()).await.unwrap_or_else(|e| failure(&e))
+        }
         Lookup::NoPort => text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"),
         Lookup::NoService => text(StatusCode::NOT_FOUND, "No route leads from here to a service.\n"),
     }
@@ -146,7 +148,7 @@ async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: R
 fn route(network: &Network, entrance: &Entrance, request: &Request<Body>) -> Lookup {
     let services = &network.inner().services;
     match entrance {
-        Entrance::NodePort { service, port } => services.port(service, *port),
+        Entrance::NodePort { service, port } => services.port(service, *port, Protocol::Tcp),
         Entrance::Ingress => match network.inner().routes.find(host(request), request.uri().path()) {
             Some(to) => match services.backend(&to.service, &to.port) {
                 Lookup::NoService => Lookup::NoPort,

@@ -1,21 +1,35 @@
 //! The pod network: no kernel addresses, no sockets between pods of one node.
 //!
-//! Every call that a guest makes or receives goes through here: resolve a name, pick an endpoint, call it. A pod on
-//! this node is a function call. This crate knows nothing of Kubernetes' types or of wasmtime.
+//! Every call and connection that a guest makes or receives goes through here: resolve a name, pick an endpoint, call it
+//! or connect to it. An HTTP handler on this node is a function call, a listener a stream within the process; hosts
+//! outside are reached where that is granted. This crate knows nothing of Kubernetes' types or of wasmtime.
 
 mod attach;
 mod balance;
+mod calls;
 mod dialer;
+mod egress;
 mod error;
 mod front;
+mod http_client;
 mod http_server;
 mod ingress;
 mod metrics;
+mod names;
+mod outside;
+mod pods;
+mod ports;
+mod ranges;
+mod secure;
+mod seen;
 mod services;
 mod stream;
 pub mod table;
+mod tcp;
+mod udp;
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -25,16 +39,27 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
+use parking_lot::RwLock;
+use rustls::pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use attach::Attachment;
-pub use dialer::{Caller, Dialer};
+pub use dialer::{Caller, Dialer, Membership};
+pub use egress::{ALLOWED_HOSTS, BadPattern, DEFAULT_HOSTS, HostPattern, HostPatterns, MAX_HOSTS, NamespaceEgress};
 pub use error::{CallError, SocketError};
 pub use front::ListenError;
+pub use http_client::CallTimeouts;
 pub use metrics::Metrics;
+pub use outside::{Resolver, SystemResolver};
+pub use ranges::{BadRange, IpRange};
 pub use stream::{ByteStream, PodStream};
+pub use tcp::{Connection, Listener, TcpPort};
+pub use udp::UdpSocket;
 
-use crate::{attach::Attachments, front::NodePorts, ingress::Routes, services::Services};
+use crate::{
+    attach::Attachments, front::NodePorts, http_client::PodHttp, ingress::Routes, outside::Outside, pods::Pods,
+    secure::Tls, services::Services, tcp::Visit,
+};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,7 +84,7 @@ pub trait HttpHandler: Send + Sync + 'static {
 }
 
 /// Bounds and addresses of the network. All have defaults.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NetworkConfig {
     /// Where node ports listen.
     pub node_port_address: IpAddr,
@@ -71,6 +96,23 @@ pub struct NetworkConfig {
     pub header_timeout: Duration,
     /// Bytes of one request's head.
     pub header_bytes_max: usize,
+    /// Addresses of pods and Services: nobody outside is meant by one of them.
+    pub cluster_ranges: Vec<IpRange>,
+    /// Sockets of one pod at once: listening, bound, and its ends of connections.
+    pub sockets_per_pod_max: usize,
+    /// Sockets of the kernel that pods have outside the cluster, all together.
+    pub outside_connections_max: usize,
+    /// How long a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// How long a name may take to be looked up.
+    pub lookup_timeout: Duration,
+    /// What of the host itself pods may reach, where they are granted it as well: loopback, link-local, metadata and
+    /// the host's other addresses.
+    pub host_targets: HostPatterns,
+    /// Roots that TLS servers outside may have beside the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Looks up names of hosts outside.
+    pub resolver: Arc<dyn Resolver>,
 }
 
 impl Default for NetworkConfig {
@@ -81,6 +123,14 @@ impl Default for NetworkConfig {
             connections_max: 16_384,
             header_timeout: Duration::from_secs(30),
             header_bytes_max: 64 << 10,
+            cluster_ranges: ["10.244.0.0/16", "10.96.0.0/16"].iter().filter_map(|range| range.parse().ok()).collect(),
+            sockets_per_pod_max: 4096,
+            outside_connections_max: 8192,
+            connect_timeout: Duration::from_secs(10),
+            lookup_timeout: Duration::from_secs(10),
+            host_targets: HostPatterns::default(),
+            extra_roots: Vec::new(),
+            resolver: Arc::new(SystemResolver),
         }
     }
 }
@@ -99,6 +149,21 @@ pub(crate) struct Inner {
     pub(crate) connections: Arc<tokio::sync::Semaphore>,
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) pods: Pods,
+    pub(crate) pod_http: PodHttp,
+    pub(crate) namespaces: RwLock<HashMap<String, NamespaceEgress>>,
+    pub(crate) ranges: RwLock<Vec<IpRange>>,
+    pub(crate) outside: Outside,
+    pub(crate) tls: Tls,
+}
+
+impl Inner {
+    /// Whether an address is one of the cluster's, whoever has it.
+    pub(crate) fn is_cluster(&self, ip: IpAddr) -> bool {
+        self.ranges.read().iter().any(|range| range.contains(ip))
+            || self.pods.get(ip).is_some()
+            || self.services.has_ip(ip)
+    }
 }
 
 impl Network {
@@ -106,6 +171,12 @@ impl Network {
     pub fn new(config: NetworkConfig) -> Self {
         let connections = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
         Self(Arc::new(Inner {
+            pods: Pods::default(),
+            pod_http: PodHttp::default(),
+            namespaces: RwLock::default(),
+            ranges: RwLock::new(config.cluster_ranges.clone()),
+            outside: Outside::new(&config),
+            tls: Tls::new(config.extra_roots.clone()),
             config,
             attachments: Attachments::default(),
             services: Services::default(),
@@ -134,12 +205,44 @@ impl Network {
     /// # Errors
     /// `Refused` when nobody listens there; `TimedOut` when whoever listens does not take it.
     pub async fn connect_pod(&self, ip: IpAddr, port: u16) -> Result<PodStream, CallError> {
-        attach::connect(self, SocketAddr::new(ip, port)).map_err(CallError::from)
+        let server = SocketAddr::new(ip, port);
+        let refused = || CallError::Refused(format!("nobody listens at {server}"));
+        let attached = self.0.attachments.get(server).ok_or_else(refused)?;
+        let visit = Visit { client: self.node_side(), server, held: (), counted: true };
+        Ok(tcp::visit(self, &attached, visit).await?)
+    }
+
+    /// The node as its pods see it: the first address of the cluster's, which no pod gets.
+    pub(crate) fn node_side(&self) -> SocketAddr {
+        let first = self.0.ranges.read().first().map_or(IpAddr::from([169, 254, 0, 1]), IpRange::first);
+        SocketAddr::new(first, self.0.attachments.tcp.ephemeral())
+    }
+
+    /// Says that addresses are the cluster's, before those that were known.
+    pub fn add_cluster_range(&self, range: IpRange) {
+        let mut ranges = self.0.ranges.write();
+        ranges.retain(|known| *known != range);
+        ranges.insert(0, range);
+    }
+
+    /// Says what a namespace grants and limits of ways out. Holds for the next way out of any of its pods.
+    pub fn put_namespace(&self, name: &str, egress: NamespaceEgress) {
+        let mut namespaces = self.0.namespaces.write();
+        if egress == NamespaceEgress::default() {
+            namespaces.remove(name);
+        } else {
+            namespaces.insert(name.to_owned(), egress);
+        }
     }
 
     /// The network as one caller sees it.
     pub fn dialer(&self, caller: Caller) -> Dialer {
-        Dialer::new(self.clone(), caller)
+        self.join(caller, Membership::default())
+    }
+
+    /// The network as a container of a pod sees it, with what the pod's spec says.
+    pub fn join(&self, caller: Caller, member: Membership) -> Dialer {
+        Dialer::new(self.clone(), caller, member)
     }
 
     /// Adds or replaces a Service. Its node ports begin to listen; a port that cannot is reported in the log and

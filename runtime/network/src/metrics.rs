@@ -13,6 +13,7 @@ const BUCKETS: &[f64] =
 pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    refused: IntCounterVec,
 }
 
 /// The metrics of one Service, looked up once.
@@ -32,7 +33,13 @@ impl Default for Metrics {
             "Time from a request to the head of its response.",
         )
         .buckets(BUCKETS.to_vec());
+        let refused = Opts::new(
+            "podium_egress_refused_total",
+            "Ways out of the cluster that pods were refused, by reason: not_granted, namespace_max, host.",
+        );
         Self {
+            refused: IntCounterVec::new(refused, &["reason"])
+                .expect("invariant: the metric's name and labels are well-formed"),
             requests: IntCounterVec::new(requests, &["namespace", "service", "code"])
                 .expect("invariant: the metric's name and labels are well-formed"),
             seconds: HistogramVec::new(seconds, &["namespace", "service"])
@@ -44,7 +51,7 @@ impl Default for Metrics {
 impl Metrics {
     /// All collectors, to register.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![Box::new(self.requests.clone()), Box::new(self.seconds.clone())]
+        vec![Box::new(self.requests.clone()), Box::new(self.seconds.clone()), Box::new(self.refused.clone())]
     }
 
     pub(crate) fn service(&self, name: &Name) -> ServiceMetrics {
@@ -54,6 +61,11 @@ impl Metrics {
                 .map(|class| self.requests.with_label_values(&[namespace.as_str(), name.as_str(), class])),
             seconds: self.seconds.with_label_values(&[namespace.as_str(), name.as_str()]),
         }
+    }
+
+    /// A pod was refused a way out.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 
     pub(crate) fn forget(&self, name: &Name) {

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use crate::{
     balance::Endpoint,
     metrics::{Metrics, ServiceMetrics},
-    table::{BackendPort, Name, Service, Slice},
+    table::{BackendPort, Name, Protocol, Service, Slice},
 };
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ struct Table {
 struct Entry {
     service: Option<(Service, ServiceMetrics)>,
     slices: BTreeMap<String, Slice>,
-    ports: HashMap<u16, Arc<Port>>,
+    ports: HashMap<(Protocol, u16), Arc<Port>>,
 }
 
 /// One port of a Service with its endpoints. A change makes a new one; endpoints that stay keep their load.
@@ -114,8 +114,48 @@ impl Services {
         self.0.read().routed.contains_key(&ip)
     }
 
-    pub(crate) fn port(&self, service: &Name, port: u16) -> Lookup {
-        self.0.read().lookup(service, port)
+    pub(crate) fn port(&self, service: &Name, port: u16, protocol: Protocol) -> Lookup {
+        self.0.read().lookup(service, port, protocol)
+    }
+
+    /// Whether there is such a Service.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        self.0.read().entries.get(name).is_some_and(|entry| entry.service.is_some())
+    }
+
+    /// What a Service's name resolves to: its own address, or those of its ready pods when it has none.
+    pub(crate) fn addresses(&self, name: &Name) -> Vec<IpAddr> {
+        let table = self.0.read();
+        let Some(entry) = table.entries.get(name) else { return Vec::new() };
+        match &entry.service {
+            None => Vec::new(),
+            Some((Service { cluster_ip: Some(ip), .. }, _)) => vec![*ip],
+            Some(_) => {
+                let ready = entry.slices.values().flat_map(|slice| &slice.endpoints).filter(|e| e.ready);
+                let mut ips: Vec<_> = ready.map(|e| e.ip).collect();
+                ips.sort_unstable();
+                ips.dedup();
+                ips
+            }
+        }
+    }
+
+    /// The ready pod that a headless Service gives a name.
+    pub(crate) fn endpoint(&self, name: &Name, hostname: &str) -> Option<IpAddr> {
+        let table = self.0.read();
+        let entry = table.entries.get(name).filter(|entry| entry.service.is_some())?;
+        let mut all = entry.slices.values().flat_map(|slice| &slice.endpoints);
+        all.find(|e| e.ready && e.hostname.as_deref() == Some(hostname)).map(|e| e.ip)
+    }
+
+    /// The host outside that a Service only names.
+    pub(crate) fn external(&self, name: &Name) -> Option<String> {
+        self.0.read().entries.get(name)?.service.as_ref()?.0.external_name.clone()
+    }
+
+    /// Whether an address is a Service's.
+    pub(crate) fn has_ip(&self, ip: IpAddr) -> bool {
+        self.0.read().by_ip.contains_key(&ip)
     }
 
     /// A port that an Ingress names.
@@ -129,17 +169,17 @@ impl Services {
                 .and_then(|e| e.service.as_ref())
                 .and_then(|(s, _)| s.ports.iter().find(|p| p.name == *name).map(|p| p.port)),
         };
-        number.map_or(Lookup::NoPort, |number| table.lookup(service, number))
+        number.map_or(Lookup::NoPort, |number| table.lookup(service, number, Protocol::Tcp))
     }
 
     /// A Service by its stable address.
-    pub(crate) fn by_ip(&self, ip: IpAddr, port: u16) -> Lookup {
+    pub(crate) fn by_ip(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Lookup {
         let table = self.0.read();
-        table.by_ip.get(&ip).map_or(Lookup::NoService, |name| table.lookup(name, port))
+        table.by_ip.get(&ip).map_or(Lookup::NoService, |name| table.lookup(name, port, protocol))
     }
 
     pub(crate) fn ready_endpoints(&self, service: &Name, port: u16) -> Vec<SocketAddr> {
-        match self.port(service, port) {
+        match self.port(service, port, Protocol::Tcp) {
             Lookup::Found(port) => port.endpoints.iter().map(|e| e.address).collect(),
             _ => Vec::new(),
         }
@@ -154,11 +194,11 @@ pub(crate) enum Lookup {
 }
 
 impl Table {
-    fn lookup(&self, service: &Name, port: u16) -> Lookup {
+    fn lookup(&self, service: &Name, port: u16, protocol: Protocol) -> Lookup {
         let Some(entry) = self.entries.get(service).filter(|e| e.service.is_some()) else {
             return Lookup::NoService;
         };
-        entry.ports.get(&port).map_or(Lookup::NoPort, |p| Lookup::Found(p.clone()))
+        entry.ports.get(&(protocol, port)).map_or(Lookup::NoPort, |p| Lookup::Found(p.clone()))
     }
 
     fn take_slice(&mut self, name: &Name) {
@@ -187,7 +227,7 @@ impl Table {
     fn node_ports(&self) -> Vec<NodePort> {
         let services = self.entries.values().filter_map(|e| e.service.as_ref());
         let ports = services.flat_map(|(service, _)| {
-            service.ports.iter().filter_map(|p| {
+            service.ports.iter().filter(|p| p.protocol == Protocol::Tcp).filter_map(|p| {
                 p.node_port.map(|node_port| NodePort { node_port, service: service.name.clone(), port: p.port })
             })
         });
@@ -205,7 +245,7 @@ impl Entry {
             let keep = |a: SocketAddr| known.get(&a).cloned().unwrap_or_else(|| Arc::new(Endpoint::new(a)));
             let endpoints = addresses.into_iter().map(keep).collect();
             let (service, metrics) = (service.name.clone(), metrics.clone());
-            (port.port, Arc::new(Port { service, number: port.port, metrics, endpoints }))
+            ((port.protocol, port.port), Arc::new(Port { service, number: port.port, metrics, endpoints }))
         };
         let ports = service.ports.iter().map(port).collect();
         self.ports = ports;

@@ -27,6 +27,53 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 /// An open connection, whatever is behind it. Shutting it down for writing says that nothing follows; dropping it closes it.
 pub type PodStream = Box<dyn ByteStream>;
 
+pin_project_lite::pin_project! {
+    /// A stream that holds something while it is open: what it is counted against.
+    pub(crate) struct Held<S, G> {
+        #[pin]
+        stream: S,
+        held: G,
+    }
+}
+
+impl<S, G> Held<S, G> {
+    pub(crate) fn new(stream: S, held: G) -> Self {
+        Self { stream, held }
+    }
+}
+
+impl<S: AsyncRead, G> AsyncRead for Held<S, G> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_read(cx, out)
+    }
+}
+
+impl<S: AsyncWrite, G> AsyncWrite for Held<S, G> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write_vectored(cx, bytes)
+    }
+}
+
 /// One direction.
 #[derive(Default)]
 struct Pipe {

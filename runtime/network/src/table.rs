@@ -33,6 +33,8 @@ pub struct Service {
     pub cluster_ip: Option<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// The host outside that it only names (`ExternalName`).
+    pub external_name: Option<String>,
 }
 
 /// One port of a Service.
@@ -40,10 +42,22 @@ pub struct Service {
 pub struct ServicePort {
     /// Name, empty when the only one.
     pub name: String,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// The stable port.
     pub port: u16,
     /// The port on every node, if there is one.
     pub node_port: Option<u16>,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `TCP`
+    #[default]
+    Tcp,
+    /// `UDP`
+    Udp,
 }
 
 /// One EndpointSlice.
@@ -64,6 +78,8 @@ pub struct Slice {
 pub struct Endpoint {
     /// Pod IP.
     pub ip: IpAddr,
+    /// The name that a headless Service gives it.
+    pub hostname: Option<String>,
     /// May be sent new requests.
     pub ready: bool,
     /// Still answers, though it may be ending. Used when no endpoint is ready.

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use podium_network::{
     Body, CallError, Caller, HttpHandler, Network, NetworkConfig,
-    table::{Endpoint, Name, Service, ServicePort, Slice},
+    table::{Endpoint, Name, Protocol, Service, ServicePort, Slice},
 };
 
 use crate::{
@@ -41,9 +41,10 @@ pub(crate) fn measure(_args: &Args) -> Result<Vec<Figure>> {
         network.put_service(Service {
             name: Name::new("default", "web"),
             cluster_ip: Some(IpAddr::from([10, 96, 0, 10])),
-            ports: vec![ServicePort { name: String::new(), port: 80, node_port: None }],
+            ports: vec![ServicePort { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+            external_name: None,
         });
-        let endpoint = |ip| Endpoint { ip, ready: true, serving: true, terminating: false };
+        let endpoint = |ip| Endpoint { ip, hostname: None, ready: true, serving: true, terminating: false };
         network.put_slice(Slice {
             name: Name::new("default", "web-1"),
             service: "web".to_owned(),

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use podium_client::{Delta, Mirror};
 use podium_network::{
     Network,
-    table::{self, Backend, BackendPort, Name, PathMatch, Rule},
+    table::{self, Backend, BackendPort, Name, PathMatch, Protocol, Rule},
 };
 
 /// Follows the three mirrors until one of them ends.
@@ -74,12 +74,23 @@ fn port(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|p| *p > 0)
 }
 
-/// `None` for a Service that only names a host outside (`ExternalName`).
+/// SCTP is not spoken.
+fn protocol(name: Option<&str>) -> Option<Protocol> {
+    match name.unwrap_or("TCP") {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// `None` for an object that says nothing.
 fn service(service: &Service) -> Option<table::Service> {
-    let spec = service.spec.as_ref().filter(|s| s.type_.as_deref() != Some("ExternalName"))?;
+    let spec = service.spec.as_ref()?;
+    let external = spec.type_.as_deref() == Some("ExternalName");
     let ports = spec.ports.iter().flatten().filter_map(|p| {
         Some(table::ServicePort {
             name: p.name.clone().unwrap_or_default(),
+            protocol: protocol(p.protocol.as_deref())?,
             port: port(p.port)?,
             node_port: p.node_port.and_then(port),
         })
@@ -88,6 +99,7 @@ fn service(service: &Service) -> Option<table::Service> {
         name: name_of(&service.metadata),
         cluster_ip: spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok()),
         ports: ports.collect(),
+        external_name: spec.external_name.clone().filter(|name| external && !name.is_empty()),
     })
 }
 
@@ -103,7 +115,8 @@ fn slice(slice: &EndpointSlice) -> Option<table::Slice> {
         let serving = conditions.serving.unwrap_or(ready);
         let terminating = conditions.terminating.unwrap_or(false);
         let ips = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok());
-        ips.map(move |ip| table::Endpoint { ip, ready, serving, terminating })
+        let hostname = endpoint.hostname.clone();
+        ips.map(move |ip| table::Endpoint { ip, hostname: hostname.clone(), ready, serving, terminating })
     });
     Some(table::Slice {
         name: name_of(&slice.metadata),
@@ -156,11 +169,15 @@ mod tests {
         };
         let found =
             read(json!({ "clusterIP": "10.96.0.1", "ports": [{ "port": 80, "nodePort": 30080 }, { "port": 0 }] }));
-        let ports = vec![table::ServicePort { name: String::new(), port: 80, node_port: Some(30080) }];
+        let ports =
+            vec![table::ServicePort { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: Some(30080) }];
         let cluster_ip = Some([10, 96, 0, 1].into());
-        assert_eq!(found, Some(table::Service { name: Name::new("a", "web"), cluster_ip, ports }));
+        assert_eq!(found, Some(table::Service { name: Name::new("a", "web"), cluster_ip, ports, external_name: None }));
         assert_eq!(read(json!({ "clusterIP": "None" })).unwrap().cluster_ip, None);
-        assert_eq!(read(json!({ "type": "ExternalName", "externalName": "x.example" })), None);
+        let external = read(json!({ "type": "ExternalName", "externalName": "x.example" })).unwrap();
+        assert_eq!(external.external_name.as_deref(), Some("x.example"));
+        let udp = read(json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 9, "protocol": "SCTP" }] }));
+        assert_eq!(udp.unwrap().ports.iter().map(|p| p.protocol).collect::<Vec<_>>(), [Protocol::Udp]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use podium_network::{
     Body, CallError, Caller, HttpHandler, Network, NetworkConfig,
-    table::{Backend, BackendPort, Endpoint, Ingress, Name, PathMatch, Rule, Service, ServicePort, Slice},
+    table::{Backend, BackendPort, Endpoint, Ingress, Name, PathMatch, Protocol, Rule, Service, ServicePort, Slice},
 };
 use tokio::sync::Notify;
 
@@ -64,12 +64,14 @@ fn service(node_port: Option<u16>) -> Service {
     Service {
         name: Name::new("default", "web"),
         cluster_ip: Some(IpAddr::from([10, 96, 0, 10])),
-        ports: vec![ServicePort { name: "http".into(), port: 80, node_port }],
+        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port }],
+        external_name: None,
     }
 }
 
 fn slice(ready: &[u8], terminating: &[u8]) -> Slice {
-    let endpoint = |last: &u8, ready| Endpoint { ip: ip(*last), ready, serving: true, terminating: !ready };
+    let endpoint =
+        |last: &u8, ready| Endpoint { ip: ip(*last), hostname: None, ready, serving: true, terminating: !ready };
     Slice {
         name: Name::new("default", "web-1"),
         service: "web".into(),

@@ -1,0 +1,291 @@
+//! How an HTTP request finds its pod: resolve the name, pick an endpoint, call it, try another when it was not begun; or
+//! out of the cluster, where that is granted.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use http::{Request, Response};
+use rand::seq::IndexedRandom as _;
+
+use crate::{
+    Body, CallError, CallTimeouts, Dialer, Network, SocketError,
+    attach::{Attached, Ticket},
+    balance::{self, Endpoint},
+    dialer::{ALIASES_MAX, Route},
+    egress::Way,
+    http_client::Opened,
+    names::Meaning,
+    services::{Lookup, Port},
+    stream::PodStream,
+    table::{Name, Protocol},
+    tcp::{self, Visit},
+};
+
+/// Endpoints of one table tried for one request before giving up.
+const TRIES_MAX: usize = 4;
+/// Tables read for one request before giving up.
+const TABLES_MAX: usize = 8;
+
+impl Dialer {
+    /// Sends a request with an absolute URI, with limits on how long that may take. A handler of this node keeps its own.
+    ///
+    /// # Errors
+    /// As [`Dialer::send`].
+    pub async fn send_within(
+        &self,
+        request: Request<Body>,
+        timeouts: CallTimeouts,
+    ) -> Result<Response<Body>, CallError> {
+        let uri = request.uri();
+        let host = uri.host().ok_or_else(|| CallError::NameNotFound("the request names no host".to_owned()))?;
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let mut host = host.to_owned();
+        for _ in 0..ALIASES_MAX {
+            let call = Call { port, secure, timeouts };
+            return match self.meaning(&host) {
+                Meaning::Service(name) => match self.network().inner().services.external(&name) {
+                    None => self.call_service(&name, call, request).await,
+                    Some(external) => {
+                        host = external;
+                        continue;
+                    }
+                },
+                Meaning::Endpoint { service, hostname } => {
+                    let ip = self.network().inner().services.endpoint(&service, &hostname);
+                    let ip = ip.ok_or_else(|| CallError::NameNotFound(format!("{hostname} of service {service}")))?;
+                    self.call_address(SocketAddr::new(ip, port), call, request).await
+                }
+                Meaning::Loopback(ip) | Meaning::Address(ip) => {
+                    self.call_address(SocketAddr::new(ip, port), call, request).await
+                }
+                Meaning::Unknown(name) => Err(CallError::NameNotFound(name)),
+                Meaning::Bare(name) => match self.may_reach_name(call.way(), &name, port) {
+                    Ok(()) => self.call_outside(&name, call, request).await,
+                    Err(_) => {
+                        let service = Name::new(self.own().caller.namespace.clone(), name);
+                        Err(CallError::NameNotFound(format!("service {service}")))
+                    }
+                },
+                Meaning::Outside(name) => {
+                    self.may_reach_name(call.way(), &name, port)?;
+                    self.call_outside(&name, call, request).await
+                }
+            };
+        }
+        Err(CallError::NameNotFound(format!("{host} leads from one ExternalName to the next")))
+    }
+
+    async fn call_service(&self, name: &Name, call: Call, request: Request<Body>) -> Result<Response<Body>, CallError> {
+        let services = &self.network().inner().services;
+        match services.port(name, call.port, Protocol::Tcp) {
+            Lookup::Found(port) if call.secure && self.network().listens(&port) => {
+                self.call_secure(request, call.timeouts).await
+            }
+            Lookup::Found(port) => self.network().call_port(port, request, call.timeouts).await,
+            Lookup::NoPort => {
+                // The name of a headless Service is that of its pods: any of their ports is meant.
+                let pods = services.addresses(name).into_iter().map(|ip| SocketAddr::new(ip, call.port));
+                let listening: Vec<_> =
+                    pods.filter(|at| self.network().inner().attachments.get(*at).is_some()).collect();
+                let chosen = listening.choose(&mut rand::rng());
+                match chosen {
+                    Some(address) => self.call_address(*address, call, request).await,
+                    None => Err(CallError::Refused(format!("service {name} has no port {}", call.port))),
+                }
+            }
+            Lookup::NoService => Err(CallError::NameNotFound(format!("service {name}"))),
+        }
+    }
+
+    /// Sends a request to an address.
+    async fn call_address(
+        &self,
+        address: SocketAddr,
+        call: Call,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, CallError> {
+        match self.route(address) {
+            Route::Here(attached) if call.secure && attached.is_socket() => {
+                self.call_secure(request, call.timeouts).await
+            }
+            // At localhost there may be another than at the pod's own address: no connection of those is kept.
+            Route::Here(attached) if attached.is_socket() && address.ip().is_loopback() => {
+                self.call_plain(request, call.timeouts).await
+            }
+            Route::Here(attached) => {
+                let ticket = attached.admit();
+                let ticket =
+                    ticket.ok_or_else(|| CallError::NotAccepted(format!("{address} takes no requests now")))?;
+                attached.call(self.network(), request, ticket, call.timeouts).await
+            }
+            Route::Service(port) if call.secure && self.network().listens(&port) => {
+                self.call_secure(request, call.timeouts).await
+            }
+            Route::Service(port) => self.network().call_port(port, request, call.timeouts).await,
+            Route::Nobody(why) => Err(CallError::Refused(why)),
+            Route::Outside => {
+                self.may_reach(call.way(), address)?;
+                self.call_outside(&address.ip().to_string(), call, request).await
+            }
+        }
+    }
+
+    /// To a host outside that has been granted.
+    async fn call_outside(&self, host: &str, call: Call, request: Request<Body>) -> Result<Response<Body>, CallError> {
+        let asked = request.uri().host().unwrap_or(host).to_owned();
+        let scheme = if call.secure { "https" } else { "http" };
+        let key = format!("{scheme}://{asked}:{}/{host}", call.port);
+        let (host, asked) = (host, asked.as_str());
+        let connect = || async move {
+            let stream = self.open_outside(call.way(), host, call.port).await?;
+            match call.secure {
+                true => self.network().inner().tls.connect(asked, stream).await,
+                false => Ok(Opened { stream, h2: false }),
+            }
+        };
+        self.own().http.send(&key, request, call.timeouts, connect).await
+    }
+
+    /// A connection to a host outside whose name has been granted.
+    async fn open_outside(&self, way: Way, host: &str, port: u16) -> Result<PodStream, SocketError> {
+        let outside = &self.network().inner().outside;
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![ip],
+            Err(_) => self.lookup_outside(host).await?,
+        };
+        let (mut fine, mut bad) = (Vec::new(), None);
+        for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, port)) {
+            match outside.judge(way, address) {
+                Ok(()) => fine.push(address),
+                Err(why) => bad = Some(format!("{host}: {why}")),
+            }
+        }
+        match bad {
+            Some(why) if fine.is_empty() => Err(self.refused_host(why)),
+            _ => Ok(outside.connect(fine, self.permit()?).await?.2),
+        }
+    }
+
+    /// To a pod that listens and speaks TLS itself.
+    async fn call_secure(&self, request: Request<Body>, timeouts: CallTimeouts) -> Result<Response<Body>, CallError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let port = request.uri().port_u16().unwrap_or(443);
+        let host = host.as_str();
+        let connect = || async move {
+            let connection = self.connect_host(host, port).await?;
+            self.network().inner().tls.connect(host, connection.stream).await
+        };
+        self.own().http.send(&format!("https://{host}:{port}"), request, timeouts, connect).await
+    }
+
+    /// To a container of the same pod that listens at `localhost`.
+    async fn call_plain(&self, request: Request<Body>, timeouts: CallTimeouts) -> Result<Response<Body>, CallError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let port = request.uri().port_u16().unwrap_or(80);
+        let host = host.as_str();
+        let connect = || async move { Ok(Opened { stream: self.connect_host(host, port).await?.stream, h2: false }) };
+        self.own().http.send(&format!("http://{host}:{port}"), request, timeouts, connect).await
+    }
+}
+
+/// What of a call is not in its request any more.
+#[derive(Clone, Copy)]
+struct Call {
+    port: u16,
+    secure: bool,
+    timeouts: CallTimeouts,
+}
+
+impl Call {
+    fn way(self) -> Way {
+        if self.secure { Way::Https } else { Way::Http }
+    }
+}
+
+impl Network {
+    /// Whether a Service's pods listen themselves, rather than being called.
+    pub(crate) fn listens(&self, port: &Port) -> bool {
+        let attached = |e: &Arc<Endpoint>| self.inner().attachments.get(e.address);
+        port.endpoints.iter().find_map(attached).is_some_and(|attached| attached.is_socket())
+    }
+
+    /// Sends a request to one of a Service's endpoints.
+    pub(crate) async fn call_port(
+        &self,
+        port: Arc<Port>,
+        request: Request<Body>,
+        timeouts: CallTimeouts,
+    ) -> Result<Response<Body>, CallError> {
+        let since = Instant::now();
+        let metrics = port.metrics.clone();
+        let answer = self.balanced(port, request, timeouts).await;
+        metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn balanced(
+        &self,
+        port: Arc<Port>,
+        request: Request<Body>,
+        timeouts: CallTimeouts,
+    ) -> Result<Response<Body>, CallError> {
+        match self.among_present(port, |port| self.admitted(port)) {
+            Ok((endpoint, attached, ticket)) => {
+                let _load = endpoint.begin();
+                attached.call(self, request, ticket, timeouts).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the endpoints of a port, and those of a newer table when none of them says yes: a caller that waited for a
+    /// processor may hold endpoints that have all gone since, and only the present ones may say no.
+    fn among_present<T>(&self, mut port: Arc<Port>, ask: impl Fn(&Port) -> Option<T>) -> Result<T, CallError> {
+        for _ in 0..TABLES_MAX {
+            if port.endpoints.is_empty() {
+                return Err(CallError::Refused(format!("service {} has no ready endpoints", port.service)));
+            }
+            if let Some(found) = ask(&port) {
+                return Ok(found);
+            }
+            match self.inner().services.port(&port.service, port.number, Protocol::Tcp) {
+                Lookup::Found(now) if !Arc::ptr_eq(&now, &port) => port = now,
+                _ => break,
+            }
+        }
+        Err(CallError::NotAccepted(format!("no endpoint of service {} takes requests now", port.service)))
+    }
+
+    /// The first endpoint that lets a request begin, of the few that are asked.
+    fn admitted(&self, port: &Port) -> Option<(Arc<Endpoint>, Arc<Attached>, Ticket)> {
+        let mut tried = Vec::new();
+        while tried.len() < TRIES_MAX {
+            let endpoint = balance::pick(&port.endpoints, &tried)?;
+            let attached = self.inner().attachments.get(endpoint.address);
+            if let Some((attached, ticket)) = attached.and_then(|a| a.admit().map(|ticket| (a, ticket))) {
+                return Some((endpoint, attached, ticket));
+            }
+            tried.push(endpoint.address);
+        }
+        None
+    }
+
+    /// Connects to one of a Service's endpoints. `held` is held by the client's end.
+    pub(crate) async fn visit_service<G: Send + Unpin + 'static>(
+        &self,
+        port: Arc<Port>,
+        client: SocketAddr,
+        held: G,
+    ) -> Result<PodStream, SocketError> {
+        let found = self.among_present(port, |port| self.admitted(port));
+        let (endpoint, attached, ticket) = found.map_err(|error| SocketError::Refused(error.to_string()))?;
+        let visit = Visit { client, server: endpoint.address, held: (held, endpoint.hold()), counted: true };
+        let stream = tcp::visit(self, &attached, visit).await;
+        drop(ticket);
+        stream
+    }
+}
