@@ -62,6 +62,13 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// Where it is bound, the port chosen.
     fn local(&self) -> SocketAddr;
 
+    /// From where a datagram to this address comes, as the other end sees it. The same as [`UdpSocket::local`] unless it is
+    /// bound to all addresses.
+    fn local_to(&self, to: SocketAddr) -> SocketAddr {
+        let _ = to;
+        self.local()
+    }
+
     /// Sends one datagram: delivered, or lost as the network pleases.
     ///
     /// # Errors
@@ -71,7 +78,8 @@ pub trait UdpSocket: Send + Sync + 'static {
     /// Waits for the next datagram and says from where it came. Giving up waiting loses none.
     ///
     /// # Errors
-    /// When the network is going down.
+    /// When the network is going down; `ConnectionRefused` when it knows that nobody received what was sent to an address,
+    /// which guests hear that are connected to it.
     async fn recv_from(&self) -> Result<(Bytes, SocketAddr), SocketError>;
 }
 

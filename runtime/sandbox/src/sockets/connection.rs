@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf, ReadHalf, WriteHalf},
     runtime::Handle,
@@ -21,29 +22,39 @@ use crate::{ByteStream, TcpConnection, container::Container, cpu::thread_cpu_ns,
 /// Read ahead to learn whether there is anything to read.
 const AHEAD_BYTES: usize = 4 << 10;
 
-/// What a connection costs, while any part of it is open.
-struct Costs {
+/// Keeps a connection open, and what it costs: held by its socket and both halves.
+pub(crate) struct Open {
     instance: Instance,
+    /// The receiving half, once nobody reads any more: the other end may go on writing as long as the socket is there.
+    unread: Mutex<Option<Reading>>,
     _permit: Permit,
     _buffers: Charge,
 }
 
+type Reading = ReadHalf<Box<dyn ByteStream>>;
+
 /// Splits a connection. Fails when its buffers do not fit in the container's memory.
-pub(crate) fn open(connection: TcpConnection, permit: Permit, instance: &Instance) -> Result<(Receiver, Sender), Code> {
+pub(crate) fn open(
+    connection: TcpConnection,
+    permit: Permit,
+    instance: &Instance,
+) -> Result<(Arc<Open>, Receiver, Sender), Code> {
     let buffers = instance.charge(connection.buffer_bytes)?;
-    let costs = Arc::new(Costs { instance: instance.clone(), _permit: permit, _buffers: buffers });
+    let open = Open { instance: instance.clone(), unread: Mutex::default(), _permit: permit, _buffers: buffers };
+    let open = Arc::new(open);
     let (reading, writing) = tokio::io::split(connection.stream);
-    let receiver = Receiver { reading, ahead: BytesMut::new(), ended: None, _costs: costs.clone() };
-    Ok((receiver, Sender { writing: Some(writing), costs }))
+    let receiver = Receiver { reading: Some(reading), ahead: BytesMut::new(), ended: None, open: open.clone() };
+    Ok((open.clone(), receiver, Sender { writing: Some(writing), open }))
 }
 
 /// What comes in.
 pub(crate) struct Receiver {
-    reading: ReadHalf<Box<dyn ByteStream>>,
+    /// Always there, until it is dropped.
+    reading: Option<Reading>,
     ahead: BytesMut,
     /// Told once what was read ahead is gone.
     ended: Option<Result<(), Code>>,
-    _costs: Arc<Costs>,
+    open: Arc<Open>,
 }
 
 impl Receiver {
@@ -54,7 +65,7 @@ impl Receiver {
         }
         self.ahead.resize(AHEAD_BYTES, 0);
         let mut buffer = ReadBuf::new(&mut self.ahead);
-        let poll = Pin::new(&mut self.reading).poll_read(cx, &mut buffer);
+        let poll = poll_read(&mut self.reading, cx, &mut buffer);
         let filled = buffer.filled().len();
         self.ahead.truncate(filled);
         match ready!(poll) {
@@ -76,7 +87,7 @@ impl Receiver {
         }
         if self.ended.is_none() {
             let mut buffer = ReadBuf::new(&mut into[from_ahead..]);
-            match Pin::new(&mut self.reading).poll_read(cx, &mut buffer) {
+            match poll_read(&mut self.reading, cx, &mut buffer) {
                 Poll::Pending if from_ahead == 0 => return Poll::Pending,
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.ended = Some(Ok(())),
@@ -97,10 +108,23 @@ impl Receiver {
     }
 }
 
+fn poll_read(reading: &mut Option<Reading>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    match reading {
+        Some(reading) => Pin::new(reading).poll_read(cx, into),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        *self.open.unread.lock() = self.reading.take();
+    }
+}
+
 /// What goes out. Dropping it tells the other end that there is no more.
 pub(crate) struct Sender {
     writing: Option<WriteHalf<Box<dyn ByteStream>>>,
-    costs: Arc<Costs>,
+    open: Arc<Open>,
 }
 
 impl Sender {
@@ -125,16 +149,16 @@ impl Sender {
 
     /// Memory for what waits to be written.
     pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, Code> {
-        self.costs.instance.charge(bytes as u64)
+        self.open.instance.charge(bytes as u64)
     }
 
     pub(crate) fn linger(&self) -> Duration {
-        self.costs.instance.limits().linger
+        self.open.instance.limits().linger
     }
 
     /// Whom to bill for work that goes on without the guest.
     pub(crate) fn payer(&self) -> Arc<Container> {
-        self.costs.instance.container().clone()
+        self.open.instance.container().clone()
     }
 }
 
@@ -146,11 +170,11 @@ impl Drop for Sender {
         }
         // What the stream still holds goes out first, like a kernel's socket buffer after close.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (costs, linger) = (self.costs.clone(), self.linger());
+        let (open, linger) = (self.open.clone(), self.linger());
         let closing = async move {
             let shutdown = poll_fn(|cx| Pin::new(&mut writing).poll_shutdown(cx));
             let _: Result<io::Result<()>, _> = tokio::time::timeout(linger, shutdown).await;
-            drop(costs);
+            drop(open);
         };
         runtime.spawn(Metered::new(self.payer(), closing));
     }

@@ -12,9 +12,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use parking_lot::{Mutex, MutexGuard};
+
 use super::{
     Code, Family, Instance, Options, Ready, check_unicast,
-    connection::{self, Receiver, Sender},
+    connection::{self, Open, Receiver, Sender},
     once,
     quota::Permit,
 };
@@ -24,7 +26,8 @@ use crate::{SocketError, TcpConnection, TcpListener, TcpPort};
 pub(crate) struct TcpSocket {
     instance: Instance,
     pub(crate) family: Family,
-    pub(crate) options: Options,
+    /// Shared with its listener: what is accepted has the options of that moment.
+    options: Arc<Mutex<Options>>,
     state: State,
 }
 
@@ -32,9 +35,21 @@ enum State {
     Unbound(Permit),
     Bound(Permit, Box<dyn TcpPort>),
     Connecting(Permit, Ready<Result<TcpConnection, SocketError>>),
-    Listening { local: SocketAddr, _permit: Permit },
-    Connected { local: SocketAddr, remote: SocketAddr, receiver: Option<Receiver>, sender: Option<Sender> },
+    /// The port is taken as long as the socket is there, even when nobody accepts.
+    Listening {
+        listener: Arc<dyn TcpListener>,
+        _permit: Permit,
+    },
+    Connected(Connected),
     Closed(Code),
+}
+
+struct Connected {
+    local: SocketAddr,
+    remote: SocketAddr,
+    receiver: Option<Receiver>,
+    sender: Option<Sender>,
+    _open: Arc<Open>,
 }
 
 impl TcpSocket {
@@ -42,14 +57,18 @@ impl TcpSocket {
     pub(crate) fn new(instance: &Instance, family: Family) -> Result<Self, Code> {
         instance.net()?;
         let state = State::Unbound(instance.permit()?);
-        Ok(Self { instance: instance.clone(), family, options: Options::default(), state })
+        Ok(Self { instance: instance.clone(), family, options: Arc::default(), state })
     }
 
     /// A socket for a connection that was accepted, with its listener's options.
     fn accepted(instance: &Instance, options: Options, connection: TcpConnection, permit: Permit) -> Self {
         let family = Family::of(connection.local);
         let state = connected(connection, permit, instance).unwrap_or_else(State::Closed);
-        Self { instance: instance.clone(), family, options, state }
+        Self { instance: instance.clone(), family, options: Arc::new(Mutex::new(options)), state }
+    }
+
+    pub(crate) fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock()
     }
 
     pub(crate) fn bind(&mut self, local: SocketAddr) -> Result<(), Code> {
@@ -102,7 +121,7 @@ impl TcpSocket {
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Code>> {
         match &mut self.state {
             State::Connecting(_, connecting) => drop(ready!(connecting.poll_ready(cx)).is_ok()),
-            State::Connected { .. } => return Poll::Ready(Ok(())),
+            State::Connected(_) => return Poll::Ready(Ok(())),
             State::Closed(code) => return Poll::Ready(Err(*code)),
             _ => return Poll::Ready(Err(Code::InvalidState)),
         }
@@ -129,9 +148,11 @@ impl TcpSocket {
                 return Err(Code::InvalidState);
             }
         };
-        match port.listen(self.options.backlog.min(self.instance.limits().backlog_max)) {
+        let backlog = self.options().backlog.min(self.instance.limits().backlog_max);
+        match port.listen(backlog) {
             Ok(listener) => {
-                self.state = State::Listening { local: listener.local(), _permit: permit };
+                let listener: Arc<dyn TcpListener> = listener.into();
+                self.state = State::Listening { listener: listener.clone(), _permit: permit };
                 Ok(Listener::new(&self.instance, self.options.clone(), listener))
             }
             Err(error) => {
@@ -145,7 +166,7 @@ impl TcpSocket {
     /// The receiving half, once.
     pub(crate) fn take_receiver(&mut self) -> Result<Receiver, Code> {
         match &mut self.state {
-            State::Connected { receiver, .. } => receiver.take().ok_or(Code::InvalidState),
+            State::Connected(connected) => connected.receiver.take().ok_or(Code::InvalidState),
             State::Closed(code) => Err(*code),
             _ => Err(Code::InvalidState),
         }
@@ -154,7 +175,7 @@ impl TcpSocket {
     /// The sending half, once.
     pub(crate) fn take_sender(&mut self) -> Result<Sender, Code> {
         match &mut self.state {
-            State::Connected { sender, .. } => sender.take().ok_or(Code::InvalidState),
+            State::Connected(connected) => connected.sender.take().ok_or(Code::InvalidState),
             State::Closed(code) => Err(*code),
             _ => Err(Code::InvalidState),
         }
@@ -163,7 +184,8 @@ impl TcpSocket {
     pub(crate) fn local(&self) -> Result<SocketAddr, Code> {
         match &self.state {
             State::Bound(_, port) => Ok(port.local()),
-            State::Listening { local, .. } | State::Connected { local, .. } => Ok(*local),
+            State::Listening { listener, .. } => Ok(listener.local()),
+            State::Connected(connected) => Ok(connected.local),
             State::Closed(code) => Err(*code),
             State::Unbound(_) | State::Connecting(..) => Err(Code::InvalidState),
         }
@@ -171,7 +193,7 @@ impl TcpSocket {
 
     pub(crate) fn remote(&self) -> Result<SocketAddr, Code> {
         match &self.state {
-            State::Connected { remote, .. } => Ok(*remote),
+            State::Connected(connected) => Ok(connected.remote),
             State::Closed(code) => Err(*code),
             _ => Err(Code::InvalidState),
         }
@@ -182,14 +204,14 @@ impl TcpSocket {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected { .. })
+        matches!(self.state, State::Connected(_))
     }
 
     pub(crate) fn set_backlog(&mut self, value: u64) -> Result<(), Code> {
         match self.state {
-            State::Connecting(..) | State::Connected { .. } | State::Closed(_) => Err(Code::InvalidState),
+            State::Connecting(..) | State::Connected(_) | State::Closed(_) => Err(Code::InvalidState),
             State::Listening { .. } if value != 0 => Err(Code::NotSupported),
-            _ => self.options.set_backlog(value, self.instance.limits().backlog_max),
+            _ => self.options().set_backlog(value, self.instance.limits().backlog_max),
         }
     }
 
@@ -200,22 +222,22 @@ impl TcpSocket {
 
 fn connected(connection: TcpConnection, permit: Permit, instance: &Instance) -> Result<State, Code> {
     let (local, remote) = (connection.local, connection.remote);
-    let (receiver, sender) = connection::open(connection, permit, instance)?;
-    Ok(State::Connected { local, remote, receiver: Some(receiver), sender: Some(sender) })
+    let (open, receiver, sender) = connection::open(connection, permit, instance)?;
+    Ok(State::Connected(Connected { local, remote, receiver: Some(receiver), sender: Some(sender), _open: open }))
 }
 
 /// Accepts connections: one at a time is taken from the network, the others wait in its backlog.
 pub(crate) struct Listener {
     instance: Instance,
-    options: Options,
+    options: Arc<Mutex<Options>>,
     listener: Arc<dyn TcpListener>,
     next: Option<Ready<Result<TcpConnection, SocketError>>>,
     permit: Option<Ready<Result<Permit, Code>>>,
 }
 
 impl Listener {
-    fn new(instance: &Instance, options: Options, listener: Box<dyn TcpListener>) -> Self {
-        Self { instance: instance.clone(), options, listener: listener.into(), next: None, permit: None }
+    fn new(instance: &Instance, options: Arc<Mutex<Options>>, listener: Arc<dyn TcpListener>) -> Self {
+        Self { instance: instance.clone(), options, listener, next: None, permit: None }
     }
 
     /// Waits until there is a connection, or the network has failed.
@@ -258,7 +280,8 @@ impl Listener {
     fn take(&mut self, permit: Option<Permit>) -> Result<TcpSocket, Code> {
         match (self.next.take().and_then(Ready::done), permit) {
             (Some(Ok(connection)), Some(permit)) => {
-                Ok(TcpSocket::accepted(&self.instance, self.options.clone(), connection, permit))
+                let options = self.options.lock().clone();
+                Ok(TcpSocket::accepted(&self.instance, options, connection, permit))
             }
             (Some(Err(error)), _) => Err(error.into()),
             _ => Err(Code::Other),

@@ -81,7 +81,8 @@ impl UdpSocket {
     }
 
     pub(crate) fn local(&self) -> Result<SocketAddr, Code> {
-        self.bound.as_ref().map(|bound| bound.socket.local()).ok_or(Code::InvalidState)
+        let socket = &self.bound.as_ref().ok_or(Code::InvalidState)?.socket;
+        Ok(self.remote.map_or_else(|| socket.local(), |remote| socket.local_to(remote)))
     }
 
     pub(crate) fn remote(&self) -> Result<SocketAddr, Code> {
@@ -91,6 +92,14 @@ impl UdpSocket {
     /// For sending, to where it is connected now.
     pub(crate) fn outgoing(&mut self) -> Result<Outgoing, Code> {
         Ok(Outgoing { bound: self.bound()?, family: self.family, remote: self.remote, sending: None })
+    }
+
+    /// Begins to send one datagram. Takes a port only when it may be sent.
+    pub(crate) fn start_send(&mut self, bytes: Vec<u8>, to: Option<SocketAddr>) -> Result<Outgoing, Code> {
+        target(self.family, self.remote, to)?;
+        let mut outgoing = self.outgoing()?;
+        outgoing.start(bytes, to)?;
+        Ok(outgoing)
     }
 
     /// For receiving, from where it is connected now.
@@ -119,6 +128,7 @@ impl Incoming {
             });
             match ready!(next.poll_ready(cx)) {
                 Ok((_, from)) if self.remote.is_some_and(|remote| remote != *from) => self.next = None,
+                Err(SocketError::ConnectionRefused(by)) if self.remote != Some(*by) => self.next = None,
                 _ => return Poll::Ready(()),
             }
         }
@@ -144,18 +154,9 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Where a datagram goes that names this address, or none.
-    fn target(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Code> {
-        match (to, self.remote) {
-            (Some(to), Some(remote)) if to != remote => Err(Code::InvalidArgument),
-            (Some(to), _) => self.family.check_remote(to).map(|()| to),
-            (None, remote) => remote.ok_or(Code::InvalidArgument),
-        }
-    }
-
     /// Begins to send; only when nothing is being sent.
     pub(crate) fn start(&mut self, bytes: Vec<u8>, to: Option<SocketAddr>) -> Result<(), Code> {
-        let to = self.target(to)?;
+        let to = target(self.family, self.remote, to)?;
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(Code::DatagramTooLarge);
         }
@@ -188,5 +189,14 @@ impl Outgoing {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+/// Where a datagram goes that names this address, or none.
+fn target(family: Family, connected: Option<SocketAddr>, to: Option<SocketAddr>) -> Result<SocketAddr, Code> {
+    match (to, connected) {
+        (Some(to), Some(remote)) if to != remote => Err(Code::InvalidArgument),
+        (Some(to), _) => family.check_remote(to).map(|()| to),
+        (None, remote) => remote.ok_or(Code::InvalidArgument),
     }
 }

@@ -179,60 +179,60 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> SocketResult<bool> {
-        Ok(get(self.table, &this)?.socket.options.keep_alive)
+        Ok(get(self.table, &this)?.socket.options().keep_alive)
     }
 
     fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> SocketResult<()> {
-        get_mut(self.table, &this)?.socket.options.keep_alive = value;
+        get_mut(self.table, &this)?.socket.options().keep_alive = value;
         Ok(())
     }
 
     fn keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.socket.options.keep_alive_idle_ns())
+        Ok(get(self.table, &this)?.socket.options().keep_alive_idle_ns())
     }
 
     fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_keep_alive_idle_ns(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_keep_alive_idle_ns(value)?)
     }
 
     fn keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.socket.options.keep_alive_interval_ns())
+        Ok(get(self.table, &this)?.socket.options().keep_alive_interval_ns())
     }
 
     fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_keep_alive_interval_ns(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_keep_alive_interval_ns(value)?)
     }
 
     fn keep_alive_count(&mut self, this: Resource<TcpSocket>) -> SocketResult<u32> {
-        Ok(get(self.table, &this)?.socket.options.keep_alive_count())
+        Ok(get(self.table, &this)?.socket.options().keep_alive_count())
     }
 
     fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_keep_alive_count(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_keep_alive_count(value)?)
     }
 
     fn hop_limit(&mut self, this: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(get(self.table, &this)?.socket.options.hop_limit())
+        Ok(get(self.table, &this)?.socket.options().hop_limit())
     }
 
     fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_hop_limit(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_hop_limit(value)?)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.socket.options.receive_buffer_bytes())
+        Ok(get(self.table, &this)?.socket.options().receive_buffer_bytes())
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_receive_buffer_bytes(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_receive_buffer_bytes(value)?)
     }
 
     fn send_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.socket.options.send_buffer_bytes())
+        Ok(get(self.table, &this)?.socket.options().send_buffer_bytes())
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.socket.options.set_send_buffer_bytes(value)?)
+        Ok(get_mut(self.table, &this)?.socket.options().set_send_buffer_bytes(value)?)
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {

@@ -122,60 +122,60 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn get_keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> SocketResult<bool> {
-        Ok(get(self.table, &this)?.options.keep_alive)
+        Ok(get(self.table, &this)?.options().keep_alive)
     }
 
     fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> SocketResult<()> {
-        get_mut(self.table, &this)?.options.keep_alive = value;
+        get_mut(self.table, &this)?.options().keep_alive = value;
         Ok(())
     }
 
     fn get_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> SocketResult<Duration> {
-        Ok(get(self.table, &this)?.options.keep_alive_idle_ns())
+        Ok(get(self.table, &this)?.options().keep_alive_idle_ns())
     }
 
     fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: Duration) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_keep_alive_idle_ns(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_keep_alive_idle_ns(value)?)
     }
 
     fn get_keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> SocketResult<Duration> {
-        Ok(get(self.table, &this)?.options.keep_alive_interval_ns())
+        Ok(get(self.table, &this)?.options().keep_alive_interval_ns())
     }
 
     fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: Duration) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_keep_alive_interval_ns(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_keep_alive_interval_ns(value)?)
     }
 
     fn get_keep_alive_count(&mut self, this: Resource<TcpSocket>) -> SocketResult<u32> {
-        Ok(get(self.table, &this)?.options.keep_alive_count())
+        Ok(get(self.table, &this)?.options().keep_alive_count())
     }
 
     fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_keep_alive_count(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_keep_alive_count(value)?)
     }
 
     fn get_hop_limit(&mut self, this: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(get(self.table, &this)?.options.hop_limit())
+        Ok(get(self.table, &this)?.options().hop_limit())
     }
 
     fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_hop_limit(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_hop_limit(value)?)
     }
 
     fn get_receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.options.receive_buffer_bytes())
+        Ok(get(self.table, &this)?.options().receive_buffer_bytes())
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_receive_buffer_bytes(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_receive_buffer_bytes(value)?)
     }
 
     fn get_send_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(get(self.table, &this)?.options.send_buffer_bytes())
+        Ok(get(self.table, &this)?.options().send_buffer_bytes())
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(get_mut(self.table, &this)?.options.set_send_buffer_bytes(value)?)
+        Ok(get_mut(self.table, &this)?.options().set_send_buffer_bytes(value)?)
     }
 
     fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {

@@ -27,9 +27,7 @@ impl<T: Send> HostUdpSocketWithStore<T> for HasSockets {
         remote: Option<IpSocketAddress>,
     ) -> SocketResult<()> {
         let mut outgoing = store.with(|mut view| -> SocketResult<_> {
-            let mut outgoing = get_mut(view.get().table, &socket)?.outgoing()?;
-            outgoing.start(data, remote.map(SocketAddr::from))?;
-            Ok(outgoing)
+            Ok(get_mut(view.get().table, &socket)?.start_send(data, remote.map(SocketAddr::from))?)
         })?;
         Ok(poll_fn(|cx| outgoing.poll_sent(cx)).await?)
     }
