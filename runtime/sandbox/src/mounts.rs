@@ -59,6 +59,23 @@ struct Private {
     files: HashMap<usize, String>,
 }
 
+impl Private {
+    /// Its files may be written, as their mounts say; others beside them would be nobody's, so none can be made.
+    fn allow_changes(&self, allow: bool) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = if allow { 0o700 } else { 0o500 };
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(mode))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if let Err(error) = self.allow_changes(true) {
+            tracing::warn!(dir = %self.dir.path().display(), %error, "a private folder cannot be removed");
+        }
+    }
+}
+
 /// A folder, ready for one instance.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -99,18 +116,19 @@ impl Files {
         })
     }
 
-    /// Opens all mounts for one instance.
-    pub(crate) fn open(&self) -> io::Result<Vec<Opened>> {
-        self.open_places()
-            .map_err(|(path, error)| io::Error::new(error.kind(), format!("cannot mount {path}: {error}")))
+    /// Opens all mounts for one instance. The working directory, where it lies in one of them, is the folder `.` as well:
+    /// most guests' libc knows of no working directory and looks there for relative paths.
+    pub(crate) fn open(&self, working_dir: Option<&str>) -> io::Result<Vec<Opened>> {
+        let opened = self.open_places();
+        let mut opened =
+            opened.map_err(|(path, error)| io::Error::new(error.kind(), format!("cannot mount {path}: {error}")))?;
+        opened.extend(working_dir.and_then(|dir| start_folder(&opened, dir)));
+        Ok(opened)
     }
 
-    /// Opens all mounts for a core module. Its libc knows of no working directory: relative paths are looked for in the
-    /// folder that is preopened as `.`.
+    /// Opens all mounts for a core module.
     pub(crate) fn preopen(&self, context: &mut WasiCtxBuilder, working_dir: Option<&str>) -> wasmtime::Result<()> {
-        let opened = self.open()?;
-        let start = working_dir.and_then(|dir| start_folder(&opened, dir));
-        for Opened { folder, guest_path, read_only } in opened.iter().chain(&start) {
+        for Opened { folder, guest_path, read_only } in &self.open(working_dir)? {
             let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             // The descriptor's name leads to the very folder that was opened, whatever has happened to its path since.
             context.preopened_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()), guest_path, perms)?;
@@ -170,8 +188,10 @@ impl Files {
             let reason = format!("single files in {parent} must be read-only all, or none");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
+        private.allow_changes(true)?;
         show(&file, &private.dir.path().join(name), read_only)?;
         private.files.insert(index, name.to_owned());
+        private.allow_changes(false)?;
         Ok(None)
     }
 

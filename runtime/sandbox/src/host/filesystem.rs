@@ -48,7 +48,7 @@ type Directories = Vec<(Resource<Descriptor>, String)>;
 
 impl Preopens<'_> {
     fn open(&mut self) -> wasmtime::Result<Directories> {
-        let opened = self.container.files.open()?;
+        let opened = self.container.files.open(self.container.spec.working_dir.as_deref())?;
         let push = |Opened { folder, guest_path, read_only }| {
             let (perms, mode) = match read_only {
                 true => (FsPerms::ReadOnly, OpenMode::READ),

@@ -147,6 +147,12 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
 pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtime::Result<Store<CoreGuest>> {
     let mut context = cli::context(&container.spec);
     context.args(&container.spec.args).envs(&container.spec.env);
+    if let Some(dir) = &container.spec.working_dir
+        && container.spec.env.iter().all(|(name, _)| name != "PWD")
+    {
+        // As container runtimes set it; some guests go there when they start.
+        context.env("PWD", dir);
+    }
     container.files.preopen(&mut context, container.spec.working_dir.as_deref())?;
     let guest = CoreGuest { wasi: context.build_p1(), own: Own::new(container) };
     let mut store = Store::new(&container.node.engine, guest);

@@ -28,5 +28,7 @@ build http-p2 wasm32-wasip2 http_p2 http-p2
 build http-p3 wasm32-wasip2 http_p3 http-p3
 build command wasm32-wasip1 command command-p1
 build command wasm32-wasip2 command command-p2
+build files wasm32-wasip1 files files-p1
+build files wasm32-wasip2 files files-p2
 build command-p3 wasm32-wasip2 command_p3 command-p3
 ls -l ./*.wasm

@@ -5,6 +5,8 @@ mod commands;
 mod compile;
 mod cpu;
 mod density;
+mod exec;
+mod files;
 mod http;
 mod images;
 mod speed;
