@@ -1,11 +1,12 @@
-//! A running container, and the two adapters between sandbox and network: requests in, requests out.
+//! A running container, and how requests come in. How it gets out is in `way_out`.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Request, Response};
 use podium_network::{Attachment, CallError, Dialer, HttpHandler};
-use podium_sandbox::{Body, CallFailure, CommandContainer, Ending, HttpContainer, Outgoing, OutgoingError};
+use podium_sandbox::{Body, CallFailure, CommandContainer, Ending, HttpContainer};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::logs::writer::ContainerLog;
@@ -19,6 +20,8 @@ pub(crate) struct Runtime {
     pub(crate) id: Arc<str>,
     pub(crate) guest: Guest,
     pub(crate) attachments: Vec<Attachment>,
+    /// Its side of the network, with what it listens to.
+    pub(crate) dialer: Dialer,
     pub(crate) log: Arc<ContainerLog>,
 }
 
@@ -60,6 +63,13 @@ impl Runtime {
                 if drained { Ending::Finished { code: 0 } } else { Ending::Killed }
             }
             Guest::Command(container) => {
+                let since = Instant::now();
+                // One that has ended by itself meanwhile has nothing to drain.
+                tokio::select! {
+                    _ = self.dialer.drain(grace) => {}
+                    ending = container.wait() => return ending,
+                }
+                let grace = grace.saturating_sub(since.elapsed());
                 container.terminate();
                 if let Ok(ending) = tokio::time::timeout(COMMAND_LINGER.min(grace), container.wait()).await {
                     return ending;
@@ -98,22 +108,6 @@ impl HttpHandler for Served {
             failure if failure.not_begun() => CallError::NotAccepted(failure.to_string()),
             CallFailure::TimedOut => CallError::TimedOut("the guest gave no response in time".to_owned()),
             failure => CallError::Failed(failure.to_string()),
-        })
-    }
-}
-
-/// A pod's way out.
-pub(crate) struct WayOut(pub(crate) Dialer);
-
-#[async_trait]
-impl Outgoing for WayOut {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutgoingError> {
-        self.0.send(request).await.map_err(|error| match error {
-            CallError::NameNotFound(m) => OutgoingError::NameNotFound(m),
-            CallError::Refused(m) | CallError::NotAccepted(m) => OutgoingError::Refused(m),
-            CallError::TimedOut(m) => OutgoingError::TimedOut(m),
-            CallError::Denied(m) => OutgoingError::Denied(m),
-            CallError::Failed(m) => OutgoingError::Other(m),
         })
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod timers;
 pub(crate) mod translate;
+pub(crate) mod way_out;
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -1,17 +1,22 @@
 //! Starting one container: image, settings, limits, guest, network. Every step has its own reason to fail.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
-use podium_network::Caller;
+use podium_network::{Caller, Dialer};
 use podium_sandbox::{ContainerSpec, Image, Mount};
 use tracing::Instrument as _;
 
 use super::{
     PodId, Report, Shared,
-    guest::{Guest, Runtime, Served, WayOut},
+    guest::{Guest, Runtime, Served},
     images::{NotReady, PullPolicy, Ready},
+    way_out::{WayOut, membership},
 };
 use crate::{
     decide::{
@@ -27,6 +32,8 @@ use crate::{
 
 /// The port of an HTTP container whose spec names none.
 pub(crate) const PORT_DEFAULT: u16 = 8080;
+/// What a core module imports that accepts connections.
+const SOCK_ACCEPT: &str = "wasi_snapshot_preview1::sock_accept";
 
 /// A container to start.
 pub(crate) struct Job {
@@ -84,6 +91,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let Ready { image, record, .. } = pull(shared, job, spec).await?;
     let config = &record.config;
     let Settings { args, env, mounts } = settings(shared, job, spec, config, &volumes).await?;
+    let dialer = dialer(shared, job)?;
     let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
     let container = ContainerSpec {
         args,
@@ -94,15 +102,13 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),
-        outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
-            namespace: job.id.key.namespace.clone(),
-            pod: job.id.key.name.clone(),
-            ip: Some(job.ip),
-        })))),
+        outgoing: Some(Arc::new(WayOut(dialer.clone()))),
+        sockets: Some(Arc::new(WayOut(dialer.clone()))),
+        listen: listening(&image, spec, config),
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let runtime = launch(shared, job, spec, (&image, config), container, log, span)?;
+    let runtime = launch(shared, job, spec, (&image, config), container, (dialer, log), span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
     let name = spec.image.as_deref().unwrap_or_default().split('@').next().unwrap_or_default();
@@ -211,14 +217,14 @@ fn launch(
     spec: &Spec,
     (image, config): (&Arc<Image>, &ImageConfig),
     container: ContainerSpec,
-    log: Arc<ContainerLog>,
+    (dialer, log): (Dialer, Arc<ContainerLog>),
     span: &tracing::Span,
 ) -> Result<Runtime, StartFailure> {
     let id: Arc<str> = run_id().into();
     let create_error = |message: String| failure(FailureReason::CreateContainerError, message);
     if !image.kind().is_http() {
         let command = shared.sandbox.command(image, container).map_err(|e| create_error(e.to_string()))?;
-        return Ok(Runtime { id, guest: Guest::Command(Arc::new(command)), attachments: Vec::new(), log });
+        return Ok(Runtime { id, guest: Guest::Command(Arc::new(command)), attachments: Vec::new(), dialer, log });
     }
     if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
         let words = "an init container must be a command that ends, but its image answers HTTP requests";
@@ -228,7 +234,7 @@ fn launch(
     let http = shared.sandbox.http(image, container).map_err(|e| create_error(e.to_string()))?;
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
-    let mut runtime = Runtime { id, guest: Guest::Http(http), attachments: Vec::new(), log };
+    let mut runtime = Runtime { id, guest: Guest::Http(http), attachments: Vec::new(), dialer, log };
     for port in ports(spec, config) {
         if shared.network.is_attached(job.ip, port) {
             let words = format!("port {port} is taken by another container of the pod; name another containerPort");
@@ -239,8 +245,28 @@ fn launch(
     Ok(runtime)
 }
 
+/// The container's side of the network.
+fn dialer(shared: &Shared, job: &Job) -> Result<Dialer, StartFailure> {
+    let caller = Caller { namespace: job.id.key.namespace.clone(), pod: job.id.key.name.clone(), ip: Some(job.ip) };
+    let member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
+    Ok(shared.network.join(caller, member))
+}
+
+/// Where a core module that accepts connections is given sockets that listen: preview 1 can make none.
+fn listening(image: &Image, spec: &Spec, config: &ImageConfig) -> Vec<SocketAddr> {
+    if image.kind().is_http() || !image.imports().iter().any(|import| import == SOCK_ACCEPT) {
+        return Vec::new();
+    }
+    named_ports(spec, config).into_iter().map(|port| SocketAddr::from(([0, 0, 0, 0], port))).collect()
+}
+
 /// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].
 fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
+    let ports = named_ports(spec, image);
+    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
+}
+
+fn named_ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     let named = spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let mut ports: Vec<_> = named.filter_map(|p| u16::try_from(p.container_port).ok()).collect();
     if ports.is_empty() {
@@ -248,7 +274,7 @@ fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     }
     ports.sort_unstable();
     ports.dedup();
-    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
+    ports
 }
 
 /// 64 hexadecimal digits, as container runtimes have them.
