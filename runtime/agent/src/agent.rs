@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Node, Pod, Service},
     discovery::v1::EndpointSlice,
     networking::v1::Ingress,
 };
@@ -19,12 +19,14 @@ use tokio::{
 use crate::{
     AgentConfig, FileImages, LogReader,
     driver::{
-        Report, Shared,
+        Report, Shared, id_of,
         images::Images,
         logs::LogIndex,
         metrics::Metrics,
         node::{self, Machine},
         pods::Pods,
+        pressure::{self, NodeState},
+        static_pods,
         status::StatusWriter,
         translate,
     },
@@ -75,31 +77,32 @@ impl Agent {
         sandbox: Sandbox,
         network: Network,
     ) -> Result<Self, StartError> {
-        let machine = Machine::look();
+        let dir = &config.data_dir;
+        std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
+        let machine = Machine::look(dir);
         let registered = node::register(&config, &*api, &machine).await;
         let cidr = registered.map_err(|source| StartError::Api { operation: "register the node", source })?;
-        if let Ok(range) = cidr.to_string().parse() {
-            network.add_cluster_range(range);
-        }
         let (reports, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(share(config, api, sandbox, network, &machine, reports).await?);
         clean(&shared);
-        let tables = translate::Sources {
-            namespaces: mirror::<Namespace>(&*shared.api, None).await?,
-            services: shared.services.clone(),
-            slices: mirror::<EndpointSlice>(&*shared.api, None).await?,
-            ingresses: mirror::<Ingress>(&*shared.api, None).await?,
-        };
+        let slices = mirror::<EndpointSlice>(&*shared.api, None).await?;
+        let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
 
         let mut others = JoinSet::new();
-        others.spawn(translate::follow(shared.network.clone(), tables));
+        others.spawn(translate::follow(shared.network.clone(), shared.services.clone(), slices, ingresses));
+        let writes_max = shared.config.status_writes_max;
+        let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
+        let pods = Pods::new(shared.clone(), status, Ipam::new(cidr));
+        // Before the API's pods: a mirror means nothing without its file.
+        static_pods::read_once(&shared).await;
+        others.spawn(static_pods::mirror(shared.clone(), pods.mirrors()));
+        others.spawn(static_pods::follow(shared.clone()));
+        others.spawn(pressure::watch(shared.clone()));
         others.spawn(node::heartbeat(shared.clone()));
         others.spawn(node::keep_status(shared.clone(), machine));
         others.spawn(forward(shared.clone()));
         others.spawn(volumes::provision(shared.volumes.clone(), shared.config.node_name.clone()));
-        let writes_max = shared.config.status_writes_max;
-        let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
-        let owner = tokio::spawn(Pods::new(shared.clone(), status, Ipam::new(cidr)).run(inbox));
+        let owner = tokio::spawn(pods.run(inbox));
         Ok(Self { shared, owner, others })
     }
 
@@ -149,6 +152,10 @@ async fn share(
         log_writer: LogWriter::start(rotation, config.clock.clone()).map_err(StartError::Thread)?,
         log_index: LogIndex::new(dir),
         pods: mirror::<Pod>(&*api, Some(fields)).await?,
+        state: NodeState::new(
+            mirror::<Node>(&*api, Some(format!("metadata.name={}", config.node_name))).await?,
+            &config.node_name,
+        ),
         services: mirror::<Service>(&*api, None).await?,
         node,
         metrics: Metrics::new(&config.metrics),
@@ -180,7 +187,7 @@ fn clean(shared: &Arc<Shared>) {
     for dir in shared.log_index.stale(&pods) {
         shared.log_writer.remove(dir);
     }
-    let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    let uids = pods.iter().map(|pod| id_of(pod).uid.to_string()).collect();
     let volumes = shared.volumes.clone();
     tokio::task::spawn_blocking(move || volumes.clean(&uids));
 }

@@ -34,6 +34,18 @@ pub struct AgentConfig {
     pub memory_default_bytes: u64,
     /// Memory kept back from pods for this process itself.
     pub memory_reserved_bytes: u64,
+    /// Less memory than this available: a pod is evicted at once. Not allocatable.
+    pub eviction_memory_bytes: u64,
+    /// Less memory than this available for so long: a pod is evicted within its grace.
+    pub eviction_memory_soft: Option<(u64, Duration)>,
+    /// Less disk than this available, or than a tenth of all of it if that is less: a pod is evicted at once.
+    pub eviction_disk_bytes: u64,
+    /// The most grace that an evicted pod gets past a soft threshold.
+    pub eviction_grace_max: Duration,
+    /// A folder of manifests of pods that run here whatever the API says; mirrors of them are shown there.
+    pub static_pods_dir: Option<PathBuf>,
+    /// How often that folder is looked at.
+    pub static_pods_every: Duration,
     /// Size at which a log file is rotated.
     pub log_file_bytes_max: u64,
     /// Log files kept of one run of a container, the current one included.
@@ -66,6 +78,12 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             memory_default_bytes: 1 << 30,
             memory_reserved_bytes: 128 << 20,
+            eviction_memory_bytes: 100 << 20,
+            eviction_memory_soft: None,
+            eviction_disk_bytes: 1 << 30,
+            eviction_grace_max: Duration::from_secs(30),
+            static_pods_dir: None,
+            static_pods_every: Duration::from_secs(2),
             log_file_bytes_max: 10 << 20,
             log_files_max: 5,
             status_writes_max: 256,

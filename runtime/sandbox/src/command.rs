@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ending, Image, StartError, Usage,
+    CpuLimit, Ending, Image, StartError, Usage,
     container::Container,
     failure::Failure,
     host,
@@ -33,6 +33,11 @@ impl CommandContainer {
     /// Waits for its end. May be called by many, and again.
     pub async fn wait(&self) -> Ending {
         self.container.wait().await
+    }
+
+    /// Changes its bounds while it runs: memory that it has stays with it, however little it may have from now on.
+    pub fn resize(&self, memory_bytes_max: u64, cpu: CpuLimit) {
+        self.container.resize(memory_bytes_max, cpu);
     }
 
     /// What it has used.

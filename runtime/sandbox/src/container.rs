@@ -35,6 +35,12 @@ impl Accounts {
 }
 
 impl Accounts {
+    /// Changes the bounds while they are in force.
+    pub(crate) fn resize(cpu: &CpuAccount, memory: &MemoryAccount, memory_bytes_max: u64, limit: CpuLimit) {
+        memory.resize(memory_bytes_max);
+        cpu.resize(limit, Instant::now());
+    }
+
     pub(crate) fn usage(cpu: &CpuAccount, memory: &MemoryAccount) -> Usage {
         let throttling = cpu.throttling();
         Usage {
@@ -105,6 +111,11 @@ impl Container {
         })
     }
 
+    /// Changes its bounds while it runs.
+    pub(crate) fn resize(&self, memory_bytes_max: u64, cpu: CpuLimit) {
+        Accounts::resize(&self.cpu, &self.memory, memory_bytes_max, cpu);
+    }
+
     /// Ends the container. The first reason stays. Memory is of one account with the commands within it: whichever takes
     /// too much, all end, as the processes of a container do.
     pub(crate) fn end(&self, ending: Ending) {
@@ -151,7 +162,7 @@ impl Container {
     /// round, so shares of a busy node are as the lengths of the turns.
     pub(crate) fn weighted_slice(&self) -> Duration {
         let slice = self.node.config.slice;
-        let weight = self.spec.limits.cpu.weight_millicores;
+        let weight = self.cpu.weight_millicores();
         (slice / 100 * weight).clamp(slice, slice * 20)
     }
 }

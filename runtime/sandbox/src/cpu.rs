@@ -10,8 +10,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ use crate::CpuLimit;
 /// What a throttled container earns before it runs again.
 const RESUME_PS: i64 = 1_000_000_000;
 const PS_PER_NS: i64 = 1000;
+/// More than any machine has: the quota of an account that had one and has none now.
+const NO_QUOTA: u32 = 1_000_000;
 
 /// CPU time that the current thread has used.
 pub(crate) fn thread_cpu_ns() -> u64 {
@@ -36,7 +38,9 @@ pub(crate) struct CpuAccount {
     parent: Option<Arc<CpuAccount>>,
     used_ns: AtomicU64,
     waits: Mutex<Waits>,
-    quota: Option<Mutex<Bucket>>,
+    quota: OnceLock<Mutex<Bucket>>,
+    period: Duration,
+    weight_millicores: AtomicU32,
 }
 
 /// Time spent waiting: once, however many instances wait at the same time.
@@ -87,14 +91,38 @@ pub(crate) struct Throttling {
 impl CpuAccount {
     pub(crate) fn new(limit: CpuLimit, period: Duration, now: Instant, parent: Option<Arc<Self>>) -> Self {
         let quota = limit.quota_millicores.map(|millicores| Mutex::new(Bucket::new(millicores, period, now)));
-        Self { parent, used_ns: AtomicU64::new(0), waits: Mutex::default(), quota }
+        Self {
+            parent,
+            used_ns: AtomicU64::new(0),
+            waits: Mutex::default(),
+            quota: quota.map_or_else(OnceLock::new, OnceLock::from),
+            period,
+            weight_millicores: AtomicU32::new(limit.weight_millicores),
+        }
+    }
+
+    /// Changes quota and weight from now on. What was earned so far stays, as far as it fits.
+    pub(crate) fn resize(&self, limit: CpuLimit, now: Instant) {
+        self.weight_millicores.store(limit.weight_millicores, Ordering::Relaxed);
+        match (self.quota.get(), limit.quota_millicores) {
+            (Some(bucket), millicores) => bucket.lock().resize(millicores.unwrap_or(NO_QUOTA), self.period, now),
+            (None, Some(millicores)) => {
+                self.quota.get_or_init(|| Mutex::new(Bucket::new(millicores, self.period, now)));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Share when the node is busy.
+    pub(crate) fn weight_millicores(&self) -> u32 {
+        self.weight_millicores.load(Ordering::Relaxed)
     }
 
     /// Books CPU time. Returns whether the quota is used up.
     pub(crate) fn charge(&self, ns: u64, now: impl Fn() -> Instant + Copy) -> bool {
         self.used_ns.fetch_add(ns, Ordering::Relaxed);
         let parent = self.parent.as_ref().is_some_and(|parent| parent.charge(ns, now));
-        let Some(quota) = &self.quota else { return parent };
+        let Some(quota) = self.quota.get() else { return parent };
         let mut bucket = quota.lock();
         bucket.fill(now());
         bucket.take(ns);
@@ -104,7 +132,7 @@ impl CpuAccount {
     /// How long the container has to wait before it may run; `None`: it may run now.
     pub(crate) fn wait(&self, now: Instant, waited: bool) -> Option<Duration> {
         let parent = self.parent.as_ref().and_then(|parent| parent.wait(now, waited));
-        let own = self.quota.as_ref().and_then(|quota| {
+        let own = self.quota.get().and_then(|quota| {
             let mut bucket = quota.lock();
             bucket.fill(now);
             bucket.wait(waited)
@@ -130,7 +158,7 @@ impl CpuAccount {
                 waits.total += now.saturating_duration_since(since);
             }
         }
-        if let Some(quota) = &self.quota {
+        if let Some(quota) = self.quota.get() {
             quota.lock().periods.throttled(since, now);
         }
     }
@@ -138,7 +166,7 @@ impl CpuAccount {
     /// The account above, when it has used up its quota: it waits as well then.
     pub(crate) fn exhausted_parent(&self) -> Option<&Arc<Self>> {
         self.parent.as_ref().filter(|parent| {
-            let level = parent.quota.as_ref().map(|quota| quota.lock().level_ps);
+            let level = parent.quota.get().map(|quota| quota.lock().level_ps);
             level.is_some_and(|level| level < RESUME_PS)
         })
     }
@@ -152,7 +180,7 @@ impl CpuAccount {
             let waits = self.waits.lock();
             waits.total + waits.since.map_or(Duration::ZERO, |since| since.elapsed())
         };
-        let Some(quota) = &self.quota else { return Throttling { time, ..Throttling::default() } };
+        let Some(quota) = self.quota.get() else { return Throttling { time, ..Throttling::default() } };
         let periods = &quota.lock().periods;
         Throttling { periods: periods.active.total, periods_throttled: periods.throttled.total, time }
     }
@@ -161,8 +189,7 @@ impl CpuAccount {
 impl Bucket {
     fn new(millicores: u32, period: Duration, now: Instant) -> Self {
         let rate_millis = i64::from(millicores.max(1));
-        // Twice: what is earned while the first millisecond is spent must not run over.
-        let capacity_ps = nanos(period).saturating_mul(rate_millis).max(2 * RESUME_PS);
+        let capacity_ps = Self::capacity_ps(rate_millis, period);
         let periods = Periods {
             start: now,
             length: period.max(Duration::from_millis(1)),
@@ -170,6 +197,18 @@ impl Bucket {
             throttled: Count::default(),
         };
         Self { rate_millis, capacity_ps, level_ps: capacity_ps, filled_at: now, periods }
+    }
+
+    /// Twice at least: what is earned while the first millisecond is spent must not run over.
+    fn capacity_ps(rate_millis: i64, period: Duration) -> i64 {
+        nanos(period).saturating_mul(rate_millis).max(2 * RESUME_PS)
+    }
+
+    fn resize(&mut self, millicores: u32, period: Duration, now: Instant) {
+        self.fill(now);
+        self.rate_millis = i64::from(millicores.max(1));
+        self.capacity_ps = Self::capacity_ps(self.rate_millis, period);
+        self.level_ps = self.level_ps.min(self.capacity_ps);
     }
 
     fn fill(&mut self, now: Instant) {
@@ -292,8 +331,23 @@ mod tests {
             now += Duration::from_nanos(1);
             account.wait(now, true);
         }
-        let level = account.quota.as_ref().unwrap().lock().level_ps;
+        let level = account.quota.get().unwrap().lock().level_ps;
         assert_eq!(level, -1_000_000_000 + 1_000_000, "two milliseconds were saved up");
+    }
+
+    #[test]
+    fn a_quota_may_change_while_it_is_used() {
+        let start = Instant::now();
+        let account = account(250, start);
+        let limit = |quota_millicores| CpuLimit { quota_millicores, weight_millicores: 7 };
+        account.resize(limit(Some(100)), start);
+        assert!(account.charge(5 * MS, || start), "a period's worth is 4 ms by now");
+        account.resize(limit(None), start);
+        let later = start + Duration::from_millis(1);
+        assert_eq!((account.wait(later, true), account.weight_millicores()), (None, 7));
+        let free = CpuAccount::new(limit(None), PERIOD, start, None);
+        free.resize(limit(Some(100)), start);
+        assert!(free.charge(5 * MS, || start));
     }
 
     #[test]

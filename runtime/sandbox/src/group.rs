@@ -24,6 +24,11 @@ impl Group {
         Arc::new(Self { accounts: Accounts::new(node, limits.memory_bytes_max, limits.cpu, None) })
     }
 
+    /// Changes the bounds while containers run.
+    pub fn resize(&self, limits: GroupLimits) {
+        Accounts::resize(&self.accounts.cpu, &self.accounts.memory, limits.memory_bytes_max, limits.cpu);
+    }
+
     /// What all containers of the group have used together, those that are gone included. Instances and requests are
     /// counted by container only.
     pub fn usage(&self) -> Usage {

@@ -3,14 +3,12 @@
 //! Embeddable on its own: this crate knows nothing of Kubernetes.
 
 mod adapt;
-mod answer;
 mod cache;
 mod command;
 mod compile;
 mod config;
 mod container;
 mod cpu;
-mod dump;
 mod engine;
 mod error;
 mod exec;
@@ -29,9 +27,7 @@ mod memory;
 mod mounts;
 mod net;
 mod sandbox;
-mod seats;
 mod serve;
-mod shared;
 mod sockets;
 pub mod spec;
 mod stdin;
@@ -55,7 +51,7 @@ pub use sandbox::Sandbox;
 pub use sockets::SocketLimits;
 pub use spec::{
     Body, BoxError, ContainerSpec, CoreDumps, CpuLimit, Ending, ImageKind, Instances, Limits, LogSink, Mount,
-    MountSource, Observer, Outgoing, OutgoingError, OutgoingTimeouts, RequestTimeout, Reuse, Stream, Usage,
+    MountSource, Observer, Outgoing, OutgoingError, RequestTimeout, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
 pub use stores::{FileStore, MemoryStore, Store, StoreError, StoreSet, Stores};

@@ -20,7 +20,7 @@ const TABLE_ELEMENT_BYTES: u64 = 8;
 #[derive(Debug)]
 pub(crate) struct MemoryAccount {
     parent: Option<Arc<MemoryAccount>>,
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     exceeded: AtomicBool,
@@ -30,7 +30,7 @@ impl MemoryAccount {
     pub(crate) fn new(limit_bytes: u64, parent: Option<Arc<MemoryAccount>>) -> Self {
         Self {
             parent,
-            limit_bytes,
+            limit_bytes: AtomicU64::new(limit_bytes),
             used_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
             exceeded: AtomicBool::new(false),
@@ -39,7 +39,7 @@ impl MemoryAccount {
 
     /// Takes bytes, or nothing at all, without holding it against anybody: the guest hears that there is no memory and goes on.
     fn try_take(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes());
         let Ok(before) = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else { return false };
         if self.parent.as_ref().is_some_and(|parent| !parent.try_take(bytes)) {
             self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -51,7 +51,8 @@ impl MemoryAccount {
 
     /// Takes bytes, or nothing at all.
     fn take(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let limit = self.limit_bytes();
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
         let Ok(before) = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else {
             self.exceeded.store(true, Ordering::Release);
             return false;
@@ -73,7 +74,12 @@ impl MemoryAccount {
     }
 
     pub(crate) fn limit_bytes(&self) -> u64 {
-        self.limit_bytes
+        self.limit_bytes.load(Ordering::Acquire)
+    }
+
+    /// Changes the bound from now on. What is taken already stays taken.
+    pub(crate) fn resize(&self, limit_bytes: u64) {
+        self.limit_bytes.store(limit_bytes, Ordering::Release);
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

@@ -310,7 +310,12 @@ mod tests {
             pod,
             pod_ip: [10, 244, 0, 2].into(),
             host_ip: [127, 0, 0, 1].into(),
-            node: NodeResources { cpu_millicores: 2000, memory_bytes: 1 << 30, memory_default_bytes: 1 << 29 },
+            node: NodeResources {
+                cpu_millicores: 2000,
+                memory_bytes: 1 << 30,
+                ephemeral_bytes: 0,
+                memory_default_bytes: 1 << 29,
+            },
             sources,
             services,
         }

@@ -3,19 +3,23 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as Spec, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    Container as Spec, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, ResourceRequirements,
+};
 use podium_sandbox::Ending;
 
 use super::{
+    admission::Rejection,
     backoff::{Backoff, QUICK, SLOW},
-    probe::{ProbeKind, Probes, Verdict},
+    probe::{Outcome, ProbeKind, Probes, Verdict},
+    resize::Unresized,
 };
 
 /// Bound on the message of a container's end.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// A container of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Slot {
     /// One of the init containers.
     Init(usize),
@@ -57,6 +61,35 @@ pub(crate) struct Local {
     pub(crate) stopping: Stopping,
     /// Why the pod as a whole has failed: reason and message.
     pub(crate) failed: Option<(&'static str, String)>,
+    /// Whether the node takes it.
+    pub(crate) admission: Admission,
+    /// The grace that the end under way was given.
+    pub(crate) grace_seconds: Option<i64>,
+    /// Why it has to leave the node.
+    pub(crate) evicted: Option<Box<Evicted>>,
+    /// All of its containers are being ended to be started again.
+    pub(crate) all_again: bool,
+    /// Why its containers do not have yet what its spec gives them.
+    pub(crate) unresized: Option<Box<Unresized>>,
+}
+
+/// Whether the node takes a pod.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) enum Admission {
+    /// Nobody has looked yet.
+    #[default]
+    Unasked,
+    /// It does.
+    Taken,
+    /// It does not.
+    Refused(Box<Rejection>),
+}
+
+/// The node is short of something, or the pod keeps too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    pub(crate) grace_seconds: i64,
+    pub(crate) message: String,
 }
 
 /// How far the end of a pod is.
@@ -85,6 +118,8 @@ pub(crate) struct Container {
     pub(crate) crash: Backoff,
     pub(crate) start: Backoff,
     pub(crate) probes: Option<Box<Probes>>,
+    /// What it was given, which is not what its spec says while a resize waits.
+    pub(crate) allocated: Option<Box<ResourceRequirements>>,
 }
 
 /// Where one container is.
@@ -195,6 +230,11 @@ impl Local {
             main: take(names(spec.map(|s| &s.containers)), &status.container_statuses.unwrap_or_default()),
             stopping: Stopping::No,
             failed: None,
+            admission: Admission::Unasked,
+            grace_seconds: None,
+            evicted: None,
+            all_again: false,
+            unresized: None,
         }
     }
 
@@ -215,6 +255,41 @@ impl Local {
     /// Whether anything runs or is being started.
     pub(crate) fn busy(&self) -> bool {
         self.containers().any(|(_, c)| c.busy())
+    }
+
+    /// Whether the init containers are done with: one of the others has been started.
+    pub(crate) fn begun(&self) -> bool {
+        self.main.iter().any(|c| c.busy() || c.ran && c.state != State::Waiting)
+    }
+
+    /// The node takes it: its containers get what its spec says.
+    pub(crate) fn taken(&mut self, pod: &Pod) {
+        self.admission = Admission::Taken;
+        self.allocate(pod);
+    }
+
+    /// Its containers have what its spec says from now on.
+    pub(crate) fn allocate(&mut self, pod: &Pod) {
+        self.unresized = None;
+        let specs = pod.spec.as_ref();
+        let init = specs.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+        let main = specs.map(|s| s.containers.as_slice()).unwrap_or_default();
+        let pairs = self.init.iter_mut().zip(init).chain(self.main.iter_mut().zip(main));
+        for (container, spec) in pairs {
+            container.allocated = spec.resources.clone().map(Box::new);
+        }
+    }
+
+    /// All containers have ended to be started again: from the first init container on.
+    pub(crate) fn reset(&mut self) {
+        self.all_again = false;
+        for container in self.init.iter_mut().chain(&mut self.main) {
+            if let State::Ended(_) = container.state
+                && let State::Ended(ended) = std::mem::take(&mut container.state)
+            {
+                container.last = Some(ended);
+            }
+        }
     }
 }
 
@@ -273,10 +348,19 @@ impl Container {
 
     /// The driver begins to start it.
     pub(crate) fn starting(&mut self, now: Timestamp) {
-        if let State::Ended(ended) = std::mem::replace(&mut self.state, State::Starting) {
-            self.crash.advance(SLOW, ended.finished, now);
-            self.last = Some(ended);
+        match (std::mem::replace(&mut self.state, State::Starting), &self.last) {
+            (State::Ended(ended), _) => {
+                self.crash.advance(SLOW, ended.finished, now);
+                self.last = Some(ended);
+            }
+            (State::Waiting, Some(last)) => self.crash.advance(SLOW, last.finished, now),
+            _ => {}
         }
+    }
+
+    /// When it may be started, if it waits for that: at once, or after its back-off.
+    pub(crate) fn startable_at(&self, now: Timestamp) -> Timestamp {
+        self.last.as_ref().map_or(now, |last| self.crash.ready_at(SLOW, last.finished))
     }
 
     /// It runs.
@@ -299,14 +383,15 @@ impl Container {
         self.start.delay_seconds()
     }
 
-    /// It has ended.
-    pub(crate) fn ended(&mut self, ending: &Ending, now: Timestamp) {
+    /// It has ended. `message`: what it left to say.
+    pub(crate) fn ended(&mut self, ending: &Ending, message: Option<String>, now: Timestamp) {
         let started = match &self.state {
             State::Running { since } | State::Killing { since } => Some(*since),
             State::Ended(_) => return,
             _ => None,
         };
-        let ended = Ended::of(ending, started, now, self.run.as_ref().map(|r| r.id.clone()));
+        let mut ended = Ended::of(ending, started, now, self.run.as_ref().map(|r| r.id.clone()));
+        ended.message = message.or(ended.message);
         self.probes = None;
         self.ran = true;
         self.state = State::Ended(Box::new(ended));
@@ -320,9 +405,16 @@ impl Container {
     }
 
     /// The result of a probe.
-    pub(crate) fn probed(&mut self, kind: ProbeKind, spec: &Spec, success: bool, now: Timestamp) -> Verdict {
+    pub(crate) fn probed(&mut self, kind: ProbeKind, spec: &Spec, outcome: &Outcome, now: Timestamp) -> Verdict {
         match (&self.state, &mut self.probes, kind.spec(spec)) {
-            (State::Running { .. }, Some(probes), Some(spec)) => probes.observe(kind, spec, success, now),
+            (State::Running { .. }, Some(probes), Some(spec)) => match outcome {
+                Outcome::Success => probes.observe(kind, spec, true, now),
+                Outcome::Failed(_) => probes.observe(kind, spec, false, now),
+                Outcome::Unknown(_) => {
+                    probes.passed_over(kind, spec, now);
+                    Verdict::Same
+                }
+            },
             _ => Verdict::Same,
         }
     }
@@ -344,7 +436,7 @@ impl Ended {
         Self { exit_code, reason: reason.to_owned(), message, started, finished, id }
     }
 
-    fn adopt(terminated: &ContainerStateTerminated) -> Self {
+    pub(crate) fn adopt(terminated: &ContainerStateTerminated) -> Self {
         Self {
             exit_code: terminated.exit_code,
             reason: terminated.reason.clone().unwrap_or_default(),

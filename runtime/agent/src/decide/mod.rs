@@ -1,10 +1,17 @@
 //! What one pod needs now: a pure function of its spec, of what runs here for it, and of the time. No I/O, no clock.
 
+pub(crate) mod admission;
+pub(crate) mod amounts;
 pub(crate) mod backoff;
 pub(crate) mod env;
+pub(crate) mod eviction;
 pub(crate) mod local;
 pub(crate) mod probe;
+pub(crate) mod resize;
 pub(crate) mod resources;
+pub(crate) mod restart;
+pub(crate) mod security;
+pub(crate) mod static_pod;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;
@@ -14,8 +21,9 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec, PodStatus};
 
 use self::{
     backoff::{SLOW, after},
-    local::{Container, Ended, FailureReason, Local, Slot, State, Stopping},
+    local::{Admission, Container, FailureReason, Local, Slot, State, Stopping},
     probe::ProbeKind,
+    restart::{AfterEnd, after_end, is_sidecar, restarts},
     status::Facts,
 };
 
@@ -25,8 +33,21 @@ pub(crate) const IMAGE_ERROR_SHOWN_SECONDS: i64 = 2;
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// See whether the node takes the pod.
+    Admit,
     /// Give the pod an address.
     Allocate,
+    /// Give its containers what its spec says by now.
+    Resize,
+    /// End all containers so that all are started again.
+    EndAll,
+    /// All of them have ended: begin anew.
+    Reset,
+    /// End what is being ended sooner than it was told.
+    Hurry {
+        /// Seconds from now.
+        grace_seconds: i64,
+    },
     /// Start a container.
     Start(Slot),
     /// Make a probe.
@@ -65,27 +86,50 @@ pub(crate) fn decide(pod: &Pod, local: &Local, prior: &PodStatus, facts: &Facts,
     let Some(spec) = pod.spec.as_ref() else { return decision };
     let deleting = pod.metadata.deletion_timestamp.is_some();
     if is_final(pod) && !local.busy() {
-        if deleting {
-            decision.actions.push(Action::Delete);
-        }
+        decision.actions.extend(deleting.then_some(Action::Delete));
+        return decision;
+    }
+    if let Admission::Refused(rejection) = &local.admission {
+        decision.actions.extend(deleting.then_some(Action::Delete));
+        decision.status = Some(status::rejected(pod, spec, local, rejection));
         return decision;
     }
     if deleting || local.stopping != Stopping::No {
         stop(pod, local, deleting, &mut decision);
+    } else if local.admission == Admission::Unasked {
+        decision.actions.push(Action::Admit);
+    } else if let Some(evicted) = &local.evicted {
+        let failed = Some(("Evicted", evicted.message.clone()));
+        decision.actions.push(Action::Stop { grace_seconds: evicted.grace_seconds, failed });
     } else if past_deadline(spec, local, now, &mut decision) {
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
         decision.actions.push(Action::Stop { grace_seconds: grace(pod), failed: Some(("DeadlineExceeded", message)) });
     } else if local.ip.is_none() {
         decision.actions.push(Action::Allocate);
     } else {
-        run(spec, local, now, &mut decision);
-        if settled(spec, local) && local.busy() {
-            // Only sidecars are left.
-            decision.actions.push(Action::Stop { grace_seconds: grace(pod), failed: None });
-        }
+        live(pod, spec, local, now, &mut decision);
     }
     decision.status = Some(status::status(pod, spec, local, prior, facts, now));
     decision
+}
+
+/// A pod that is to run.
+fn live(pod: &Pod, spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
+    if resize::is_due(pod, local, now) {
+        decision.actions.push(Action::Resize);
+    } else if let Some(at) = local.unresized.as_ref().and_then(|u| u.retry_at) {
+        decision.wake(at);
+    }
+    match (local.all_again, local.busy()) {
+        (true, true) => {}
+        (true, false) => decision.actions.push(Action::Reset),
+        (false, _) if all_again(pod, spec, local) => decision.actions.push(Action::EndAll),
+        (false, busy) if settled(spec, local) => {
+            // Only sidecars are left.
+            decision.actions.extend(busy.then(|| Action::Stop { grace_seconds: grace(pod), failed: None }));
+        }
+        (false, _) => run(spec, local, now, decision),
+    }
 }
 
 /// Whether the API says that the pod has ended for good.
@@ -100,8 +144,12 @@ pub(crate) fn grace(pod: &Pod) -> i64 {
 }
 
 fn stop(pod: &Pod, local: &Local, deleting: bool, decision: &mut Decision) {
+    let grace_seconds = grace(pod);
     match local.stopping {
-        Stopping::No => decision.actions.push(Action::Stop { grace_seconds: grace(pod), failed: None }),
+        Stopping::No => decision.actions.push(Action::Stop { grace_seconds, failed: None }),
+        Stopping::Running if deleting && local.grace_seconds.is_some_and(|given| grace_seconds < given) => {
+            decision.actions.push(Action::Hurry { grace_seconds });
+        }
         Stopping::Running => {}
         Stopping::Done if deleting => decision.actions.push(Action::Delete),
         Stopping::Done => {}
@@ -117,34 +165,47 @@ fn past_deadline(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut D
     now >= deadline
 }
 
+/// Init containers one after the other, each sidecar until it has started, then the others.
+///
+/// # Source
+/// Kubernetes `pkg/kubelet/kuberuntime/kuberuntime_container.go`, `computeInitContainerActions`.
 fn run(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
-    let policy = RestartPolicy::of(spec);
     let init_specs = spec.init_containers.as_deref().unwrap_or_default();
-    let begun = local.main.iter().any(|c| c.ran || c.busy());
+    let begun = local.begun();
+    // Whatever stands before the newest one has been waited for already.
+    let newest = local.init.iter().rposition(|c| c.busy() || c.ran && c.state != State::Waiting);
     let mut initialized = true;
-    for (i, (spec, container)) in init_specs.iter().zip(&local.init).enumerate() {
-        let sidecar = is_sidecar(spec);
+    for (i, (init, container)) in init_specs.iter().zip(&local.init).enumerate() {
+        let passed = begun || newest.is_some_and(|newest| i < newest);
         let done = matches!(&container.state, State::Ended(e) if e.exit_code == 0);
-        if (begun || done) && !sidecar {
+        if !is_sidecar(init) && (passed || done) {
             continue;
         }
-        let policy = if sidecar { RestartPolicy::Always } else { policy.for_init() };
-        advance(Slot::Init(i), container, policy, now, decision);
-        if !(begun || sidecar && container.is_started()) {
+        advance(spec, init, Slot::Init(i), container, now, decision);
+        if !(passed || is_sidecar(init) && container.is_started()) {
             initialized = false;
             break;
         }
     }
     if initialized {
-        for (i, container) in local.main.iter().enumerate() {
-            advance(Slot::Main(i), container, policy, now, decision);
+        run_main(spec, local, now, decision);
+    }
+}
+
+/// A container waits for the `postStart` of those before it.
+fn run_main(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
+    for (i, (main, container)) in spec.containers.iter().zip(&local.main).enumerate() {
+        advance(spec, main, Slot::Main(i), container, now, decision);
+        let starting = container.state == State::Starting || decision.actions.contains(&Action::Start(Slot::Main(i)));
+        if starting && main.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()) {
+            break;
         }
     }
 }
 
-fn advance(slot: Slot, container: &Container, policy: RestartPolicy, now: Timestamp, decision: &mut Decision) {
+fn advance(pod: &PodSpec, spec: &Spec, slot: Slot, container: &Container, now: Timestamp, decision: &mut Decision) {
     let at = match &container.state {
-        State::Waiting => now,
+        State::Waiting => container.startable_at(now),
         State::Stuck(failure) => {
             let shown = after(failure.at, IMAGE_ERROR_SHOWN_SECONDS);
             if failure.reason == FailureReason::ErrImagePull && now < shown {
@@ -152,7 +213,7 @@ fn advance(slot: Slot, container: &Container, policy: RestartPolicy, now: Timest
             }
             failure.retry_at
         }
-        State::Ended(ended) if policy.restarts(ended) => container.crash.ready_at(SLOW, ended.finished),
+        State::Ended(ended) if restarts(pod, slot, spec, ended) => container.crash.ready_at(SLOW, ended.finished),
         State::Running { .. } => return probe(slot, container, now, decision),
         _ => return,
     };
@@ -171,47 +232,22 @@ fn probe(slot: Slot, container: &Container, now: Timestamp, decision: &mut Decis
     }
 }
 
-/// Whether all containers have ended and none will be started again.
+/// Whether nothing of the pod but its sidecars will run any more.
 fn settled(spec: &PodSpec, local: &Local) -> bool {
-    let policy = RestartPolicy::of(spec);
-    !local.main.is_empty()
-        && local.main.iter().all(|c| matches!(&c.state, State::Ended(ended) if !policy.restarts(ended)))
+    let stays = |slot, spec_of: &Spec, container: &Container| matches!(&container.state, State::Ended(ended) if !restarts(spec, slot, spec_of, ended));
+    let mut main = spec.containers.iter().zip(&local.main).enumerate();
+    if !local.main.is_empty() && main.all(|(i, (spec, c))| stays(Slot::Main(i), spec, c)) {
+        return true;
+    }
+    let mut init = spec.init_containers.iter().flatten().zip(&local.init).enumerate();
+    let failed = |c: &Container| matches!(&c.state, State::Ended(ended) if ended.exit_code != 0);
+    !local.begun() && init.any(|(i, (spec, c))| failed(c) && stays(Slot::Init(i), spec, c))
 }
 
-/// Whether an init container goes on beside the others.
-pub(crate) fn is_sidecar(spec: &Spec) -> bool {
-    spec.restart_policy.as_deref() == Some("Always")
-}
-
-/// `restartPolicy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RestartPolicy {
-    Always,
-    OnFailure,
-    Never,
-}
-
-impl RestartPolicy {
-    /// A pod's.
-    pub(crate) fn of(spec: &PodSpec) -> Self {
-        match spec.restart_policy.as_deref() {
-            Some("Never") => Self::Never,
-            Some("OnFailure") => Self::OnFailure,
-            _ => Self::Always,
-        }
-    }
-
-    /// An init container that succeeded is never run again.
-    pub(crate) fn for_init(self) -> Self {
-        if self == Self::Always { Self::OnFailure } else { self }
-    }
-
-    /// Whether a container that ended so is started again.
-    pub(crate) fn restarts(self, ended: &Ended) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => ended.exit_code != 0,
-            Self::Never => false,
-        }
-    }
+/// Whether a container has ended in a way that begins the whole pod anew.
+fn all_again(pod: &Pod, spec: &PodSpec, local: &Local) -> bool {
+    local.containers().any(|(slot, container)| match (&container.state, slot.spec(pod)) {
+        (State::Ended(ended), Some(of)) => after_end(spec, slot, of, ended.exit_code) == AfterEnd::AllAgain,
+        _ => false,
+    })
 }

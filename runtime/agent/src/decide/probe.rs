@@ -41,6 +41,17 @@ impl ProbeKind {
     }
 }
 
+/// What came of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It succeeded.
+    Success,
+    /// It failed, and why.
+    Failed(String),
+    /// It could not be made, and why: that says nothing about the container.
+    Unknown(String),
+}
+
 /// What a result means for the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -121,6 +132,14 @@ impl Probes {
     pub(crate) fn begin(&mut self, kind: ProbeKind) {
         if let Some(one) = &mut self.0[kind as usize] {
             one.in_flight = true;
+        }
+    }
+
+    /// A probe could not be made: the next one is due as always.
+    pub(crate) fn passed_over(&mut self, kind: ProbeKind, spec: &Probe, now: Timestamp) {
+        if let Some(one) = &mut self.0[kind as usize] {
+            one.in_flight = false;
+            one.next_at = after(now, spec.period_seconds.unwrap_or(10).max(1).into());
         }
     }
 

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container as Spec, PodSpec, ResourceFieldSelector},
+    api::core::v1::{Container as Spec, PodSpec, ResourceFieldSelector, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as Wire,
 };
 use podium_api::quantity::Quantity;
-use podium_sandbox::{CpuLimit, Instances, Limits, Reuse};
+use podium_sandbox::{CpuLimit, GroupLimits, Instances, Limits, Reuse};
+
+use super::amounts::{self, Having};
 
 /// What a container gets that its spec does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) struct NodeResources {
     pub(crate) cpu_millicores: u64,
     /// Allocatable memory.
     pub(crate) memory_bytes: u64,
+    /// Allocatable bytes of disk for logs and volumes.
+    pub(crate) ephemeral_bytes: u64,
     /// Memory of a container without `limits.memory`.
     pub(crate) memory_default_bytes: u64,
 }
@@ -51,6 +55,23 @@ pub(crate) fn limits(spec: &Spec, annotations: Option<&BTreeMap<String, String>>
     }
 }
 
+/// What the containers of a pod may use together: its own limits, or the sum of its containers' where each has one. The
+/// weight is what all of them request.
+///
+/// # Source
+/// Kubernetes `pkg/kubelet/cm/helpers_linux.go`, `ResourceConfigForPod`.
+pub(crate) fn group_limits<'a>(spec: &'a PodSpec, having: &Having<'a>, node: &NodeResources) -> GroupLimits {
+    let limits = amounts::limits(spec, having);
+    let millicores = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
+    GroupLimits {
+        memory_bytes_max: limits.memory_bytes.filter(|b| *b > 0).unwrap_or(node.memory_bytes.max(1)),
+        cpu: CpuLimit {
+            quota_millicores: limits.cpu_millicores.map(millicores).filter(|m| *m > 0),
+            weight_millicores: millicores(amounts::requests(spec, having).cpu_millicores).max(2),
+        },
+    }
+}
+
 /// Annotation of a pod: how many requests one instance may answer; `0` or `1`: a fresh instance for each.
 pub(crate) const REUSE: &str = "podium.dev/instance-reuse";
 
@@ -64,16 +85,25 @@ fn reuse(annotations: Option<&BTreeMap<String, String>>) -> Instances {
     }
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`.
+/// `Guaranteed`, `Burstable` or `BestEffort`. What a pod itself names counts instead of what its containers do.
 pub(crate) fn qos_class(spec: &PodSpec) -> &'static str {
-    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let set = |q: Option<Quantity>| q.filter(|q| !q.is_zero());
+    let of_pod = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
+    let of_containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let all: Vec<_> = match of_pod {
+        Some(resources) => vec![Some(resources)],
+        None => of_containers.map(|c| c.resources.as_ref()).collect(),
+    };
     let names = ["cpu", "memory"];
-    let any = all().any(|c| names.iter().any(|n| set(request(c, n)).is_some() || set(limit(c, n)).is_some()));
-    let full = |c: &Spec| names.iter().all(|n| set(limit(c, n)).is_some() && request(c, n) == limit(c, n));
+    let set = |q: Option<Quantity>| q.filter(|q| !q.is_zero());
+    let limit = |r: &Option<&ResourceRequirements>, name| set(amount(r.and_then(|r| r.limits.as_ref()), name));
+    let request = |r: &Option<&ResourceRequirements>, name| {
+        set(amount(r.and_then(|r| r.requests.as_ref()), name)).or_else(|| limit(r, name))
+    };
+    let any = all.iter().any(|r| names.iter().any(|n| request(r, n).is_some()));
+    let full = |r| names.iter().all(|n| limit(r, n).is_some() && request(r, n) == limit(r, n));
     match any {
         false => "BestEffort",
-        true if all().all(full) => "Guaranteed",
+        true if all.iter().all(full) => "Guaranteed",
         true => "Burstable",
     }
 }
@@ -108,8 +138,12 @@ mod tests {
         serde_json::from_value(json!({ "name": "app", "resources": resources })).unwrap()
     }
 
-    const NODE: NodeResources =
-        NodeResources { cpu_millicores: 2000, memory_bytes: 4 << 30, memory_default_bytes: 1 << 30 };
+    const NODE: NodeResources = NodeResources {
+        cpu_millicores: 2000,
+        memory_bytes: 4 << 30,
+        ephemeral_bytes: 0,
+        memory_default_bytes: 1 << 30,
+    };
 
     #[test]
     fn limits_and_requests_become_what_the_sandbox_enforces() {

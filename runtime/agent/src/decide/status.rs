@@ -15,11 +15,12 @@ use k8s_openapi::{
 };
 
 use super::{
-    IMAGE_ERROR_SHOWN_SECONDS, RestartPolicy,
+    IMAGE_ERROR_SHOWN_SECONDS,
+    admission::Rejection,
     backoff::{SLOW, after},
-    is_sidecar,
-    local::{Container, Ended, Failure, FailureReason, Local, State, Stopping},
+    local::{Container, Ended, Failure, FailureReason, Local, Slot, State, Stopping},
     resources::qos_class,
+    restart::{is_sidecar, restarts},
 };
 
 /// What is the same for all pods of a node.
@@ -30,7 +31,15 @@ pub(crate) struct Facts {
 }
 
 /// The conditions that are this agent's; others are carried over.
-const OWN: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// The status that a pod should have.
 pub(crate) fn status(
@@ -41,10 +50,22 @@ pub(crate) fn status(
     facts: &Facts,
     now: Timestamp,
 ) -> PodStatus {
-    let init = statuses(pod, spec, spec.init_containers.as_deref().unwrap_or_default(), &local.init, true, now);
-    let main = statuses(pod, spec, &spec.containers, &local.main, false, now);
+    let init_specs = spec.init_containers.as_deref().unwrap_or_default();
+    let init = statuses(pod, spec, init_specs, &local.init, Slot::Init, now);
+    let main = statuses(pod, spec, &spec.containers, &local.main, Slot::Main, now);
     let terminal = local.stopping == Stopping::Done;
-    let phase = if local.failed.is_some() && terminal { "Failed" } else { phase(spec, &init, &main, terminal) };
+    let failed = local.failed.is_some() && terminal;
+    let phase = match if failed { "Failed" } else { phase(spec, &init, &main, terminal) } {
+        // Nothing ends for good while something of it runs.
+        "Succeeded" | "Failed" if local.busy() => {
+            if local.begun() {
+                "Running"
+            } else {
+                "Pending"
+            }
+        }
+        phase => phase,
+    };
     let conditions = Conditions { pod, spec, init: &init, main: &main, phase, local, prior, now }.all();
     let ip = local.ip.map(|ip| ip.to_string());
     let host_ip = facts.host_ip.to_string();
@@ -68,6 +89,23 @@ pub(crate) fn status(
     }
 }
 
+/// The status of a pod that the node does not take: it has failed, and nothing of it ran.
+///
+/// # Source
+/// Kubernetes `pkg/kubelet/kubelet.go`, `rejectPod`.
+pub(crate) fn rejected(pod: &Pod, spec: &PodSpec, local: &Local, rejection: &Rejection) -> PodStatus {
+    let current = pod.status.clone().unwrap_or_default();
+    PodStatus {
+        observed_generation: pod.metadata.generation,
+        phase: Some("Failed".to_owned()),
+        qos_class: current.qos_class.clone().or_else(|| Some(qos_class(spec).to_owned())),
+        reason: Some(rejection.reason.to_owned()),
+        message: Some(format!("Pod was rejected: {}", rejection.message)),
+        start_time: Some(time(local.since)),
+        ..current
+    }
+}
+
 /// Whether the `Ready` condition is true.
 #[cfg(test)]
 pub(crate) fn is_ready(status: &PodStatus) -> bool {
@@ -84,30 +122,25 @@ fn statuses(
     pod_spec: &PodSpec,
     specs: &[Spec],
     local: &[Container],
-    init: bool,
+    slot: fn(usize) -> Slot,
     now: Timestamp,
 ) -> Vec<ContainerStatus> {
-    let policy = RestartPolicy::of(pod_spec);
     let has_init = pod_spec.init_containers.as_ref().is_some_and(|i| !i.is_empty());
-    let one = |(spec, container): (&Spec, &Container)| {
-        let policy = match (init, is_sidecar(spec)) {
-            (true, true) => RestartPolicy::Always,
-            (true, false) => policy.for_init(),
-            (false, _) => policy,
-        };
-        let waiting_for = if has_init { "PodInitializing" } else { "ContainerCreating" };
-        let view = View { pod, spec, container, policy, now, waiting_for };
-        let finite_init = init && !is_sidecar(spec);
+    let waiting_for = if has_init { "PodInitializing" } else { "ContainerCreating" };
+    let one = |(i, (spec, container)): (usize, (&Spec, &Container))| {
+        let view = View { pod, pod_spec, spec, container, slot: slot(i), now, waiting_for };
+        let finite_init = matches!(view.slot, Slot::Init(_)) && !is_sidecar(spec);
         view.status(finite_init)
     };
-    specs.iter().zip(local).map(one).collect()
+    specs.iter().zip(local).enumerate().map(one).collect()
 }
 
 struct View<'a> {
     pod: &'a Pod,
+    pod_spec: &'a PodSpec,
     spec: &'a Spec,
     container: &'a Container,
-    policy: RestartPolicy,
+    slot: Slot,
     now: Timestamp,
     waiting_for: &'static str,
 }
@@ -117,7 +150,10 @@ impl View<'_> {
         let (state, last) = self.states();
         let done = matches!(&self.container.state, State::Ended(e) if e.exit_code == 0);
         let run = self.container.run.as_ref();
+        let allocated = self.container.allocated.as_deref().filter(|_| self.container.busy());
         ContainerStatus {
+            allocated_resources: allocated.and_then(|r| r.requests.clone()),
+            resources: allocated.cloned(),
             container_id: run.map(|r| r.id.clone()),
             image: self.spec.image.clone().unwrap_or_default(),
             image_id: run.map(|r| r.image_id.clone()).unwrap_or_default(),
@@ -160,7 +196,7 @@ impl View<'_> {
     }
 
     fn crash_loop(&self, ended: &Ended) -> Option<String> {
-        let waits = self.policy.restarts(ended)
+        let waits = restarts(self.pod_spec, self.slot, self.spec, ended)
             && self.pod.metadata.deletion_timestamp.is_none()
             && self.container.crash.ready_at(SLOW, ended.finished) > self.now;
         let seconds = self.container.crash.delay_seconds();
@@ -210,25 +246,30 @@ fn terminated(ended: &Ended) -> ContainerState {
     ContainerState { terminated: Some(terminated), ..ContainerState::default() }
 }
 
-#[derive(Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     waiting: usize,
     running: usize,
     stopped: usize,
     succeeded: usize,
+    /// Of those that stopped: how many are started again.
+    again: usize,
 }
 
-fn tally(statuses: &[ContainerStatus]) -> Tally {
+fn tally(pod: &PodSpec, statuses: &[ContainerStatus]) -> Tally {
     let mut tally = Tally::default();
-    for status in statuses {
+    for (i, (spec, status)) in pod.containers.iter().zip(statuses).enumerate() {
         let state = status.state.as_ref();
+        let before = || status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
         if state.is_some_and(|s| s.running.is_some()) {
             tally.running += 1;
         } else if let Some(ended) = state.and_then(|s| s.terminated.as_ref()) {
             tally.stopped += 1;
             tally.succeeded += usize::from(ended.exit_code == 0);
-        } else if status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()) {
+            tally.again += usize::from(restarts(pod, Slot::Main(i), spec, &Ended::adopt(ended)));
+        } else if before().is_some() {
             tally.stopped += 1;
+            tally.again += 1;
         } else {
             tally.waiting += 1;
         }
@@ -238,34 +279,25 @@ fn tally(statuses: &[ContainerStatus]) -> Tally {
 
 /// The phase. `terminal`: nothing runs any more and nothing will.
 fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], terminal: bool) -> &'static str {
-    let policy = RestartPolicy::of(spec);
     let specs = spec.init_containers.as_deref().unwrap_or_default();
     let begun = main.iter().any(|s| s.container_id.is_some());
-    for (spec, status) in specs.iter().zip(init) {
-        let exit = status.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
-        let pending = if is_sidecar(spec) { status.started != Some(true) } else { exit != Some(0) };
-        if !begun && pending {
-            let failed = !is_sidecar(spec) && exit.is_some();
-            return if failed && policy == RestartPolicy::Never { "Failed" } else { not_begun(main, terminal) };
+    for (i, (of, status)) in specs.iter().zip(init).enumerate().filter(|_| !begun) {
+        let ended = status.state.as_ref().and_then(|s| s.terminated.as_ref());
+        let pending = if is_sidecar(of) { status.started != Some(true) } else { ended.map(|t| t.exit_code) != Some(0) };
+        if pending {
+            let stays = ended.is_some_and(|t| !restarts(spec, Slot::Init(i), of, &Ended::adopt(t)));
+            return if stays && !is_sidecar(of) { "Failed" } else { not_begun(main, terminal) };
         }
     }
-    let tally = tally(main);
-    let all_succeeded = tally.stopped == tally.succeeded;
+    let tally = tally(spec, main);
+    let ended = if tally.stopped == tally.succeeded { "Succeeded" } else { "Failed" };
     match () {
         () if tally.waiting > 0 => not_begun(main, terminal),
         () if tally.running > 0 => "Running",
         () if tally.stopped == 0 => "Pending",
-        () if terminal => {
-            if all_succeeded {
-                "Succeeded"
-            } else {
-                "Failed"
-            }
-        }
-        () if policy == RestartPolicy::Always => "Running",
-        () if all_succeeded => "Succeeded",
-        () if policy == RestartPolicy::Never => "Failed",
-        () => "Running",
+        () if terminal => ended,
+        () if tally.again > 0 => "Running",
+        () => ended,
     }
 }
 
@@ -303,10 +335,19 @@ impl Conditions<'_> {
             self.condition("ContainersReady", containers_ready),
             self.condition("PodScheduled", None),
         ];
+        if let Some(unresized) = &self.local.unresized {
+            let unmet = Some((unresized.reason, Some(unresized.message.clone())));
+            all.push(PodCondition { status: "True".to_owned(), ..self.condition(unresized.condition, unmet) });
+        }
         if self.phase == "Succeeded" && all[1].reason.is_none() {
             all[1].reason = Some("PodCompleted".to_owned());
         }
         all.extend(foreign);
+        if let Some(evicted) = &self.local.evicted {
+            all.retain(|c| c.type_ != "DisruptionTarget");
+            let unmet = Some(("TerminationByKubelet", Some(evicted.message.clone())));
+            all.push(PodCondition { status: "True".to_owned(), ..self.condition("DisruptionTarget", unmet) });
+        }
         all
     }
 

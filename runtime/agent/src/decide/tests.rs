@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use podium_sandbox::Ending;
 use serde_json::{Value, json};
 
-use super::{probe::ProbeKind, *};
+use super::{
+    probe::{Outcome, ProbeKind},
+    *,
+};
 use crate::decide::local::Run;
 
 struct Life {
@@ -50,7 +53,7 @@ impl Life {
                     code => Ending::Finished { code: code.parse().unwrap() },
                 };
                 let slot = slot(self);
-                self.local.container(slot).unwrap().ended(&ending, now);
+                self.local.container(slot).unwrap().ended(&ending, None, now);
             }
             "fail" => {
                 let reason = match parts[2] {
@@ -65,12 +68,13 @@ impl Life {
                 let slot = slot(self);
                 let spec = slot.spec(&self.pod).unwrap().clone();
                 let container = self.local.container(slot).unwrap();
-                container.probed(ProbeKind::Readiness, &spec, parts[0] == "ok", now);
+                let outcome = if parts[0] == "ok" { Outcome::Success } else { Outcome::Failed(String::new()) };
+                container.probed(ProbeKind::Readiness, &spec, &outcome, now);
             }
             "delete" => self.pod.metadata.deletion_timestamp = Some(status::time(now)),
             "stopped" => {
                 for container in self.local.init.iter_mut().chain(&mut self.local.main).filter(|c| c.busy()) {
-                    container.ended(&Ending::Finished { code: 0 }, now);
+                    container.ended(&Ending::Finished { code: 0 }, None, now);
                 }
                 self.local.stopping = Stopping::Done;
             }
@@ -97,7 +101,7 @@ impl Life {
                 return format!("{} | {}", words(&self.prior), done.join(" ")).trim().to_owned();
             }
             for action in actions {
-                done.push(self.act(action));
+                done.extend(Some(self.act(action)).filter(|told| !told.is_empty()));
             }
         }
     }
@@ -105,6 +109,29 @@ impl Life {
     fn act(&mut self, action: Action) -> String {
         let name = |life: &Self, slot: Slot| slot.spec(&life.pod).unwrap().name.clone();
         match action {
+            Action::Admit => {
+                self.local.taken(&self.pod);
+                String::new()
+            }
+            Action::Resize => {
+                self.local.allocate(&self.pod);
+                "resize".into()
+            }
+            Action::EndAll => {
+                self.local.all_again = true;
+                for container in self.local.init.iter_mut().chain(&mut self.local.main) {
+                    container.killing();
+                }
+                "end-all".into()
+            }
+            Action::Reset => {
+                self.local.reset();
+                "reset".into()
+            }
+            Action::Hurry { grace_seconds } => {
+                self.local.grace_seconds = Some(grace_seconds);
+                format!("hurry({grace_seconds})")
+            }
             Action::Allocate => {
                 self.local.ip = Some([10, 244, 0, 2].into());
                 "allocate".into()
@@ -119,6 +146,7 @@ impl Life {
             }
             Action::Stop { grace_seconds, failed } => {
                 self.local.stopping = Stopping::Running;
+                self.local.grace_seconds = Some(grace_seconds);
                 self.local.failed = failed;
                 format!("stop({grace_seconds})")
             }

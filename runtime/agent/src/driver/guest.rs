@@ -1,28 +1,36 @@
-//! A running container, and how requests come in. How it gets out is in `way_out`.
+//! A running container, and the two adapters between sandbox and network: requests in, requests out.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Request, Response};
 use podium_network::{Attachment, CallError, Dialer, HttpHandler};
-use podium_sandbox::{Body, CallFailure, CommandContainer, Ending, HttpContainer};
-use tokio::time::Instant;
+use podium_sandbox::{
+    Body, CallFailure, CommandContainer, CpuLimit, Ending, HttpContainer, Image, Outgoing, OutgoingError, Usage,
+};
 use tracing::Instrument as _;
 
+use super::{command::Within, deadline::Deadline, termination::Left};
 use crate::logs::writer::ContainerLog;
 
 /// How long a command may go on after it was asked to end. WASI has no signals, so a guest cannot know; this only lets
 /// one that is about to finish do so.
 const COMMAND_LINGER: Duration = Duration::from_millis(20);
 
+/// Longer than any grace: the deadline ends a drain, not this.
+const DRAIN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A running container. Dropping it takes it off the network and kills it.
 pub(crate) struct Runtime {
     pub(crate) id: Arc<str>,
     pub(crate) guest: Guest,
     pub(crate) attachments: Vec<Attachment>,
-    /// Its side of the network, with what it listens to.
-    pub(crate) dialer: Dialer,
     pub(crate) log: Arc<ContainerLog>,
+    /// Its module, and the name of the image that it came from.
+    pub(crate) image: Arc<Image>,
+    pub(crate) image_name: Arc<str>,
+    /// What it leaves behind.
+    pub(crate) left: Left,
 }
 
 /// What runs.
@@ -48,30 +56,48 @@ impl Guest {
             Self::Command(container) => container.kill(),
         }
     }
+
+    /// What it has used.
+    pub(crate) fn usage(&self) -> Usage {
+        match self {
+            Self::Http(container) => container.usage(),
+            Self::Command(container) => container.usage(),
+        }
+    }
+
+    /// Gives it other bounds while it runs.
+    pub(crate) fn resize(&self, memory_bytes_max: u64, cpu: CpuLimit) {
+        match self {
+            Self::Http(container) => container.resize(memory_bytes_max, cpu),
+            Self::Command(container) => container.resize(memory_bytes_max, cpu),
+        }
+    }
 }
 
 impl Runtime {
-    /// Ends it within `grace`, without cutting off a request if that is enough time. A container that answered all its
+    /// Where further commands of this container run.
+    pub(crate) fn command(&self) -> Within {
+        Within { guest: self.guest.clone(), image: self.image.clone(), image_name: self.image_name.clone() }
+    }
+
+    /// Ends it by the deadline, without cutting off a request if that is enough time. A container that answered all its
     /// requests has finished with code 0.
-    pub(crate) async fn end(self, grace: Duration) -> Ending {
+    pub(crate) async fn end(self, deadline: &Deadline) -> Ending {
         match &self.guest {
             Guest::Http(container) => {
-                let drains = self.attachments.iter().map(|attachment| attachment.drain(grace));
-                let drained = futures::future::join_all(drains).await.into_iter().all(|drained| drained);
-                let drained = drained && container.drain(if drained { grace } else { Duration::ZERO }).await;
+                let quiet = async {
+                    let drains = self.attachments.iter().map(|attachment| attachment.drain(DRAIN_MAX));
+                    futures::future::join_all(drains).await;
+                    container.drain(DRAIN_MAX).await
+                };
+                let drained = deadline.within(quiet).await.unwrap_or(false);
                 container.kill();
                 if drained { Ending::Finished { code: 0 } } else { Ending::Killed }
             }
             Guest::Command(container) => {
-                let since = Instant::now();
-                // One that has ended by itself meanwhile has nothing to drain.
-                tokio::select! {
-                    _ = self.dialer.drain(grace) => {}
-                    ending = container.wait() => return ending,
-                }
-                let grace = grace.saturating_sub(since.elapsed());
                 container.terminate();
-                if let Ok(ending) = tokio::time::timeout(COMMAND_LINGER.min(grace), container.wait()).await {
+                let limit = COMMAND_LINGER.min(deadline.left());
+                if let Ok(ending) = tokio::time::timeout(limit, container.wait()).await {
                     return ending;
                 }
                 container.kill();
@@ -108,6 +134,22 @@ impl HttpHandler for Served {
             failure if failure.not_begun() => CallError::NotAccepted(failure.to_string()),
             CallFailure::TimedOut => CallError::TimedOut("the guest gave no response in time".to_owned()),
             failure => CallError::Failed(failure.to_string()),
+        })
+    }
+}
+
+/// A pod's way out.
+pub(crate) struct WayOut(pub(crate) Dialer);
+
+#[async_trait]
+impl Outgoing for WayOut {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutgoingError> {
+        self.0.send(request).await.map_err(|error| match error {
+            CallError::NameNotFound(m) => OutgoingError::NameNotFound(m),
+            CallError::Refused(m) | CallError::NotAccepted(m) => OutgoingError::Refused(m),
+            CallError::TimedOut(m) => OutgoingError::TimedOut(m),
+            CallError::Denied(m) => OutgoingError::Denied(m),
+            CallError::Failed(m) => OutgoingError::Other(m),
         })
     }
 }

@@ -46,6 +46,15 @@ impl LogIndex {
         self.pod_dir(pod).join(container).join(format!("{run}.log"))
     }
 
+    /// Bytes of the logs of each container. Blocks while folders are read.
+    pub(crate) fn sizes(&self, pod: &PodId) -> Vec<(String, u64)> {
+        let entries = |dir: &std::path::Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let size = |dir: PathBuf| entries(&dir).filter_map(|e| Some(e.metadata().ok()?.len())).sum();
+        let named =
+            entries(&self.pod_dir(pod)).filter_map(|e| Some((e.file_name().into_string().ok()?, size(e.path()))));
+        named.collect()
+    }
+
     /// A run begins.
     pub(crate) fn begin(&self, pod: &PodId, container: &str, run: i32, log: Arc<ContainerLog>) {
         let mut runs = self.runs.lock();

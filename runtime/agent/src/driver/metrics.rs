@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) cpu_seconds: prometheus::Counter,
     /// Time that ended containers waited because their quota was used up.
     pub(crate) throttled_seconds: prometheus::Counter,
+    /// Pods that had to leave.
+    pub(crate) evictions: IntCounter,
     /// Status writes that were tried again.
     pub(crate) status_retries: IntCounter,
 }
@@ -45,6 +47,7 @@ impl Metrics {
                 "podium_agent_ended_throttled_seconds_total",
                 "Time that ended containers were throttled.",
             )),
+            evictions: made(IntCounter::new("podium_agent_evictions_total", "Pods that had to leave.")),
             status_retries: made(IntCounter::new("podium_agent_status_retries_total", "Status writes tried again.")),
         };
         metrics.register(registry);
@@ -52,7 +55,7 @@ impl Metrics {
     }
 
     fn register(&self, registry: &Registry) {
-        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+        let all: [Box<dyn prometheus::core::Collector>; 10] = [
             Box::new(self.pods.clone()),
             Box::new(self.running.clone()),
             Box::new(self.started.clone()),
@@ -61,6 +64,7 @@ impl Metrics {
             Box::new(self.start_seconds.clone()),
             Box::new(self.cpu_seconds.clone()),
             Box::new(self.throttled_seconds.clone()),
+            Box::new(self.evictions.clone()),
             Box::new(self.status_retries.clone()),
         ];
         for collector in all {

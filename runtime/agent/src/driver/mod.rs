@@ -4,19 +4,31 @@
 //! Invariants: only the owner changes local state, so there is no lock on it; an idle pod has no timer and no task but the
 //! one that waits for its container's end; a report about a run or a pod that is gone is ignored.
 
+pub(crate) mod admit;
+pub(crate) mod command;
+pub(crate) mod deadline;
+pub(crate) mod ends;
+pub(crate) mod entry;
+pub(crate) mod evict;
+pub(crate) mod grpc;
 pub(crate) mod guest;
+pub(crate) mod hooks;
+pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod pressure;
 pub(crate) mod probes;
+pub(crate) mod runs;
 pub(crate) mod start;
+pub(crate) mod static_pods;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod termination;
 pub(crate) mod timers;
 pub(crate) mod translate;
-pub(crate) mod way_out;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -27,13 +39,18 @@ use podium_network::Network;
 use podium_sandbox::{Ending, Sandbox};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{guest::Runtime, images::Images, logs::LogIndex, metrics::Metrics, start::StartFailure};
+use self::{
+    guest::Runtime, images::Images, logs::LogIndex, metrics::Metrics, pressure::NodeState, start::StartFailure,
+    stop::Stopped,
+};
 use crate::{
     AgentConfig,
     decide::{
+        eviction::{Eviction, PodUse},
         local::{Run, Slot},
-        probe::ProbeKind,
+        probe::{Outcome, ProbeKind},
         resources::NodeResources,
+        static_pod,
     },
     logs::writer::LogWriter,
     volumes::Volumes,
@@ -55,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) services: Arc<dyn Mirror>,
     pub(crate) node: NodeResources,
     pub(crate) metrics: Metrics,
+    /// Labels, taints and shortages of the node.
+    pub(crate) state: NodeState,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -65,18 +84,32 @@ pub(crate) struct PodId {
     pub(crate) uid: Arc<str>,
 }
 
+/// A container that runs.
+pub(crate) struct Started {
+    pub(crate) run: Run,
+    pub(crate) runtime: Box<Runtime>,
+    /// Whether its `postStart` failed: it is to be ended.
+    pub(crate) hook_failed: bool,
+}
+
 /// What the owner of the pods is told. Bounded by the pods: each pod, container and probe has at most one under way.
 pub(crate) enum Report {
     /// The API changed.
     Pod(Delta),
     /// A start is over.
-    Started { pod: PodId, slot: Slot, outcome: Result<(Run, Box<Runtime>), StartFailure> },
-    /// A container has ended by itself or after a failed probe.
-    Ended { pod: PodId, slot: Slot, run: Arc<str>, ending: Ending },
+    Started { pod: PodId, slot: Slot, outcome: Result<Started, StartFailure> },
+    /// A container has ended by itself or because it is to be started again.
+    Ended { pod: PodId, slot: Slot, run: Arc<str>, ending: Ending, message: Option<String> },
     /// A probe was made.
-    Probed { pod: PodId, slot: Slot, kind: ProbeKind, run: Arc<str>, outcome: Result<(), String> },
+    Probed { pod: PodId, slot: Slot, kind: ProbeKind, run: Arc<str>, outcome: Outcome },
     /// All containers of a pod have been ended.
-    Stopped { pod: PodId, endings: Vec<(Slot, Ending)> },
+    Stopped { pod: PodId, endings: Vec<Stopped> },
+    /// The pods that files describe now; all of them.
+    Static(Vec<Arc<Pod>>),
+    /// A pod has to leave the node.
+    Evict(Eviction<PodId>),
+    /// Answers with what every pod uses.
+    Uses(oneshot::Sender<Vec<PodUse<PodId>>>),
     /// The agent ends: let requests finish, then end everything.
     Shutdown(oneshot::Sender<()>),
 }
@@ -109,7 +142,8 @@ impl Shared {
     }
 }
 
-/// What identifies a pod.
+/// What identifies a pod. A mirror is the static pod that it shows.
 pub(crate) fn id_of(pod: &Pod) -> PodId {
-    PodId { key: ObjectKey::of(&pod.metadata), uid: pod.metadata.uid.as_deref().unwrap_or_default().into() }
+    let uid = static_pod::mirrored(pod).or(pod.metadata.uid.as_deref());
+    PodId { key: ObjectKey::of(&pod.metadata), uid: uid.unwrap_or_default().into() }
 }

@@ -3,13 +3,13 @@
 //! # Source
 //! Kubernetes `pkg/kubelet/kubelet_node_status.go` and `pkg/kubelet/nodestatus/setters.go`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
-        core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo},
+        core::v1::{ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo},
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -20,10 +20,10 @@ use podium_api::{ApiError, Object, ObjectKey, Reason};
 use podium_client::{Api, ApiExt as _};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Shared;
+use super::{Shared, pressure};
 use crate::{
     AgentConfig,
-    decide::{resources::NodeResources, status::time},
+    decide::{eviction::Pressure, resources::NodeResources, status::time},
     ipam::Cidr,
 };
 
@@ -37,20 +37,26 @@ const TRIES: usize = 5;
 pub(crate) struct Machine {
     cpu_millicores: u64,
     memory_bytes: u64,
+    disk_bytes: u64,
     info: NodeSystemInfo,
 }
 
 impl Machine {
     /// Looks at the machine that this process runs on.
-    pub(crate) fn look() -> Self {
+    ///
+    /// `data_dir`: what is stored of pods is on its file system. A bound on this process' control group counts as the
+    /// machine's memory.
+    pub(crate) fn look(data_dir: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let os = read("/etc/os-release");
         let os = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
         let version = env!("CARGO_PKG_VERSION");
+        let bound = pressure::Group::of_this_process().and_then(|group| group.memory_max());
         Self {
             cpu_millicores: cores * 1000,
-            memory_bytes: memory_total(&read("/proc/meminfo")).unwrap_or(1 << 30),
+            memory_bytes: memory_total(&read("/proc/meminfo")).unwrap_or(1 << 30).min(bound.unwrap_or(u64::MAX)),
+            disk_bytes: pressure::disk(data_dir).0,
             info: NodeSystemInfo {
                 architecture: "wasm32".to_owned(),
                 boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -69,9 +75,12 @@ impl Machine {
 
     /// What pods may use.
     pub(crate) fn allocatable(&self, config: &AgentConfig) -> NodeResources {
+        let kept = config.memory_reserved_bytes.saturating_add(config.eviction_memory_bytes);
         NodeResources {
             cpu_millicores: self.cpu_millicores,
-            memory_bytes: self.memory_bytes.saturating_sub(config.memory_reserved_bytes),
+            // A machine that is smaller than what is kept back is a toy; it still runs pods that request nothing.
+            memory_bytes: self.memory_bytes.saturating_sub(kept).max(1),
+            ephemeral_bytes: self.disk_bytes - config.thresholds(self.disk_bytes).disk_hard_bytes,
             memory_default_bytes: config.memory_default_bytes,
         }
     }
@@ -98,14 +107,14 @@ pub(crate) async fn register(config: &AgentConfig, api: &dyn Api, machine: &Mach
         }),
         status: None,
     };
-    node.status = Some(status(config, machine, Vec::new(), None, now));
+    node.status = Some(status(config, machine, Seen::default(), None, now));
     let key = ObjectKey::cluster(&config.node_name);
     match limited(api.create(Box::new(node.clone()) as Box<dyn Object>)).await {
         Ok(_) => {}
         Err(error) if error.reason == Reason::AlreadyExists => relabel(config, api, &key).await?,
         Err(error) => return Err(error),
     }
-    write_status(config, api, machine, Vec::new()).await?;
+    write_status(config, api, machine, &Seen::default()).await?;
     let node = limited(api.get_typed::<Node>(&key)).await?;
     let cidr = node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()).and_then(|text| text.parse().ok());
     Ok(cidr.unwrap_or(config.pod_cidr))
@@ -139,16 +148,18 @@ async fn relabel(config: &AgentConfig, api: &dyn Api, key: &ObjectKey) -> Result
     Err(ApiError::internal("the Node changed again and again"))
 }
 
-async fn write_status(
-    config: &AgentConfig,
-    api: &dyn Api,
-    machine: &Machine,
-    images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
-) -> Result<(), ApiError> {
+/// What changes about a node while it runs.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    images: Vec<ContainerImage>,
+    pressure: Pressure,
+}
+
+async fn write_status(config: &AgentConfig, api: &dyn Api, machine: &Machine, seen: &Seen) -> Result<(), ApiError> {
     let key = ObjectKey::cluster(&config.node_name);
     for _ in 0..TRIES {
         let mut node = Node::clone(&*limited(api.get_typed::<Node>(&key)).await?);
-        node.status = Some(status(config, machine, images.clone(), node.status.as_ref(), config.clock.now()));
+        node.status = Some(status(config, machine, seen.clone(), node.status.as_ref(), config.clock.now()));
         match limited(api.update(Box::new(node) as Box<dyn Object>, Some("status"))).await {
             Err(error) if error.is_conflict() => {}
             outcome => return outcome.map(drop),
@@ -160,47 +171,59 @@ async fn write_status(
 fn status(
     config: &AgentConfig,
     machine: &Machine,
-    images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
+    seen: Seen,
     before: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
     let allocatable = machine.allocatable(config);
-    let resources = |cpu: u64, memory: u64| {
-        let ki = format!("{}Ki", memory / 1024);
-        let amounts = [("cpu", format!("{cpu}m")), ("memory", ki), ("pods", config.pods_max.to_string())];
-        let amounts = amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.replace("000m", ""))));
-        BTreeMap::from(amounts)
+    let resources = |cpu: u64, memory: u64, disk: u64| {
+        let ki = |bytes: u64| format!("{}Ki", bytes / 1024);
+        let cpu = if cpu % 1000 == 0 { (cpu / 1000).to_string() } else { format!("{cpu}m") };
+        let pods = config.pods_max.to_string();
+        let amounts = [("cpu", cpu), ("memory", ki(memory)), ("ephemeral-storage", ki(disk)), ("pods", pods)];
+        BTreeMap::from(amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))))
     };
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    let own = conditions(seen.pressure);
     let foreign = before.iter().flat_map(|s| s.conditions.iter().flatten());
-    let foreign = foreign.filter(|c| !CONDITIONS.iter().any(|(type_, ..)| c.type_ == *type_)).cloned();
+    let foreign = foreign.filter(|c| !own.iter().any(|(type_, ..)| c.type_ == *type_)).cloned();
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),
             address("Hostname", config.node_name.clone()),
         ]),
-        allocatable: Some(resources(allocatable.cpu_millicores, allocatable.memory_bytes)),
-        capacity: Some(resources(machine.cpu_millicores, machine.memory_bytes)),
-        conditions: Some(CONDITIONS.iter().map(|c| condition(c, before, now)).chain(foreign).collect()),
-        images: Some(images),
+        allocatable: Some(resources(allocatable.cpu_millicores, allocatable.memory_bytes, allocatable.ephemeral_bytes)),
+        capacity: Some(resources(machine.cpu_millicores, machine.memory_bytes, machine.disk_bytes)),
+        conditions: Some(own.iter().map(|c| condition(c, before, now)).chain(foreign).collect()),
+        images: Some(seen.images),
         node_info: Some(machine.info.clone()),
         ..before.cloned().unwrap_or_default()
     }
 }
 
 /// Type, status, reason, message.
-const CONDITIONS: [(&str, &str, &str, &str); 4] = [
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-];
+type Said = (&'static str, &'static str, &'static str, &'static str);
 
-fn condition(
-    (type_, status, reason, message): &(&str, &str, &str, &str),
-    before: Option<&NodeStatus>,
-    now: Timestamp,
-) -> NodeCondition {
+fn conditions(pressure: Pressure) -> [Said; 4] {
+    [
+        match pressure.memory {
+            true => {
+                ("MemoryPressure", "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+            }
+            false => {
+                ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+            }
+        },
+        match pressure.disk {
+            true => ("DiskPressure", "True", "KubeletHasDiskPressure", "kubelet has disk pressure"),
+            false => ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        },
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    ]
+}
+
+fn condition((type_, status, reason, message): &Said, before: Option<&NodeStatus>, now: Timestamp) -> NodeCondition {
     let before = before.and_then(|s| s.conditions.iter().flatten().find(|c| c.type_ == *type_ && c.status == *status));
     NodeCondition {
         last_heartbeat_time: Some(time(now)),
@@ -274,13 +297,16 @@ async fn new_lease(shared: &Shared, spec: LeaseSpec) -> Result<Lease, ApiError> 
     Ok(Lease { metadata, spec: Some(spec) })
 }
 
-/// Writes the node's status when its images change, and every few minutes.
+/// Writes the node's status when its images or shortages change, and every few minutes.
 pub(crate) async fn keep_status(shared: Arc<Shared>, machine: Machine) {
     loop {
-        // Either way it is time.
-        let _ = timeout(STATUS_EVERY, shared.images.changed()).await;
-        let written = write_status(&shared.config, &*shared.api, &machine, shared.images.shown()).await;
-        if let Err(error) = written {
+        tokio::select! {
+            () = shared.images.changed() => {}
+            () = shared.state.changed() => {}
+            () = tokio::time::sleep(STATUS_EVERY) => {}
+        }
+        let seen = Seen { images: shared.images.shown(), pressure: shared.state.pressure() };
+        if let Err(error) = write_status(&shared.config, &*shared.api, &machine, &seen).await {
             tracing::warn!(%error, "the node's status cannot be written");
         }
     }

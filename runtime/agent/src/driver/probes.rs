@@ -1,22 +1,26 @@
-//! Making one probe: a request to the pod through the network, or a look whether its port is attached.
+//! Making one probe: a request to the pod through the network, a connection, a health check, a command. What it takes too long
+//! for ends the probe, never the pod.
 //!
 //! # Source
-//! Kubernetes `pkg/probe/http/request.go` and `http.go`: codes from 200 to 399 are a success.
+//! Kubernetes `pkg/kubelet/prober/prober.go` and `pkg/probe`: HTTP codes from 200 to 399 are a success.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use http::{Request, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
-use k8s_openapi::{
-    api::core::v1::{Container as Spec, HTTPGetAction, Pod, Probe},
-    apimachinery::pkg::util::intstr::IntOrString,
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
-use podium_network::Caller;
-use podium_sandbox::Body;
 
-use super::{PodId, Report, Shared};
-use crate::decide::{local::Slot, probe::ProbeKind};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, Probe};
+
+use super::{
+    PodId, Report, Shared,
+    command::{self, Within},
+    grpc, http,
+};
+use crate::decide::{
+    local::Slot,
+    probe::{Outcome, ProbeKind},
+};
 
 /// A probe to make.
 pub(crate) struct Job {
@@ -26,6 +30,7 @@ pub(crate) struct Job {
     pub(crate) kind: ProbeKind,
     pub(crate) ip: IpAddr,
     pub(crate) run: Arc<str>,
+    pub(crate) within: Within,
 }
 
 /// Makes it and reports the outcome.
@@ -34,75 +39,65 @@ pub(crate) async fn probe(shared: Arc<Shared>, job: Job) {
     shared.report(Report::Probed { pod: job.id, slot: job.slot, kind: job.kind, run: job.run, outcome });
 }
 
-async fn make(shared: &Shared, job: &Job) -> Result<(), String> {
-    let Some(spec) = job.slot.spec(&job.pod) else { return Ok(()) };
-    let Some(probe) = job.kind.spec(spec) else { return Ok(()) };
+async fn make(shared: &Shared, job: &Job) -> Outcome {
+    let Some(spec) = job.slot.spec(&job.pod) else { return Outcome::Success };
+    let Some(probe) = job.kind.spec(spec) else { return Outcome::Success };
     let limit = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1));
-    match tokio::time::timeout(limit, attempt(shared, job, spec, probe)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("probe timed out after {}s", limit.as_secs())),
-    }
+    let attempt = attempt(shared, job, spec, probe, limit);
+    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Outcome::Failed(late(job.ip, spec, probe, limit)))
 }
 
-async fn attempt(shared: &Shared, job: &Job, spec: &Spec, probe: &Probe) -> Result<(), String> {
+async fn attempt(shared: &Shared, job: &Job, spec: &Spec, probe: &Probe, limit: Duration) -> Outcome {
     if let Some(action) = &probe.http_get {
-        return http_get(shared, &job.id, job.ip, spec, action).await;
+        return match http::get(shared, &job.id, job.ip, spec, action).await {
+            Ok(answer) if (200..400).contains(&answer.status().as_u16()) => Outcome::Success,
+            Ok(answer) => Outcome::Failed(format!("HTTP probe failed with statuscode: {}", answer.status().as_u16())),
+            Err(http::Failure::Spec(why)) => Outcome::Unknown(why),
+            Err(http::Failure::Call(why)) => Outcome::Failed(why),
+        };
     }
     if let Some(action) = &probe.tcp_socket {
-        let port = port(spec, &action.port)?;
-        let attached = shared.network.is_attached(job.ip, port);
-        return attached
-            .then_some(())
-            .ok_or_else(|| format!("dial tcp {}:{port}: connect: connection refused", job.ip));
+        let port = match http::port(spec, &action.port) {
+            Ok(port) => port,
+            Err(why) => return Outcome::Unknown(why),
+        };
+        return match shared.network.connect_pod(job.ip, port).await {
+            Ok(_) => Outcome::Success,
+            Err(_) => Outcome::Failed(format!("dial tcp {}:{port}: connect: connection refused", job.ip)),
+        };
     }
-    // Guests have no processes to run and no gRPC health service that could be told apart: never a reason to fail.
-    tracing::warn!(pod = %job.id.key, container = spec.name, "exec and gRPC probes are not supported and pass; use httpGet or tcpSocket");
-    Ok(())
-}
-
-/// One GET; codes from 200 to 399 are a success.
-pub(crate) async fn http_get(
-    shared: &Shared,
-    id: &PodId,
-    ip: IpAddr,
-    spec: &Spec,
-    action: &HTTPGetAction,
-) -> Result<(), String> {
-    let port = port(spec, &action.port)?;
-    let host = action.host.as_deref().filter(|h| !h.is_empty());
-    let host = host.map_or_else(|| std::net::SocketAddr::new(ip, port).to_string(), |h| format!("{h}:{port}"));
-    let path = action.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let url = format!("http://{host}{slash}{path}");
-    let uri: Uri = url.parse().map_err(|e| format!("invalid URL {url:?}: {e}"))?;
-    let mut request = Request::get(uri)
-        .header(header::USER_AGENT, concat!("kube-probe/1.36 podium/", env!("CARGO_PKG_VERSION")))
-        .header(header::ACCEPT, "*/*");
-    for header in action.http_headers.iter().flatten() {
-        request = request.header(&header.name, &header.value);
+    if let Some(action) = &probe.grpc {
+        let Ok(port) = u16::try_from(action.port) else {
+            return Outcome::Unknown(format!("invalid port number: {}", action.port));
+        };
+        let service = action.service.as_deref().unwrap_or_default();
+        let checked = grpc::check(&shared.network, SocketAddr::new(job.ip, port), service, limit).await;
+        return checked.map_or_else(Outcome::Failed, |()| Outcome::Success);
     }
-    if !action.http_headers.iter().flatten().any(|h| h.name.eq_ignore_ascii_case("host")) {
-        request = request.header(header::HOST, &host);
-    }
-    let body: Body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
-    let request = request.body(body).map_err(|e| format!("invalid request to {url:?}: {e}"))?;
-    let caller = Caller { namespace: id.key.namespace.clone(), pod: id.key.name.clone(), ip: Some(ip) };
-    let answer = shared.network.dialer(caller).send(request).await.map_err(|e| format!("Get {url:?}: {e}"))?;
-    let status = answer.status();
-    if (200..400).contains(&status.as_u16()) {
-        Ok(())
-    } else {
-        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+    let argv = probe.exec.as_ref().and_then(|e| e.command.clone()).unwrap_or_default();
+    match command::run(shared, job.within.clone(), argv).await {
+        Ok(done) if done.exit_code == 0 => Outcome::Success,
+        Ok(done) => Outcome::Failed(done.output),
+        // A command that is not there fails; kubelet's runtimes say so too.
+        Err(why) => Outcome::Failed(why),
     }
 }
 
-fn port(spec: &Spec, port: &IntOrString) -> Result<u16, String> {
-    let named =
-        |name: &str| spec.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name)).map(|p| p.container_port);
-    let number = match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => named(name).or_else(|| name.parse().ok()),
-    };
-    let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
-    number.ok_or_else(|| format!("couldn't find port: {port:?} in pod spec"))
+/// Kubelet's words for a probe that took too long.
+fn late(ip: IpAddr, spec: &Spec, probe: &Probe, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    if let Some(action) = &probe.http_get {
+        let url = http::url(ip, spec, action).unwrap_or_default();
+        return format!("Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
+    }
+    if let Some(action) = &probe.tcp_socket {
+        let port = http::port(spec, &action.port).unwrap_or_default();
+        return format!("dial tcp {ip}:{port}: i/o timeout");
+    }
+    if let Some(action) = &probe.grpc {
+        let address = format!("{ip}:{}", action.port);
+        return format!("timeout: failed to connect service {address:?} within {seconds}s: context deadline exceeded");
+    }
+    let command = probe.exec.as_ref().and_then(|e| e.command.as_ref()).map(|c| c.join(" ")).unwrap_or_default();
+    format!("command timed out: {command:?} timed out after {seconds}s")
 }

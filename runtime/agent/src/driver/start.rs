@@ -1,39 +1,35 @@
 //! Starting one container: image, settings, limits, guest, network. Every step has its own reason to fail.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
-use podium_network::{Caller, Dialer};
-use podium_sandbox::{ContainerSpec, Image, Mount};
+use podium_network::Caller;
+use podium_sandbox::{ContainerSpec, Group, Image, Mount};
 use tracing::Instrument as _;
 
 use super::{
-    PodId, Report, Shared,
-    guest::{Guest, Runtime, Served},
+    PodId, Report, Shared, Started,
+    guest::{Guest, Runtime, Served, WayOut},
+    hooks::{self, Hook},
     images::{NotReady, PullPolicy, Ready},
-    way_out::{WayOut, membership},
+    termination::{self, Left, MessageFile},
 };
 use crate::{
     decide::{
         env::{self, Surroundings},
-        is_sidecar,
         local::{FailureReason, Run, Slot},
         resources,
+        restart::is_sidecar,
+        security,
     },
     images::{ImageConfig, ImageError},
-    logs::writer::{ContainerLog, Sink},
+    logs::writer::Sink,
     volumes::{self, PodVolumes},
 };
 
 /// The port of an HTTP container whose spec names none.
 pub(crate) const PORT_DEFAULT: u16 = 8080;
-/// What a core module imports that accepts connections.
-const SOCK_ACCEPT: &str = "wasi_snapshot_preview1::sock_accept";
 
 /// A container to start.
 pub(crate) struct Job {
@@ -43,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) ip: IpAddr,
     /// Number of the run, for the log file.
     pub(crate) run: i32,
+    /// The accounts of its pod.
+    pub(crate) group: Arc<Group>,
 }
 
 /// Why it did not start.
@@ -69,30 +67,60 @@ pub(crate) async fn start(shared: Arc<Shared>, job: Job) {
         timer.stop_and_discard();
         shared.metrics.start_failures.inc();
     }
-    let running = outcome.as_ref().ok().map(|(_, runtime)| (runtime.id.clone(), runtime.guest.clone()));
-    let (pod, slot) = (job.id, job.slot);
-    drop(job.pod);
+    let outcome = match outcome {
+        Ok((run, runtime)) => {
+            let hook_failed = !post_start(&shared, &job, &runtime).await;
+            Ok(Started { run, runtime, hook_failed })
+        }
+        Err(failure) => Err(failure),
+    };
+    let running =
+        outcome.as_ref().ok().map(|s| (s.runtime.id.clone(), s.runtime.guest.clone(), s.runtime.left.clone()));
+    let Job { id: pod, slot, pod: object, .. } = job;
     shared.report(Report::Started { pod: pod.clone(), slot, outcome });
-    if let Some((run, guest)) = running {
-        tokio::spawn(watch(shared, pod, slot, run, guest));
+    if let Some((run, guest, left)) = running {
+        tokio::spawn(watch(shared, pod, object, slot, run, guest, left));
     }
 }
 
+/// Runs `postStart` while the container runs; whether it is to run on.
+async fn post_start(shared: &Shared, job: &Job, runtime: &Runtime) -> bool {
+    let spec = job.slot.spec(&job.pod);
+    let Some(handler) = spec.and_then(|s| s.lifecycle.as_ref()?.post_start.as_ref()) else { return true };
+    let hook = Hook { id: &job.id, pod: &job.pod, slot: job.slot, ip: job.ip, runtime, handler };
+    let outcome = tokio::select! {
+        outcome = hooks::run(shared, hook) => outcome,
+        // Its end is told as any other.
+        _ = runtime.guest.ended() => return true,
+    };
+    let Err(why) = outcome else { return true };
+    tracing::info!(pod = %job.id.key, why, "a postStart hook failed");
+    shared.note(&job.pod, Some(job.slot), true, "FailedPostStartHook", "PostStartHook failed");
+    false
+}
+
 /// Reports the end of a container. A task of its own: it is all that an idle pod costs, and much smaller than a start.
-async fn watch(shared: Arc<Shared>, pod: PodId, slot: Slot, run: Arc<str>, guest: Guest) {
+async fn watch(shared: Arc<Shared>, pod: PodId, object: Arc<Pod>, slot: Slot, run: Arc<str>, guest: Guest, left: Left) {
     let ending = guest.ended().await;
-    shared.report(Report::Ended { pod, slot, run, ending });
+    let message = termination::message(&shared, &object, slot, &left, &ending).await;
+    shared.report(Report::Ended { pod, slot, run, ending, message });
 }
 
 async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, Box<Runtime>), StartFailure> {
     let missing = || failure(FailureReason::CreateContainerError, "the container is not in the pod's spec");
     let spec = job.slot.spec(&job.pod).ok_or_else(missing)?;
+    if let Some(why) = security::refusal(&job.pod, spec) {
+        return Err(failure(FailureReason::CreateContainerConfigError, why));
+    }
     let volumes = volumes(shared, job).await?;
     let Ready { image, record, .. } = pull(shared, job, spec).await?;
     let config = &record.config;
     let Settings { args, env, mounts } = settings(shared, job, spec, config, &volumes).await?;
-    let dialer = dialer(shared, job)?;
-    let log = shared.log_writer.open(shared.log_index.path(&job.id, &spec.name, job.run));
+    let log_path = shared.log_index.path(&job.id, &spec.name, job.run);
+    let log = shared.log_writer.open(log_path.clone());
+    let file = shared.message_file(&job.id, &spec.name, job.run);
+    let left = Left { file: Arc::new(MessageFile::new(file)), log: log.clone(), log_path: log_path.into() };
+    let mounts = mounts.into_iter().chain(termination::mount(spec, &left.file)).collect();
     let container = ContainerSpec {
         args,
         config: env.clone().into(),
@@ -100,15 +128,18 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         mounts,
         stores: volumes.stores(spec),
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
+        group: Some(job.group.clone()),
         limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
         logs: Arc::new(Sink(log.clone())),
-        outgoing: Some(Arc::new(WayOut(dialer.clone()))),
-        sockets: Some(Arc::new(WayOut(dialer.clone()))),
-        listen: listening(&image, spec, config),
+        outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
+            namespace: job.id.key.namespace.clone(),
+            pod: job.id.key.name.clone(),
+            ip: Some(job.ip),
+        })))),
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let runtime = launch(shared, job, spec, (&image, config), container, (dialer, log), span)?;
+    let runtime = launch(shared, job, spec, (&image, config), container, left, span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
     let name = spec.image.as_deref().unwrap_or_default().split('@').next().unwrap_or_default();
@@ -217,14 +248,14 @@ fn launch(
     spec: &Spec,
     (image, config): (&Arc<Image>, &ImageConfig),
     container: ContainerSpec,
-    (dialer, log): (Dialer, Arc<ContainerLog>),
+    left: Left,
     span: &tracing::Span,
 ) -> Result<Runtime, StartFailure> {
     let id: Arc<str> = run_id().into();
     let create_error = |message: String| failure(FailureReason::CreateContainerError, message);
     if !image.kind().is_http() {
         let command = shared.sandbox.command(image, container).map_err(|e| create_error(e.to_string()))?;
-        return Ok(Runtime { id, guest: Guest::Command(Arc::new(command)), attachments: Vec::new(), dialer, log });
+        return Ok(runtime(id, Guest::Command(Arc::new(command)), spec, image, left));
     }
     if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
         let words = "an init container must be a command that ends, but its image answers HTTP requests";
@@ -234,7 +265,7 @@ fn launch(
     let http = shared.sandbox.http(image, container).map_err(|e| create_error(e.to_string()))?;
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
-    let mut runtime = Runtime { id, guest: Guest::Http(http), attachments: Vec::new(), dialer, log };
+    let mut runtime = runtime(id, Guest::Http(http), spec, image, left);
     for port in ports(spec, config) {
         if shared.network.is_attached(job.ip, port) {
             let words = format!("port {port} is taken by another container of the pod; name another containerPort");
@@ -245,28 +276,14 @@ fn launch(
     Ok(runtime)
 }
 
-/// The container's side of the network.
-fn dialer(shared: &Shared, job: &Job) -> Result<Dialer, StartFailure> {
-    let caller = Caller { namespace: job.id.key.namespace.clone(), pod: job.id.key.name.clone(), ip: Some(job.ip) };
-    let member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
-    Ok(shared.network.join(caller, member))
-}
-
-/// Where a core module that accepts connections is given sockets that listen: preview 1 can make none.
-fn listening(image: &Image, spec: &Spec, config: &ImageConfig) -> Vec<SocketAddr> {
-    if image.kind().is_http() || !image.imports().iter().any(|import| import == SOCK_ACCEPT) {
-        return Vec::new();
-    }
-    named_ports(spec, config).into_iter().map(|port| SocketAddr::from(([0, 0, 0, 0], port))).collect()
+fn runtime(id: Arc<str>, guest: Guest, spec: &Spec, image: &Arc<Image>, left: Left) -> Runtime {
+    let image_name = spec.image.as_deref().unwrap_or_default().into();
+    let log = left.log.clone();
+    Runtime { id, guest, attachments: Vec::new(), log, image: image.clone(), image_name, left }
 }
 
 /// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].
 fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
-    let ports = named_ports(spec, image);
-    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
-}
-
-fn named_ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     let named = spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let mut ports: Vec<_> = named.filter_map(|p| u16::try_from(p.container_port).ok()).collect();
     if ports.is_empty() {
@@ -274,7 +291,7 @@ fn named_ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     }
     ports.sort_unstable();
     ports.dedup();
-    ports
+    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
 }
 
 /// 64 hexadecimal digits, as container runtimes have them.

@@ -180,7 +180,7 @@ impl Inner {
         let mut current = self.pods.get(&id.key).and_then(|object| object.downcast_arc::<Pod>());
         for _ in 0..4 {
             let Some(pod) = current.take() else { return Ok(()) };
-            if pod.metadata.uid.as_deref() != Some(&*id.uid) {
+            if super::id_of(&pod) != *id {
                 return Ok(());
             }
             let mut new = Pod::clone(&pod);

@@ -318,7 +318,12 @@ mod tests {
             "metadata": { "name": "p", "namespace": "n", "labels": { "b": "say \"x\"\n", "a": "1" } },
             "spec": { "containers": [{ "name": "c", "resources": { "limits": { "cpu": "250m", "memory": "64Mi" } } }] },
         }));
-        let node = NodeResources { cpu_millicores: 4000, memory_bytes: 1 << 30, memory_default_bytes: 1 << 29 };
+        let node = NodeResources {
+            cpu_millicores: 4000,
+            memory_bytes: 1 << 30,
+            ephemeral_bytes: 0,
+            memory_default_bytes: 1 << 29,
+        };
         let sources = sources();
         let around = Surroundings {
             pod: &pod,

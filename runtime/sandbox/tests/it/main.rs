@@ -9,7 +9,5 @@ mod exec;
 mod files;
 mod http;
 mod images;
-mod interfaces;
-mod instances;
 mod speed;
 mod support;
