@@ -1,11 +1,13 @@
 //! The folder: content by digest, and for each repository what of it belongs there.
 //!
-//!     blobs/sha256/ab/abcd…              content
-//!     repositories/demo/app/_blobs/HEX       this repository has that blob
-//!                          /_manifests/HEX   … has that manifest; inside: its media type
-//!                          /_tags/v1         the digest that a tag names
-//!                          /_referrers/HEX/HEX   descriptor of a manifest whose subject is the first digest
-//!                          /_uploads/ID      what has been received of a blob
+//! ```text
+//! blobs/sha256/ab/abcd…              content
+//! repositories/demo/app/_blobs/HEX       this repository has that blob
+//!                      /_manifests/HEX   … has that manifest; inside: its media type
+//!                      /_tags/v1         the digest that a tag names
+//!                      /_referrers/HEX/HEX   descriptor of a manifest whose subject is the first digest
+//!                      /_uploads/ID      what has been received of a blob
+//! ```
 //!
 //! Names of repositories never begin with an underscore. Everything here blocks: call it from threads that may.
 

@@ -20,7 +20,7 @@ use crate::{
     AgentConfig, FileImages, LogReader,
     driver::{
         Report, Shared, id_of,
-        images::Images,
+        images::{Images, garbage},
         logs::LogIndex,
         metrics::Metrics,
         node::{self, Machine},
@@ -29,6 +29,10 @@ use crate::{
         static_pods,
         status::StatusWriter,
         translate,
+    },
+    images::{
+        puller::{PullConfig, Puller},
+        store::Store,
     },
     ipam::Ipam,
     logs::writer::{LogWriter, Rotation},
@@ -101,6 +105,7 @@ impl Agent {
         others.spawn(node::heartbeat(shared.clone()));
         others.spawn(node::keep_status(shared.clone(), machine));
         others.spawn(forward(shared.clone()));
+        others.spawn(garbage::keep(shared.clone()));
         others.spawn(volumes::provision(shared.volumes.clone(), shared.config.node_name.clone()));
         let owner = tokio::spawn(pods.run(inbox));
         Ok(Self { shared, owner, others })
@@ -141,14 +146,13 @@ async fn share(
     std::fs::create_dir_all(&dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
     let rotation = Rotation { file_bytes_max: config.log_file_bytes_max, files_max: config.log_files_max.max(1) };
     let fields = format!("spec.nodeName={}", config.node_name);
-    let source = Arc::new(FileImages::new(config.image_dirs.clone(), config.image_bytes_max));
     let node = machine.allocatable(&config);
     let places = Places::new(&config.data_dir, config.memory_dir.as_deref(), config.host_path_dirs.clone());
     let facts = Facts { host_ip: config.node_ip, node };
     Ok(Shared {
         volumes: Volumes::new(places, api.clone(), config.clock.clone(), facts),
         recorder: Recorder::start(api.clone(), config.clock.clone(), "kubelet", &config.node_name),
-        images: Images::new(source, sandbox.clone()),
+        images: images(&config, sandbox.clone())?,
         log_writer: LogWriter::start(rotation, config.clock.clone()).map_err(StartError::Thread)?,
         log_index: LogIndex::new(dir),
         pods: mirror::<Pod>(&*api, Some(fields)).await?,
@@ -166,6 +170,14 @@ async fn share(
         config,
         reports,
     })
+}
+
+fn images(config: &AgentConfig, sandbox: Sandbox) -> Result<Images, StartError> {
+    let dir = config.data_dir.join("images");
+    let store = Store::open(&dir).map_err(|source| StartError::Folder { path: dir, source })?;
+    let pulls = PullConfig::new(config.registries.clone(), config.image_bytes_max, config.image_pulls_max);
+    let files = FileImages::new(config.image_dirs.clone(), config.image_bytes_max);
+    Ok(Images::new(files, Puller::new(pulls, Arc::new(store)), sandbox))
 }
 
 async fn mirror<K: Kind>(api: &dyn Api, fields: Option<String>) -> Result<Arc<dyn Mirror>, StartError> {

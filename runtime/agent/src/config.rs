@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use podium_client::{ClockRef, SystemClock};
 
-use crate::ipam::Cidr;
+use crate::{ImageGc, Registries, ipam::Cidr};
 
 /// Settings of an [`crate::Agent`].
 #[derive(Debug, Clone)]
@@ -22,6 +22,12 @@ pub struct AgentConfig {
     pub memory_dir: Option<PathBuf>,
     /// Largest image file, in bytes.
     pub image_bytes_max: u64,
+    /// Which registries are asked for images.
+    pub registries: Registries,
+    /// Images pulled at once.
+    pub image_pulls_max: usize,
+    /// When unused images go.
+    pub image_gc: ImageGc,
     /// Addresses of pods, used when the Node object names none (`spec.podCIDR`).
     pub pod_cidr: Cidr,
     /// The node's own address, shown as `hostIP` and `InternalIP`.
@@ -72,6 +78,9 @@ impl AgentConfig {
             host_path_dirs: Vec::new(),
             memory_dir: Some(PathBuf::from("/dev/shm")),
             image_bytes_max: 256 << 20,
+            registries: Registries::default(),
+            image_pulls_max: 4,
+            image_gc: ImageGc::default(),
             pod_cidr: Cidr::DEFAULT,
             node_ip: IpAddr::from([127, 0, 0, 1]),
             pods_max: 10_000,

@@ -15,6 +15,9 @@ mod volumes;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
-pub use images::{FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record};
+pub use driver::images::garbage::ImageGc;
+pub use images::{
+    FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record, Registries, Registry, Rewrite,
+};
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};
 pub use volumes::PROVISIONER;

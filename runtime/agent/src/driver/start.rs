@@ -1,6 +1,6 @@
 //! Starting one container: image, settings, limits, guest, network. Every step has its own reason to fail.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
@@ -12,7 +12,7 @@ use super::{
     PodId, Report, Shared, Started,
     guest::{Guest, Runtime, Served, WayOut},
     hooks::{self, Hook},
-    images::{NotReady, PullPolicy, Ready},
+    images::{Ready, fetch, without_tag},
     termination::{self, Left, MessageFile},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         restart::is_sidecar,
         security,
     },
-    images::{ImageConfig, ImageError},
+    images::ImageConfig,
     logs::writer::Sink,
     volumes::{self, PodVolumes},
 };
@@ -50,7 +50,7 @@ pub(crate) struct StartFailure {
     pub(crate) message: String,
 }
 
-fn failure(reason: FailureReason, message: impl Into<String>) -> StartFailure {
+pub(crate) fn failure(reason: FailureReason, message: impl Into<String>) -> StartFailure {
     StartFailure { reason, message: message.into() }
 }
 
@@ -113,7 +113,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         return Err(failure(FailureReason::CreateContainerConfigError, why));
     }
     let volumes = volumes(shared, job).await?;
-    let Ready { image, record, .. } = pull(shared, job, spec).await?;
+    let Ready { image, record, .. } = fetch::pull(shared, job, spec).await?;
     let config = &record.config;
     let Settings { args, env, mounts } = settings(shared, job, spec, config, &volumes).await?;
     let log_path = shared.log_index.path(&job.id, &spec.name, job.run);
@@ -142,52 +142,9 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let runtime = launch(shared, job, spec, (&image, config), container, left, span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
-    let name = spec.image.as_deref().unwrap_or_default().split('@').next().unwrap_or_default();
+    let name = without_tag(spec.image.as_deref().unwrap_or_default());
     let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", record.digest) };
     Ok((run, Box::new(runtime)))
-}
-
-async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Ready, StartFailure> {
-    let name = spec.image.as_deref().unwrap_or_default();
-    let note = |warning, reason: &str, message: String| shared.note(&job.pod, Some(job.slot), warning, reason, message);
-    let pulling = || note(false, "Pulling", format!("Pulling image {name:?}"));
-    let policy = PullPolicy::of(spec.image_pull_policy.as_deref());
-    let error = match shared.images.get(name, policy, pulling).await {
-        Ok(ready) => {
-            note(false, "Pulled", pulled_words(name, ready.pulled, ready.record.size_bytes));
-            return Ok(ready);
-        }
-        Err(error) => error,
-    };
-    match error {
-        NotReady::Source(ImageError::InvalidName(why)) => {
-            let words = format!("Failed to apply default image tag {name:?}: {why}");
-            note(true, "InspectFailed", words.clone());
-            Err(failure(FailureReason::InvalidImageName, words))
-        }
-        NotReady::Source(ImageError::Pull(why)) => {
-            note(true, "Failed", format!("Failed to pull image {name:?}: {why}"));
-            Err(failure(FailureReason::ErrImagePull, why))
-        }
-        NotReady::Absent => {
-            let words = format!("Container image {name:?} is not present with pull policy of Never");
-            note(true, "ErrImageNeverPull", words.clone());
-            Err(failure(FailureReason::ErrImageNeverPull, words))
-        }
-        NotReady::Load(why) => Err(failure(FailureReason::CreateContainerError, format!("image {name:?}: {why}"))),
-    }
-}
-
-fn pulled_words(name: &str, pulled: Option<Duration>, bytes: u64) -> String {
-    match pulled {
-        None => format!("Container image {name:?} already present on machine and can be accessed by the pod"),
-        Some(took) => {
-            let took = format!("{}ms", took.as_millis());
-            format!(
-                "Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: {bytes} bytes."
-            )
-        }
-    }
 }
 
 /// What of a container follows from its pod and from other objects.

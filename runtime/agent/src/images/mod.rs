@@ -7,10 +7,21 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod credentials;
 mod file;
+mod manifest;
+pub(crate) mod puller;
+pub(crate) mod reference;
+mod registries;
+mod remote;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
 
 pub use file::{FileImages, ImageSource, Pulled, PulledImage};
-pub(crate) use file::{demanded_digest, digest};
+pub(crate) use file::{demanded_digest, digest, hex};
+pub use registries::{Registries, Registry, Rewrite};
 
 /// What an image says about how it is run. A pod's spec comes before it, as in Kubernetes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +79,36 @@ impl Record {
             config: ImageConfig { entrypoint: vec![file.clone()], ..ImageConfig::default() },
             main: Some(digest.to_owned()),
             modules: BTreeMap::from([(format!("/{file}"), digest.to_owned())]),
+        }
+    }
+
+    /// As [`Record::command`], but a path without a slash in front begins in the image's working folder.
+    pub(crate) fn in_folder(&self, name: &str) -> Option<&str> {
+        let folder = self.config.working_dir.as_deref().unwrap_or("/").trim_end_matches('/');
+        let there = || self.modules.get(&format!("{folder}/{}", name.trim_start_matches("./"))).map(String::as_str);
+        if name.starts_with('/') || name.is_empty() {
+            self.command(name)
+        } else {
+            there().or_else(|| self.command(name))
+        }
+    }
+
+    /// The module that a container runs.
+    ///
+    /// # Errors
+    /// When the command names none, or there is no command and the image has none that runs by itself.
+    pub(crate) fn chosen(&self, command: Option<&str>) -> Result<&str, String> {
+        let offers = || {
+            let names: Vec<&str> = self.modules.keys().map(String::as_str).take(20).collect();
+            names.join(", ")
+        };
+        let several = self.modules.values().collect::<std::collections::BTreeSet<_>>().len() > 1;
+        match (command.filter(|c| !c.is_empty()), &self.main) {
+            (Some(command), _) if several => self
+                .in_folder(command)
+                .ok_or_else(|| format!("exec: {command:?}: no such module in the image, which offers {}", offers())),
+            (_, Some(main)) => Ok(main),
+            _ => Err(format!("no command specified: the image is made of several, {}", offers())),
         }
     }
 

@@ -92,7 +92,9 @@ async fn what_is_wrong_is_said() {
     let from_map = json!([{ "name": "X", "valueFrom": { "configMapKeyRef": { "name": "none", "key": "x" } } }]);
     for (name, container, reason, message) in [
         ("image", json!({ "name": "a", "image": "file://none.wasm" }), "ErrImagePull", "no file none.wasm"),
-        ("scheme", json!({ "name": "a", "image": "nginx:1.27" }), "ErrImagePull", "use file://"),
+        ("scheme", json!({ "name": "a", "image": "http://x/y" }), "ErrImagePull", "images from http are not supported"),
+        ("name", json!({ "name": "a", "image": "UPPER/case:1" }), "InvalidImageName", "couldn't parse image name"),
+        ("registry", json!({ "name": "a", "image": "127.0.0.1:1/a:b" }), "ErrImagePull", "failed to pull a:b"),
         (
             "never",
             json!({ "name": "a", "image": "file://none.wasm", "imagePullPolicy": "Never" }),

@@ -1,0 +1,1 @@
+//! Pulls from a registry, and from one that misbehaves.
