@@ -120,8 +120,8 @@ fn is_wasm(media_type: &str) -> bool {
 
 fn archive(descriptor: Descriptor) -> Result<Layer, String> {
     let kind = descriptor.media_type.as_str();
-    let gzip = kind.ends_with("+gzip") || kind.ends_with(".gzip");
-    let tar = kind.contains("layer") && (kind.ends_with("tar") || gzip);
+    let gzip = kind.ends_with(".tar+gzip") || kind.ends_with(".tar.gzip");
+    let tar = kind.ends_with(".tar") || gzip;
     if !tar || kind.contains("foreign") || kind.contains("nondistributable") {
         return Err(format!(
             "it has a layer of the kind {kind:?}; known are application/wasm and archives as tar or tar+gzip"
@@ -241,7 +241,7 @@ mod tests {
             (
                 "application/vnd.docker.container.image.v1+json",
                 vec!["application/vnd.docker.image.rootfs.diff.tar.gzip"],
-                "it has a layer",
+                "gzip",
             ),
             (
                 "application/vnd.oci.image.config.v1+json",
@@ -251,8 +251,7 @@ mod tests {
             ("application/vnd.oci.image.config.v1+json", vec![], "it has no layers"),
         ] {
             let found = read(config, &layers);
-            let docker = layers.iter().any(|l| l.contains("rootfs"));
-            if docker { assert_eq!(found, "gzip") } else { assert!(found.starts_with(expected), "{found}") }
+            assert!(found.starts_with(expected), "{found}");
         }
         assert!(Manifest::parse(b"{\"schemaVersion\":1}").unwrap_err().contains("schema version 1"));
         assert!(Manifest::parse(b"[]").is_err());

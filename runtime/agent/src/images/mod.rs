@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod credentials;
 mod file;
 mod manifest;
+#[cfg(test)]
+mod pull_tests;
 pub(crate) mod puller;
 pub(crate) mod reference;
 mod registries;
 mod remote;
 pub(crate) mod store;
-#[cfg(test)]
-mod tests;
 mod unpack;
 
 pub use file::{FileImages, ImageSource, Pulled, PulledImage};
