@@ -28,6 +28,7 @@ mod ip_address;
 mod label_selector;
 mod lease;
 mod limit_range;
+mod metrics;
 mod namespace;
 mod network_policy;
 mod node;
@@ -53,6 +54,7 @@ mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use metrics::{ContainerMetrics, NodeMetrics, PodMetrics};
 pub(crate) use pod::pod_qos_class;
 pub use priority_class::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass};
 
@@ -64,6 +66,8 @@ pub fn all() -> Vec<KindRef> {
     };
     let mut all = vec![
         kind_of::<core::v1::ReplicationController>(),
+        kind_of::<NodeMetrics>(),
+        kind_of::<PodMetrics>(),
         kind_of::<apps::v1::DaemonSet>(),
         kind_of::<apps::v1::StatefulSet>(),
         kind_of::<autoscaling::v1::HorizontalPodAutoscaler>(),
