@@ -22,6 +22,8 @@ use crate::{
         Report, Shared, id_of,
         images::{Images, garbage},
         logs::LogIndex,
+        meter::Meter,
+        meter_series::ContainerSeries,
         metrics::Metrics,
         node::{self, Machine},
         pods::Pods,
@@ -116,6 +118,12 @@ impl Agent {
         self.shared.clone()
     }
 
+    /// What this node's pods use now, and the machine: kubelet's `/stats/summary`.
+    pub fn stats(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
+        let meter = self.shared.meter.clone();
+        move || meter.summary()
+    }
+
     /// Lets requests under way finish (at most `drain_timeout`), then stops all guests. Pods stay in the API as they are.
     pub async fn shutdown(mut self) {
         self.others.shutdown().await;
@@ -155,6 +163,7 @@ async fn share(
         images: images(&config, sandbox.clone())?,
         log_writer: LogWriter::start(rotation, config.clock.clone()).map_err(StartError::Thread)?,
         log_index: LogIndex::new(dir),
+        meter: meter(&config),
         pods: mirror::<Pod>(&*api, Some(fields)).await?,
         state: NodeState::new(
             mirror::<Node>(&*api, Some(format!("metadata.name={}", config.node_name))).await?,
@@ -178,6 +187,15 @@ fn images(config: &AgentConfig, sandbox: Sandbox) -> Result<Images, StartError> 
     let pulls = PullConfig::new(config.registries.clone(), config.image_bytes_max, config.image_pulls_max);
     let files = FileImages::new(config.image_dirs.clone(), config.image_bytes_max);
     Ok(Images::new(files, Puller::new(pulls, Arc::new(store)), sandbox))
+}
+
+/// Measures containers, and shows them where metrics are registered.
+fn meter(config: &AgentConfig) -> Arc<Meter> {
+    let meter = Meter::new(config.clock.clone(), config.node_name.clone());
+    if let Err(error) = config.metrics.register(Box::new(ContainerSeries::new(meter.clone()))) {
+        tracing::warn!(%error, "the series of containers are not shown");
+    }
+    meter
 }
 
 async fn mirror<K: Kind>(api: &dyn Api, fields: Option<String>) -> Result<Arc<dyn Mirror>, StartError> {

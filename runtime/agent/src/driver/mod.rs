@@ -16,6 +16,8 @@ pub(crate) mod hooks;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod logs;
+pub(crate) mod meter;
+pub(crate) mod meter_series;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod pods;
@@ -40,8 +42,8 @@ use podium_sandbox::{Ending, Sandbox};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    guest::Runtime, images::Images, logs::LogIndex, metrics::Metrics, pressure::NodeState, start::StartFailure,
-    stop::Stopped,
+    guest::Runtime, images::Images, logs::LogIndex, meter::Meter, metrics::Metrics, pressure::NodeState,
+    start::StartFailure, stop::Stopped,
 };
 use crate::{
     AgentConfig,
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) volumes: Arc<Volumes>,
     pub(crate) log_writer: LogWriter,
     pub(crate) log_index: LogIndex,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) pods: Arc<dyn Mirror>,
     pub(crate) services: Arc<dyn Mirror>,
     pub(crate) node: NodeResources,

@@ -172,6 +172,7 @@ impl Pods {
         }
         self.status.forget(&entry.id);
         drop(runtimes);
+        self.shared.meter.forget(&entry.id);
         self.shared.log_writer.remove(self.shared.log_index.forget(&entry.id));
         let (shared, id) = (self.shared.clone(), entry.id);
         tokio::task::spawn_blocking(move || {

@@ -141,6 +141,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
     let runtime = launch(shared, job, spec, (&image, config), container, left, span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
+    shared.meter.begin(&job.id, &spec.name, &runtime.guest);
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
     let name = without_tag(spec.image.as_deref().unwrap_or_default());
     let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", record.digest) };
