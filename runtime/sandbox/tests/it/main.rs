@@ -9,5 +9,6 @@ mod exec;
 mod files;
 mod http;
 mod images;
+mod interfaces;
 mod speed;
 mod support;
