@@ -20,12 +20,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
 use crate::{
-    Body, CallFailure, CpuLimit, Ending, Image, RequestTimeout, Stream, Usage,
+    Body, CallFailure, CpuLimit, Ending, Image, ImageKind, Instances, RequestTimeout, Reuse, Stream, Usage, answer,
     container::Container,
     failure::Failure,
-    host::body_error,
-    serve::{Answer, GuestBody, Job, work},
+    host::{Guest, body_error},
+    image::Code,
+    seats::Seats,
+    serve::{Job, work},
+    shared,
     task::{self, Turn},
 };
 
@@ -41,9 +46,17 @@ pub(crate) struct Inner {
     pub(crate) image: Arc<Image>,
     /// Instances that wait for another request, the one that answered last on top.
     pub(crate) spare: Mutex<Vec<oneshot::Sender<Job>>>,
+    /// Instances that take several requests at once.
+    pub(crate) seats: Arc<Seats<Job>>,
+    /// How instances are used again, if they are.
+    pub(crate) reuse: Option<Reuse>,
+    /// Instances that are made before one takes several requests.
+    spread: usize,
     permits: Arc<Semaphore>,
     waiting: AtomicU32,
     in_flight: AtomicU32,
+    /// Instances that take several requests at once: they may do more than answer.
+    working: AtomicU32,
     stopped: AtomicBool,
     idle: Notify,
 }
@@ -60,14 +73,18 @@ impl std::fmt::Debug for Inner {
 
 impl HttpContainer {
     pub(crate) fn new(container: Arc<Container>, image: Arc<Image>) -> Self {
-        let concurrency = usize::try_from(container.spec.limits.concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
+        let concurrency = concurrency(&container, &image);
         let inner = Inner {
             permits: Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             waiting: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            working: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
             idle: Notify::new(),
             spare: Mutex::default(),
+            seats: Arc::default(),
+            reuse: reuse(container.spec.limits.reuse, image.kind()),
+            spread: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             container,
             image,
         };
@@ -84,19 +101,13 @@ impl HttpContainer {
         let deadline = Instant::now() + timeout;
         let flight = Flight::begin(&self.inner)?;
         let permit = self.inner.permit(deadline).await?;
-        let (reply, answer) = oneshot::channel();
-        let (fate, failed) = oneshot::channel();
-        let (answer_to, broken) = Answer::new(reply);
+        let (call, answer) = answer::call();
+        let head_only = request.method() == http::Method::HEAD;
         let request = request.map(|body| body.map_err(body_error).boxed_unsync());
-        self.inner.begin(Job { request, answer: answer_to, deadline, fate, permit, flight });
-        let response = match answer.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.inner.call_failure(&error)),
-            // The guest ended without an answer: why is known when its task is done.
-            Err(oneshot::Canceled) => return Err(failed.await.unwrap_or(CallFailure::Killed)),
-        };
+        self.inner.begin(Job { request, answer, deadline, permit, flight, place: None });
+        let response = call.response(head_only, |error| self.inner.call_failure(error)).await?;
         self.inner.container.answered();
-        Ok(response.map(|body| GuestBody { body, broken }.boxed_unsync()))
+        Ok(response)
     }
 
     pub(crate) fn container(&self) -> &Arc<Container> {
@@ -127,6 +138,7 @@ impl HttpContainer {
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
         self.inner.spare.lock().clear();
+        self.inner.seats.clear();
     }
 
     /// Stops, then waits until nothing is under way, at most for `timeout`. Returns whether nothing is.
@@ -137,11 +149,11 @@ impl HttpContainer {
             let idle = self.inner.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.in_flight() == 0 {
+            if self.inner.rests() {
                 return true;
             }
             if timeout_at(deadline, idle).await.is_err() {
-                return self.in_flight() == 0;
+                return self.inner.rests();
             }
         }
     }
@@ -161,7 +173,24 @@ impl Drop for HttpContainer {
 
 impl Inner {
     /// Hands a request to an instance that waits, or to a new one.
-    fn begin(self: &Arc<Self>, mut job: Job) {
+    pub(crate) fn begin(self: &Arc<Self>, job: Job) {
+        match (&self.image.code, self.reuse) {
+            (Code::HttpService(pre), Some(reuse)) => self.begin_shared(pre.clone(), reuse, job),
+            _ => self.begin_alone(job),
+        }
+    }
+
+    fn begin_shared(self: &Arc<Self>, pre: ServicePre<Guest>, reuse: Reuse, job: Job) {
+        let now = std::time::Instant::now();
+        let placed = |place| Job { place: Some(place), ..job };
+        let Some(placed) = self.seats.offer(&reuse, self.spread, now, placed) else { return };
+        let seat = self.seats.open(&reuse, now, placed);
+        let turn = Arc::new(Turn::default());
+        let guest = Box::pin(shared::work(self.clone(), turn.clone(), pre, reuse, seat));
+        task::spawn(&Handle::current(), self.container.clone(), turn, guest);
+    }
+
+    fn begin_alone(self: &Arc<Self>, mut job: Job) {
         loop {
             let spare = self.spare.lock().pop();
             let Some(spare) = spare else { break };
@@ -174,6 +203,10 @@ impl Inner {
         let turn = Arc::new(Turn::default());
         let guest = Box::pin(work(self.clone(), turn.clone(), job));
         task::spawn(&Handle::current(), self.container.clone(), turn, guest);
+    }
+
+    fn rests(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0 && self.working.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -236,7 +269,31 @@ impl Inner {
             text.push('\n');
         }
         self.container.spec.logs.write(Stream::Stderr, text.as_bytes());
+        if let Some(observer) = &self.container.spec.observer {
+            observer.trapped(message, backtrace);
+        }
     }
+}
+
+fn reuse(instances: Instances, kind: ImageKind) -> Option<Reuse> {
+    match instances {
+        Instances::Reused(reuse) => Some(reuse),
+        Instances::ByKind if kind == ImageKind::HttpService => Some(Reuse::shared()),
+        Instances::ByKind | Instances::PerRequest => None,
+    }
+}
+
+/// Requests at once: no more than there is memory for, so that a heavy guest under load has its callers wait rather than
+/// its container end as out of memory. What instances begin with is reckoned to be two thirds of what they need.
+fn concurrency(container: &Container, image: &Image) -> usize {
+    let limits = &container.spec.limits;
+    let wanted = usize::try_from(limits.concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
+    let instances = limits.memory_bytes_max / (image.initial_memory_bytes() / 2 * 3).max(1);
+    let each = match reuse(limits.reuse, image.kind()) {
+        Some(reuse) if image.kind() == ImageKind::HttpService => u64::from(reuse.concurrency_max.max(1)),
+        _ => 1,
+    };
+    wanted.min(usize::try_from(instances.max(1).saturating_mul(each)).unwrap_or(usize::MAX))
 }
 
 /// Counts a request that waits.
@@ -260,6 +317,23 @@ impl Flight {
             return Err(CallFailure::Stopped);
         }
         Ok(flight)
+    }
+}
+
+/// Counts an instance that takes several requests at once.
+pub(crate) struct Working(Arc<Inner>);
+
+impl Working {
+    pub(crate) fn begin(inner: &Arc<Inner>) -> Self {
+        inner.working.fetch_add(1, Ordering::SeqCst);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::SeqCst);
+        self.0.idle.notify_waiters();
     }
 }
 

@@ -15,12 +15,16 @@ use crate::{
     inspect::Inspected,
 };
 
+/// A page of linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
+
 /// A compiled image.
 pub struct Image {
     digest: String,
     kind: ImageKind,
     size_bytes: u64,
     imports: Vec<String>,
+    initial_memory_bytes: u64,
     pub(crate) code: Code,
 }
 
@@ -89,6 +93,15 @@ impl Compiled {
         }
     }
 
+    /// What the largest linear memory of an instance begins with.
+    fn initial_memory_bytes(&self) -> u64 {
+        let needs = match self {
+            Self::Core(module) => Some(module.resources_required()),
+            Self::Component(component) => component.resources_required(),
+        };
+        needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0).saturating_mul(PAGE_BYTES)
+    }
+
     fn link(&self, linkers: &Linkers, kind: ImageKind) -> wasmtime::Result<Code> {
         let component = match self {
             Self::Core(module) => {
@@ -130,7 +143,8 @@ impl Image {
         size_bytes: u64,
     ) -> Result<Self, LoadError> {
         let code = compiled.link(linkers, inspected.kind).map_err(|error| missing(&error))?;
-        Ok(Self { digest, kind: inspected.kind, size_bytes, imports: inspected.imports, code })
+        let initial_memory_bytes = compiled.initial_memory_bytes();
+        Ok(Self { digest, kind: inspected.kind, size_bytes, imports: inspected.imports, initial_memory_bytes, code })
     }
 
     /// Digest of the `.wasm` file, as `sha256:` and 64 hexadecimal digits.
@@ -141,6 +155,11 @@ impl Image {
     /// How it runs.
     pub fn kind(&self) -> ImageKind {
         self.kind
+    }
+
+    /// What the largest linear memory of an instance has when it is made.
+    pub fn initial_memory_bytes(&self) -> u64 {
+        self.initial_memory_bytes
     }
 
     /// Size of the `.wasm` file.

@@ -3,12 +3,14 @@
 //! Embeddable on its own: this crate knows nothing of Kubernetes.
 
 mod adapt;
+mod answer;
 mod cache;
 mod command;
 mod compile;
 mod config;
 mod container;
 mod cpu;
+mod dump;
 mod engine;
 mod error;
 mod exec;
@@ -27,7 +29,9 @@ mod memory;
 mod mounts;
 mod net;
 mod sandbox;
+mod seats;
 mod serve;
+mod shared;
 mod sockets;
 pub mod spec;
 mod stdin;

@@ -1,23 +1,20 @@
-//! An instance that answers requests: one, or with [`crate::Reuse`] one after the other.
+//! An instance that answers requests: one, or with [`crate::Reuse`] one after the other. Several at once: see `shared`.
 //!
 //! It runs in a task of its own: it goes on when the caller has its response's head, until the guest has returned.
 //! Whatever goes wrong ends that instance alone, save memory: a container past its limit ends as a whole.
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, timeout_at},
 };
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -27,10 +24,13 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    BoxError, CallFailure, Instances, Reuse,
+    CallFailure, Reuse,
+    answer::{Answer, BodyEnd, Left},
+    dump,
     host::{self, Guest},
     http::{Flight, Inner},
     image::Code,
+    seats::Place,
     task::Turn,
 };
 
@@ -43,38 +43,21 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) answer: Answer,
     pub(crate) deadline: Instant,
-    /// Told at the end why there is no answer; nobody listens when there is one.
-    pub(crate) fate: oneshot::Sender<CallFailure>,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) flight: Flight,
-}
-
-/// Where a guest's answer goes.
-pub(crate) struct Answer {
-    reply: Reply,
-    broken: Arc<AtomicBool>,
-}
-
-impl Answer {
-    /// With the mark that the answer's body is to look at.
-    pub(crate) fn new(reply: Reply) -> (Self, Arc<AtomicBool>) {
-        let broken = Arc::new(AtomicBool::new(false));
-        (Self { reply, broken: broken.clone() }, broken)
-    }
+    /// In an instance that takes several at once.
+    pub(crate) place: Option<Place<Job>>,
 }
 
 /// Answers a request, and others that come while the instance may be used again.
 pub(crate) async fn work(inner: Arc<Inner>, turn: Arc<Turn>, first: Job) {
-    let reuse = match inner.container.spec.limits.reuse {
-        Instances::Reused(reuse) => Some(reuse),
-        Instances::ByKind | Instances::PerRequest => None,
-    };
+    let born = std::time::Instant::now();
     let mut instance = None;
     let mut next = Some(first);
     let mut served = 0;
     while let Some(job) = next.take() {
         served += 1;
-        let again = reuse.filter(|reuse| served < reuse.requests_max);
+        let again = inner.reuse.filter(|reuse| served < reuse.requests_max && born.elapsed() < reuse.age_max);
         let whole = serve(&inner, &turn, &mut instance, job, again.is_some()).await;
         if let (Some(reuse), true) = (again, whole) {
             next = next_job(&inner, reuse).await;
@@ -88,7 +71,7 @@ async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
     {
         let mut spare = inner.spare.lock();
         // Looked at under the lock: whoever stops clears the list after that.
-        if inner.is_stopped() {
+        if inner.is_stopped() || spare.len() >= usize::try_from(reuse.idle_instances_max).unwrap_or(usize::MAX) {
             return None;
         }
         spare.push(sender);
@@ -101,33 +84,47 @@ async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
     }
     // One may have been handed over just now.
     job.close();
-    job.try_recv().ok().flatten()
+    let next = job.try_recv().ok().flatten();
+    if next.is_none() {
+        inner.spare.lock().retain(|sender| !sender.is_canceled());
+    }
+    next
 }
 
 /// Answers one request. Returns whether the instance is whole.
 async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>, job: Job, keep: bool) -> bool {
-    let Job { request, answer, deadline, fate, permit, flight } = job;
+    let Job { request, answer: Answer { reply, fate, mut body }, deadline, permit, flight, place: _ } = job;
+    let unfinished = Unfinished { broken: body.broken(), finished: false };
     let answering = async {
         let ready = match instance.take() {
             Some(ready) => ready,
             None => Instance::new(inner, turn.clone()).await?,
         };
-        instance.insert(ready).answer(request, answer).await
+        instance.insert(ready).answer(request, reply).await
     };
-    turn.poll_at(Some(deadline.into_std()));
     let failure = tokio::select! {
-        // What ends a request comes first: a guest that is throttled does not run once more to hear of it.
         biased;
         () = inner.container.ended.cancelled() => Some(inner.end_of_call()),
-        () = sleep_until(deadline) => Some(CallFailure::TimedOut),
-        result = answering => match result {
-            Err(error) => Some(inner.call_failure(&error)),
-            Ok(()) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
-            Ok(()) => None,
+        // Whoever asked has gone: nobody needs the answer.
+        () = gone(&mut body) => Some(CallFailure::Killed),
+        result = timeout_at(deadline, answering) => match result {
+            Err(_elapsed) => Some(CallFailure::TimedOut),
+            Ok(Err(error)) => {
+                if let Some(instance) = instance {
+                    dump::keep(&inner.container, &error, instance.store());
+                }
+                Some(inner.call_failure(&error))
+            }
+            Ok(Ok(())) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
+            Ok(Ok(())) => None,
         },
     };
-    turn.poll_at(None);
     let whole = failure.is_none();
+    if whole {
+        unfinished.finish();
+    } else {
+        drop(unfinished);
+    }
     if !(whole && keep) {
         *instance = None;
     }
@@ -135,6 +132,13 @@ async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>,
     // The right to run another, and the count of what is under way, are given back when nothing of this one is left.
     drop((permit, flight));
     whole
+}
+
+/// Waits for a caller that leaves without what it is owed; one that has everything lets the guest go on.
+async fn gone(body: &mut BodyEnd) {
+    if body.left().await == Left::Satisfied {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A guest, ready to be called.
@@ -159,14 +163,17 @@ impl Instance {
         }
     }
 
-    async fn answer(&mut self, request: Request, answer: Answer) -> wasmtime::Result<()> {
-        let unfinished = Unfinished { broken: answer.broken, finished: false };
+    fn store(&mut self) -> &mut Store<Guest> {
         match self {
-            Self::P2 { store, guest } => answer_p2(store, guest, request, answer.reply).await?,
-            Self::P3 { store, guest } => answer_p3(store, guest, request, answer.reply).await?,
+            Self::P2 { store, .. } | Self::P3 { store, .. } => store,
         }
-        unfinished.finish();
-        Ok(())
+    }
+
+    async fn answer(&mut self, request: Request, reply: Reply) -> wasmtime::Result<()> {
+        match self {
+            Self::P2 { store, guest } => answer_p2(store, guest, request, reply).await,
+            Self::P3 { store, guest } => answer_p3(store, guest, request, reply).await,
+        }
     }
 }
 
@@ -218,39 +225,5 @@ impl Drop for Unfinished {
         if !self.finished {
             self.broken.store(true, Ordering::SeqCst);
         }
-    }
-}
-
-/// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
-pub(crate) struct GuestBody {
-    pub(crate) body: WasiBody,
-    pub(crate) broken: Arc<AtomicBool>,
-}
-
-impl http_body::Body for GuestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => Poll::Ready(Some(Err(Box::new(error)))),
-            // Told once: the next poll ends the body.
-            None if self.broken.swap(false, Ordering::SeqCst) => {
-                Poll::Ready(Some(Err("the guest ended in the middle of its answer".into())))
-            }
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && !self.broken.load(Ordering::SeqCst)
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }

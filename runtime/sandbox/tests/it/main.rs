@@ -10,5 +10,6 @@ mod files;
 mod http;
 mod images;
 mod interfaces;
+mod instances;
 mod speed;
 mod support;

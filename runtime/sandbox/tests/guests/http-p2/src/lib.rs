@@ -34,6 +34,19 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 out,
                 &format!("{:?} {:?}", std::env::args().collect::<Vec<_>>(), std::env::vars().collect::<Vec<_>>()),
             ),
+            "/trailers" => trailers(request, out),
+            "/no-content" => {
+                let response = OutgoingResponse::new(Fields::new());
+                response.set_status_code(204).unwrap();
+                let body = response.body().unwrap();
+                ResponseOutparam::set(out, Ok(response));
+                OutgoingBody::finish(body, None).unwrap();
+            }
+            "/later" => {
+                text(out, "answered");
+                std::thread::sleep(Duration::from_millis(number));
+                println!("went on");
+            }
             "/log" => {
                 println!("to stdout");
                 eprintln!("to stderr");
@@ -93,6 +106,27 @@ fn echo(request: IncomingRequest, out: ResponseOutparam) {
     }
     drop(IncomingBody::finish(incoming));
     OutgoingBody::finish(body, None).unwrap();
+}
+
+/// Answers with the body and the trailers that it was sent.
+fn trailers(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().unwrap();
+    let body = respond(out);
+    {
+        let (from, to) = (incoming.stream().unwrap(), body.write().unwrap());
+        while let Ok(chunk) = from.blocking_read(4096) {
+            to.blocking_write_and_flush(&chunk).unwrap();
+        }
+    }
+    let future = IncomingBody::finish(incoming);
+    future.subscribe().block();
+    let sent = future.get().unwrap().unwrap().unwrap();
+    let back = Fields::new();
+    for (name, value) in sent.iter().flat_map(Fields::entries) {
+        back.append(&name, &value).unwrap();
+    }
+    back.append("x-seen", b"yes").unwrap();
+    OutgoingBody::finish(body, Some(back)).unwrap();
 }
 
 #[inline(never)]
