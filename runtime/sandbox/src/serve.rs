@@ -14,7 +14,7 @@ use std::{
 use futures::channel::oneshot;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -102,23 +102,26 @@ async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>,
         };
         instance.insert(ready).answer(request, reply).await
     };
+    turn.poll_at(Some(deadline.into_std()));
     let failure = tokio::select! {
+        // What ends a request comes first: a guest that is throttled does not run once more to hear of it.
         biased;
         () = inner.container.ended.cancelled() => Some(inner.end_of_call()),
         // Whoever asked has gone: nobody needs the answer.
         () = gone(&mut body) => Some(CallFailure::Killed),
-        result = timeout_at(deadline, answering) => match result {
-            Err(_elapsed) => Some(CallFailure::TimedOut),
-            Ok(Err(error)) => {
+        () = sleep_until(deadline) => Some(CallFailure::TimedOut),
+        result = answering => match result {
+            Err(error) => {
                 if let Some(instance) = instance {
                     dump::keep(&inner.container, &error, instance.store());
                 }
                 Some(inner.call_failure(&error))
             }
-            Ok(Ok(())) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
-            Ok(Ok(())) => None,
+            Ok(()) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
+            Ok(()) => None,
         },
     };
+    turn.poll_at(None);
     let whole = failure.is_none();
     if whole {
         unfinished.finish();

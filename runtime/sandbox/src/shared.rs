@@ -45,8 +45,8 @@ use crate::{
 const WATCHDOG_GRACE: Duration = Duration::from_millis(50);
 
 /// Requests in an instance, for whoever ends it.
-#[derive(Default)]
 struct Inside {
+    turn: Arc<Turn>,
     calls: Mutex<Calls>,
     /// There is a deadline earlier than before, or a caller has gone.
     look: Arc<Notify>,
@@ -78,7 +78,7 @@ pub(crate) async fn work(
     (id, jobs): (u64, mpsc::UnboundedReceiver<Job>),
 ) {
     let _working = Working::begin(&inner);
-    let inside = Inside::default();
+    let inside = Inside::new(turn.clone());
     let mut jobs = jobs;
     let failure = {
         let mut working = std::pin::pin!(instance(&inner, turn, &pre, &reuse, id, &mut jobs, &inside));
@@ -258,6 +258,10 @@ async fn streamed(body: &mut BodyEnd, deadline: Instant) -> Option<CallFailure> 
 }
 
 impl Inside {
+    fn new(turn: Arc<Turn>) -> Self {
+        Self { turn, calls: Mutex::default(), look: Arc::default(), retired: AtomicBool::new(false) }
+    }
+
     fn enter(&self, deadline: Instant, open: Open) -> (Instant, u64) {
         let mut calls = self.calls.lock();
         let key = (deadline, calls.next);
@@ -266,6 +270,8 @@ impl Inside {
         let earliest = calls.open.first_key_value().is_none_or(|((first, _), _)| deadline < *first);
         calls.open.insert(key, open);
         if earliest {
+            // The watchdog, which is asked before the guest, ends it then.
+            self.turn.poll_at(Some((deadline + WATCHDOG_GRACE).into_std()));
             self.look.notify_one();
         }
         key
@@ -273,7 +279,12 @@ impl Inside {
 
     /// A request is over; one that was given up is told so, and the instance takes no more.
     fn leave(&self, key: (Instant, u64), given_up: Option<CallFailure>) {
-        let open = self.calls.lock().open.remove(&key);
+        let open = {
+            let mut calls = self.calls.lock();
+            let open = calls.open.remove(&key);
+            self.turn.poll_at(calls.next_deadline().map(|(deadline, _)| (deadline + WATCHDOG_GRACE).into_std()));
+            open
+        };
         let Some(failure) = given_up else { return };
         self.retired.store(true, Ordering::SeqCst);
         self.look.notify_one();
