@@ -49,7 +49,7 @@ impl Linkers {
         let mut component = component::Linker::new(engine);
         crate::host::link(&mut component)?;
         let mut core = Linker::new(engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut core, |guest: &mut CoreGuest| &mut guest.wasi)?;
+        crate::sockets::link_preview1(&mut core)?;
         Ok(Self { component, core })
     }
 }

@@ -126,14 +126,15 @@ impl Files {
         Ok(opened)
     }
 
-    /// Opens all mounts for a core module.
-    pub(crate) fn preopen(&self, context: &mut WasiCtxBuilder, working_dir: Option<&str>) -> wasmtime::Result<()> {
-        for Opened { folder, guest_path, read_only } in &self.open(working_dir)? {
+    /// Opens all mounts for a core module. Answers how many folders were opened.
+    pub(crate) fn preopen(&self, context: &mut WasiCtxBuilder, working_dir: Option<&str>) -> wasmtime::Result<u32> {
+        let opened = self.open(working_dir)?;
+        for Opened { folder, guest_path, read_only } in &opened {
             let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             // The descriptor's name leads to the very folder that was opened, whatever has happened to its path since.
             context.preopened_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()), guest_path, perms)?;
         }
-        Ok(())
+        Ok(u32::try_from(opened.len())?)
     }
 
     fn open_places(&self) -> Result<Vec<Opened>, (&str, io::Error)> {

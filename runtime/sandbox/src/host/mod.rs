@@ -20,7 +20,7 @@ use wasmtime::{
     Store, StoreContextMut,
     component::{Linker, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 pub(crate) use self::http::body_error;
@@ -28,7 +28,7 @@ use crate::{
     container::{Container, InstanceGuard},
     hidden::{Hidden, INSTANCE_BASE_BYTES, concurrent_bytes},
     memory::{Held, OutOfMemory},
-    sockets::Instance,
+    sockets::{Instance, Preview1},
     task::{Measured, Turn, yield_by_epoch},
 };
 
@@ -90,7 +90,7 @@ pub(crate) struct Guest {
 
 /// State of a core module's store.
 pub(crate) struct CoreGuest {
-    pub(crate) wasi: WasiP1Ctx,
+    pub(crate) preview1: Preview1,
     own: Own,
 }
 
@@ -146,15 +146,18 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
 /// When a mount cannot be opened.
 pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtime::Result<Store<CoreGuest>> {
     let mut context = cli::context(&container.spec);
-    context.args(&container.spec.args).envs(&container.spec.env);
-    if let Some(dir) = &container.spec.working_dir
-        && container.spec.env.iter().all(|(name, _)| name != "PWD")
+    let spec = &container.spec;
+    let mounts = container.files.preopen(&mut context, spec.working_dir.as_deref())?;
+    context.args(&spec.args).envs(&Preview1::environment(&spec.listen, mounts)).envs(&spec.env);
+    if let Some(dir) = &spec.working_dir
+        && spec.env.iter().all(|(name, _)| name != "PWD")
     {
         // As container runtimes set it; some guests go there when they start.
         context.env("PWD", dir);
     }
-    container.files.preopen(&mut context, container.spec.working_dir.as_deref())?;
-    let guest = CoreGuest { wasi: context.build_p1(), own: Own::new(container) };
+    let own = Own::new(container);
+    let preview1 = Preview1::new(context.build_p1(), own.sockets.clone(), &spec.listen, mounts)?;
+    let guest = CoreGuest { preview1, own };
     let mut store = Store::new(&container.node.engine, guest);
     store.limiter(|guest| &mut guest.own.held);
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);

@@ -3,6 +3,7 @@
 use std::io;
 
 use wasmtime_wasi::{
+    p1::types::Errno,
     p2::bindings::sockets::network::ErrorCode as P2,
     p3::bindings::sockets::{ip_name_lookup::ErrorCode as P3Lookup, types::ErrorCode as P3},
 };
@@ -30,6 +31,54 @@ pub(crate) enum Code {
     NameUnresolvable,
     TemporaryResolverFailure,
     Other,
+}
+
+impl Code {
+    /// In words.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "access denied",
+            Self::InvalidArgument => "not an address to use for this",
+            Self::OutOfMemory => "out of memory",
+            Self::Timeout => "timed out",
+            Self::InvalidState => "not possible in the state of the socket",
+            Self::NotSupported => "not supported",
+            Self::NewSocketLimit => "too many sockets",
+            Self::AddressNotBindable => "not an address of this pod",
+            Self::AddressInUse => "address in use",
+            Self::RemoteUnreachable => "unreachable",
+            Self::ConnectionRefused => "connection refused",
+            Self::ConnectionBroken => "connection broken",
+            Self::ConnectionReset => "connection reset",
+            Self::ConnectionAborted => "connection aborted",
+            Self::DatagramTooLarge => "datagram too large",
+            Self::NameUnresolvable => "name not found",
+            Self::TemporaryResolverFailure => "names cannot be looked up now",
+            Self::Other => "the network failed",
+        }
+    }
+}
+
+impl From<Code> for Errno {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::AccessDenied => Self::Acces,
+            Code::InvalidArgument | Code::InvalidState => Self::Inval,
+            Code::OutOfMemory => Self::Nobufs,
+            Code::Timeout => Self::Timedout,
+            Code::NotSupported => Self::Notsup,
+            Code::NewSocketLimit => Self::Nfile,
+            Code::AddressNotBindable => Self::Addrnotavail,
+            Code::AddressInUse => Self::Addrinuse,
+            Code::RemoteUnreachable => Self::Hostunreach,
+            Code::ConnectionRefused => Self::Connrefused,
+            Code::ConnectionBroken => Self::Pipe,
+            Code::ConnectionReset => Self::Connreset,
+            Code::ConnectionAborted => Self::Connaborted,
+            Code::DatagramTooLarge => Self::Msgsize,
+            Code::NameUnresolvable | Code::TemporaryResolverFailure | Code::Other => Self::Io,
+        }
+    }
 }
 
 impl From<SocketError> for Code {

@@ -101,6 +101,11 @@ impl Receiver {
         }
     }
 
+    /// Whether everything has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ahead.is_empty() && self.ended.is_some()
+    }
+
     /// What lies ready without waiting; for a look, nothing is taken.
     pub(crate) fn peek(&mut self) -> &[u8] {
         let _ = self.poll_ready(&mut once());

@@ -13,6 +13,7 @@ mod connection;
 mod limits;
 mod lookup;
 mod options;
+mod p1;
 mod p2;
 mod p3;
 mod quota;
@@ -24,6 +25,7 @@ pub use limits::SocketLimits;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
+pub(crate) use p1::{Preview1, link as link_preview1};
 pub(crate) use quota::{Instance, SocketQuota};
 
 use address::{Family, check_unicast};

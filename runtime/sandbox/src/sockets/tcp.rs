@@ -203,10 +203,6 @@ impl TcpSocket {
         matches!(self.state, State::Listening { .. })
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected(_))
-    }
-
     pub(crate) fn set_backlog(&mut self, value: u64) -> Result<(), Code> {
         match self.state {
             State::Connecting(..) | State::Connected(_) | State::Closed(_) => Err(Code::InvalidState),

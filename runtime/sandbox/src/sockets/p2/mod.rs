@@ -1,7 +1,7 @@
 //! `wasi:sockets` 0.2: the network, and what makes sockets.
 
 mod lookup;
-mod streams;
+pub(super) mod streams;
 mod tcp;
 mod udp;
 

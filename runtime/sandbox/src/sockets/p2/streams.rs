@@ -23,19 +23,38 @@ use crate::sockets::{
 };
 
 /// Bytes that one call reads or writes.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+pub(in crate::sockets) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// The incoming stream; shared by the stream and its socket.
 #[derive(Clone)]
-pub(super) struct Reader(Arc<Mutex<Option<Receiver>>>);
+pub(in crate::sockets) struct Reader(Arc<Mutex<Option<Receiver>>>);
 
 impl Reader {
-    pub(super) fn new(receiver: Receiver) -> Self {
+    pub(in crate::sockets) fn new(receiver: Receiver) -> Self {
         Self(Arc::new(Mutex::new(Some(receiver))))
     }
 
+    /// Waits until reading would not.
+    pub(in crate::sockets) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.0.lock().as_mut() {
+            Some(receiver) => receiver.poll_ready(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// What can be read now, left where it is; at most some KiB of it. Empty: nothing yet.
+    pub(in crate::sockets) fn peek(&self, most: usize) -> StreamResult<Bytes> {
+        let mut slot = self.0.lock();
+        let Some(receiver) = slot.as_mut() else { return Err(StreamError::Closed) };
+        let ahead = receiver.peek();
+        if !ahead.is_empty() {
+            return Ok(Bytes::copy_from_slice(&ahead[..most.min(ahead.len())]));
+        }
+        if receiver.has_ended() { Err(StreamError::Closed) } else { Ok(Bytes::new()) }
+    }
+
     /// What waits to be read is thrown away.
-    pub(super) fn shutdown(&self) {
+    pub(in crate::sockets) fn shutdown(&self) {
         *self.0.lock() = None;
     }
 }
@@ -69,11 +88,7 @@ impl InputStream for Reader {
 #[wasmtime_wasi::async_trait]
 impl Pollable for Reader {
     async fn ready(&mut self) {
-        poll_fn(|cx| match self.0.lock().as_mut() {
-            Some(receiver) => receiver.poll_ready(cx),
-            None => Poll::Ready(()),
-        })
-        .await;
+        poll_fn(|cx| self.poll_ready(cx)).await;
     }
 }
 
@@ -83,7 +98,7 @@ fn failed(code: Code) -> StreamError {
 
 /// The outgoing stream; shared by the stream and its socket.
 #[derive(Clone)]
-pub(super) struct Writer(Arc<Mutex<Writing>>);
+pub(in crate::sockets) struct Writer(Arc<Mutex<Writing>>);
 
 enum Writing {
     /// Nothing waits to be written. `permitted`: what the guest was told that it may write.
@@ -95,12 +110,17 @@ enum Writing {
 }
 
 impl Writer {
-    pub(super) fn new(sender: Sender) -> Self {
+    pub(in crate::sockets) fn new(sender: Sender) -> Self {
         Self(Arc::new(Mutex::new(Writing::Idle { sender, permitted: 0 })))
     }
 
+    /// Waits until there is room, or there never will be.
+    pub(in crate::sockets) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.lock().poll_ready(cx)
+    }
+
     /// No more is written after what waits.
-    pub(super) fn shutdown(&self) {
+    pub(in crate::sockets) fn shutdown(&self) {
         let mut writing = self.0.lock();
         match &mut *writing {
             Writing::Idle { .. } => *writing = Writing::Closed(None),
@@ -232,6 +252,6 @@ impl OutputStream for Writer {
 #[wasmtime_wasi::async_trait]
 impl Pollable for Writer {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.0.lock().poll_ready(cx)).await;
+        poll_fn(|cx| Self::poll_ready(self, cx)).await;
     }
 }
