@@ -10,9 +10,12 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as Wire,
 };
 use podium_api::quantity::Quantity;
-use podium_sandbox::{CpuLimit, GroupLimits, Instances, Limits, Reuse};
+use podium_sandbox::{CpuLimit, GroupLimits, Limits};
 
-use super::amounts::{self, Having};
+use super::{
+    amounts::{self, Having},
+    instances,
+};
 
 /// What a container gets that its spec does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +47,15 @@ fn request(spec: &Spec, name: &str) -> Option<Quantity> {
 pub(crate) fn limits(spec: &Spec, annotations: Option<&BTreeMap<String, String>>, node: &NodeResources) -> Limits {
     let millicores = |q: Quantity| u32::try_from(q.millicores().0).unwrap_or(u32::MAX);
     let memory_default = node.memory_default_bytes.min(node.memory_bytes.max(1));
-    Limits {
+    let limits = Limits {
         memory_bytes_max: limit(spec, "memory").map(|q| q.bytes()).filter(|b| *b > 0).unwrap_or(memory_default),
         cpu: CpuLimit {
             quota_millicores: limit(spec, "cpu").map(millicores).filter(|m| *m > 0),
             weight_millicores: request(spec, "cpu").map_or(2, millicores).max(2),
         },
-        reuse: reuse(annotations),
         ..Limits::default()
-    }
+    };
+    instances::apply(limits, annotations)
 }
 
 /// What the containers of a pod may use together: its own limits, or the sum of its containers' where each has one. The
@@ -69,19 +72,6 @@ pub(crate) fn group_limits<'a>(spec: &'a PodSpec, having: &Having<'a>, node: &No
             quota_millicores: limits.cpu_millicores.map(millicores).filter(|m| *m > 0),
             weight_millicores: millicores(amounts::requests(spec, having).cpu_millicores).max(2),
         },
-    }
-}
-
-/// Annotation of a pod: how many requests one instance may answer; `0` or `1`: a fresh instance for each.
-pub(crate) const REUSE: &str = "podium.dev/instance-reuse";
-
-/// As the interface means it, unless the pod says otherwise. What is no number says nothing.
-fn reuse(annotations: Option<&BTreeMap<String, String>>) -> Instances {
-    let asked = annotations.and_then(|a| a.get(REUSE)).and_then(|text| text.parse().ok());
-    match asked {
-        None => Instances::ByKind,
-        Some(0 | 1) => Instances::PerRequest,
-        Some(requests_max) => Instances::Reused(Reuse::requests(requests_max)),
     }
 }
 
@@ -157,22 +147,6 @@ mod tests {
             let found = (limits.memory_bytes_max, limits.cpu.quota_millicores, limits.cpu.weight_millicores);
             assert_eq!(found, (memory, quota, weight), "{resources}");
         }
-    }
-
-    #[test]
-    fn instances_are_reused_when_asked_for() {
-        for (value, expected) in [
-            ("1000", Instances::Reused(Reuse::requests(1000))),
-            ("1", Instances::PerRequest),
-            ("0", Instances::PerRequest),
-            ("yes", Instances::ByKind),
-            ("-5", Instances::ByKind),
-        ] {
-            let annotations = BTreeMap::from([(REUSE.to_owned(), value.to_owned())]);
-            let found = limits(&spec(json!({})), Some(&annotations), &NODE).reuse;
-            assert_eq!(found, expected, "{value}");
-        }
-        assert_eq!(limits(&spec(json!({})), None, &NODE).reuse, Instances::ByKind);
     }
 
     #[test]

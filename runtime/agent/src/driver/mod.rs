@@ -31,6 +31,7 @@ pub(crate) mod stop;
 pub(crate) mod termination;
 pub(crate) mod timers;
 pub(crate) mod translate;
+pub(crate) mod traps;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -130,18 +131,22 @@ impl Shared {
 
     /// Records an event about a pod or one of its containers.
     pub(crate) fn note(&self, pod: &Pod, slot: Option<Slot>, warning: bool, reason: &str, message: impl Into<String>) {
-        let meta = &pod.metadata;
-        let path = slot.and_then(|slot| Some(slot.field_path(&slot.spec(pod)?.name)));
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-            field_path: path,
-        };
+        let regarding = regarding(pod, slot);
         self.recorder.note(Note { regarding, warning, reason: reason.to_owned(), message: message.into() });
+    }
+}
+
+/// What an event about a pod or one of its containers names.
+fn regarding(pod: &Pod, slot: Option<Slot>) -> ObjectReference {
+    let meta = &pod.metadata;
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path: slot.and_then(|slot| Some(slot.field_path(&slot.spec(pod)?.name))),
     }
 }
 

@@ -14,10 +14,12 @@ use super::{
     hooks::{self, Hook},
     images::{Ready, fetch, without_tag},
     termination::{self, Left, MessageFile},
+    traps::Traps,
 };
 use crate::{
     decide::{
         env::{self, Surroundings},
+        instances,
         local::{FailureReason, Run, Slot},
         resources,
         restart::is_sidecar,
@@ -121,6 +123,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let file = shared.message_file(&job.id, &spec.name, job.run);
     let left = Left { file: Arc::new(MessageFile::new(file)), log: log.clone(), log_path: log_path.into() };
     let mounts = mounts.into_iter().chain(termination::mount(spec, &left.file)).collect();
+    let annotations = job.pod.metadata.annotations.as_ref();
     let container = ContainerSpec {
         args,
         config: env.clone().into(),
@@ -129,8 +132,12 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         stores: volumes.stores(spec),
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         group: Some(job.group.clone()),
-        limits: resources::limits(spec, job.pod.metadata.annotations.as_ref(), &shared.node),
+        limits: resources::limits(spec, annotations, &shared.node),
         logs: Arc::new(Sink(log.clone())),
+        observer: Some(Arc::new(Traps::new(shared, &job.pod, job.slot))),
+        core_dumps: instances::core_dumps(annotations, || {
+            shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
+        }),
         outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
             namespace: job.id.key.namespace.clone(),
             pod: job.id.key.name.clone(),

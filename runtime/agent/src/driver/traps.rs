@@ -1,0 +1,93 @@
+//! What a pod is told of single instances that trapped: an event with the backtrace. The container goes on.
+//!
+//! Equal traps are one event with a count: the recorder aggregates and limits. Here only what would flood its queue is left
+//! out: one trap a second of each container is told.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use parking_lot::Mutex;
+use podium_client::{Note, Recorder};
+use podium_sandbox::Observer;
+
+use super::Shared;
+use crate::decide::local::Slot;
+
+/// Characters of an event's message, as in Kubernetes.
+const MESSAGE_MAX: usize = 1024;
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Makes events of one container's traps.
+pub(crate) struct Traps {
+    recorder: Recorder,
+    regarding: ObjectReference,
+    container: String,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Traps {
+    pub(crate) fn new(shared: &Shared, pod: &Pod, slot: Slot) -> Self {
+        let container = slot.spec(pod).map(|spec| spec.name.clone()).unwrap_or_default();
+        Self {
+            recorder: shared.recorder.clone(),
+            regarding: super::regarding(pod, Some(slot)),
+            container,
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl Observer for Traps {
+    fn trapped(&self, message: &str, backtrace: &[String]) {
+        let now = Instant::now();
+        let mut told = self.told.lock();
+        if told.is_some_and(|before| now.duration_since(before) < EVERY) {
+            return;
+        }
+        *told = Some(now);
+        self.recorder.note(Note {
+            regarding: self.regarding.clone(),
+            warning: true,
+            reason: "Trapped".to_owned(),
+            message: words(&self.container, message, backtrace),
+        });
+    }
+}
+
+/// Whole frames only, as many as fit.
+fn words(container: &str, message: &str, backtrace: &[String]) -> String {
+    let mut words = format!("An instance of container {container} trapped: {message}");
+    if words.len() > MESSAGE_MAX {
+        let end = words.floor_char_boundary(MESSAGE_MAX - 3);
+        words.truncate(end);
+        words.push_str("...");
+        return words;
+    }
+    for frame in backtrace {
+        if words.len() + frame.len() + 8 > MESSAGE_MAX {
+            words.push_str("\n  ...");
+            break;
+        }
+        words.push_str("\n  ");
+        words.push_str(frame);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_whole_frames() {
+        let frames = |count: usize| (0..count).map(|i| format!("{i}: 0x12 - app!handle")).collect::<Vec<_>>();
+        assert_eq!(
+            words("app", "unreachable", &frames(2)),
+            "An instance of container app trapped: unreachable\n  0: 0x12 - app!handle\n  1: 0x12 - app!handle"
+        );
+        let long = words("app", "unreachable", &frames(100));
+        assert!(long.len() <= MESSAGE_MAX && long.ends_with("app!handle\n  ..."), "{long}");
+        let long = words("app", &"ä".repeat(2000), &frames(1));
+        assert!(long.len() <= MESSAGE_MAX && long.ends_with("ä..."), "{long}");
+    }
+}
