@@ -47,11 +47,16 @@ impl Cluster {
         // Whoever holds the folder is said before any port, which is most likely theirs too.
         let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
         must_be_free(args.api, "--api").await?;
-        let network = Network::new(NetworkConfig { node_port_address: args.http.ip(), ..NetworkConfig::default() });
+        let network = Network::new(NetworkConfig {
+            node_port_address: args.http.ip(),
+            host_targets: args.allow_host_network_targets.clone().unwrap_or_default(),
+            ..NetworkConfig::default()
+        });
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
         let mut config = ServerConfig::new(data.path(), args.api);
         args.server.apply(&mut config)?;
+        network.add_cluster_range(config.service_cidr.to_string().parse()?);
         let metrics = config.metrics.clone();
         for collector in network.metrics().collectors() {
             metrics.register(collector).context("register the network's metrics")?;

@@ -15,6 +15,7 @@ mod services;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
+use podium_network::HostPatterns;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,10 @@ pub(crate) struct UpArgs {
     /// Where Ingresses are served; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
+    /// What of this host itself pods may reach, if they are granted it as well: its loopback, link-local, metadata and
+    /// own addresses, for example 192.168.1.5:5432 or 127.0.0.0/8:*. Without it, nothing
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) allow_host_network_targets: Option<HostPatterns>,
     #[command(flatten)]
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! Listeners for clients outside the sandbox: one for all Ingresses, one for each node port. HTTP/1.1 and h2c.
+//! Listeners for clients outside the sandbox: one for all Ingresses, one for each node port. HTTP/1.1 and h2c, or whatever
+//! a node port's pods speak when they listen themselves.
 //!
 //! Connections are bounded; a client that does not send its head in time is cut off; at shutdown requests under way
 //! finish.
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Body, CallError, CallTimeouts, Network, http_server,
     services::{Lookup, NodePort},
+    splice::splice,
     table::{Name, Protocol},
 };
 
@@ -108,7 +110,7 @@ async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(network.clone(), stream, peer.ip(), entrance.clone(), stop.clone());
+                let connection = connection(network.clone(), stream, peer, entrance.clone(), stop.clone());
                 network.inner().tasks.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -123,8 +125,23 @@ async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop
     }
 }
 
-async fn connection(network: Network, stream: TcpStream, peer: IpAddr, entrance: Entrance, stop: CancellationToken) {
+async fn connection(
+    network: Network,
+    stream: TcpStream,
+    peer: SocketAddr,
+    entrance: Entrance,
+    stop: CancellationToken,
+) {
+    // Small messages are sent at once.
     let _ = stream.set_nodelay(true);
+    // Pods that listen speak with the client themselves; those that are called are spoken for.
+    if let Entrance::NodePort { service, port } = &entrance
+        && let Lookup::Found(port) = network.inner().services.port(service, *port, Protocol::Tcp)
+        && network.listens(&port)
+    {
+        return splice(&network, stream, peer, port).await;
+    }
+    let peer = peer.ip();
     let answer = |request| {
         let (network, entrance) = (network.clone(), entrance.clone());
         async move { answer(&network, &entrance, peer, request).await }

@@ -23,6 +23,7 @@ mod ranges;
 mod secure;
 mod seen;
 mod services;
+mod splice;
 mod stream;
 pub mod table;
 mod tcp;

@@ -181,22 +181,14 @@ fn in_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 async fn race(mut waiting: VecDeque<SocketAddr>) -> Result<TcpStream, SocketError> {
     let mut tries = FuturesUnordered::new();
     let mut last = SocketError::Failed("there is no address to connect to".to_owned());
-    loop {
-        let Some(next) = waiting.pop_front() else { break };
+    while let Some(next) = waiting.pop_front() {
         tries.push(attempt(next));
-        let mut patience = std::pin::pin!(time::sleep(NEXT_ADDRESS_AFTER));
-        loop {
-            tokio::select! {
-                Some(tried) = tries.next() => match tried {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => {
-                        last = error;
-                        break;
-                    }
-                },
-                () = &mut patience, if !waiting.is_empty() => break,
-                else => break,
-            }
+        tokio::select! {
+            Some(tried) = tries.next() => match tried {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = time::sleep(NEXT_ADDRESS_AFTER) => {}
         }
     }
     while let Some(tried) = tries.next().await {

@@ -1,6 +1,11 @@
 //! The network as its users see it: handlers attached, tables filled, requests from guests and over real sockets.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod egress;
+mod http_tcp;
+mod tcp;
+mod udp;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,7 +21,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use podium_network::{
-    Body, CallError, Caller, HttpHandler, Network, NetworkConfig,
+    Body, CallError, Caller, Dialer, HttpHandler, Network, NetworkConfig,
     table::{Backend, BackendPort, Endpoint, Ingress, Name, PathMatch, Protocol, Rule, Service, ServicePort, Slice},
 };
 use tokio::sync::Notify;
@@ -90,6 +95,16 @@ fn network() -> Network {
 
 fn caller() -> Caller {
     Caller { namespace: "default".into(), pod: "client".into(), ip: None }
+}
+
+/// A pod's side of the network.
+fn pod(network: &Network, last: u8) -> Dialer {
+    network.dialer(Caller { namespace: "default".into(), pod: format!("pod-{last}"), ip: Some(ip(last)) })
+}
+
+/// An address by its text.
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }
 
 async fn get(network: &Network, uri: &str) -> Result<String, CallError> {

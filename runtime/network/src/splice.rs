@@ -1,0 +1,85 @@
+//! Carrying bytes between a client outside and a pod that listens: what they speak is theirs.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{Network, services::Port};
+
+/// Once the network is going down, a connection that is silent for so long is not waited for.
+const SILENT: Duration = Duration::from_millis(250);
+
+/// Connects a client to one of a Service's pods, and carries until both have said that nothing follows.
+pub(crate) async fn splice(network: &Network, client: TcpStream, peer: SocketAddr, port: Arc<Port>) {
+    // To a pod, `localhost` is its own containers: nobody else may look like them.
+    let seen = if peer.ip().is_loopback() { network.node_side() } else { peer };
+    let service = port.service.clone();
+    let mut pod = match network.visit_service(port, seen, ()).await {
+        Ok(pod) => pod,
+        Err(error) => return tracing::debug!(%service, %error, "a connection found no pod"),
+    };
+    let moved = Arc::new(AtomicU64::new(0));
+    let mut client = Watched { stream: client, moved: moved.clone() };
+    let carried = tokio::select! {
+        carried = tokio::io::copy_bidirectional(&mut client, &mut pod) => carried,
+        () = silence(network, &moved) => return,
+    };
+    if let Err(error) = carried {
+        tracing::debug!(%service, %peer, %error, "a connection ended early");
+    }
+}
+
+/// Ends when the network is going down and nothing moves any more.
+async fn silence(network: &Network, moved: &AtomicU64) {
+    network.inner().stopping.cancelled().await;
+    loop {
+        let before = moved.load(Ordering::Relaxed);
+        tokio::time::sleep(SILENT).await;
+        if moved.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
+}
+
+/// Counts what moves.
+struct Watched {
+    stream: TcpStream,
+    moved: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+        self.moved.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.moved.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

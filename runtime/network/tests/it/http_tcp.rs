@@ -1,0 +1,160 @@
+//! HTTP to pods that listen, and TCP to pods that are called.
+
+use std::sync::atomic::AtomicU32;
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use podium_network::{BoxError, CallTimeouts, Listener};
+
+use crate::*;
+
+/// A server of HTTP that knows only TCP. Counts its connections.
+pub(crate) struct Server {
+    pub(crate) connections: Arc<AtomicU32>,
+}
+
+impl Server {
+    pub(crate) fn start(listener: Listener) -> Self {
+        let connections = Arc::new(AtomicU32::new(0));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            while let Ok(connection) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let io = TokioIo::new(connection.stream);
+                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service_fn(tell)).await;
+                });
+            }
+        });
+        Self { connections }
+    }
+}
+
+/// Tells what was asked; `/slow` answers never, `/stall` in the middle.
+pub(crate) async fn tell(request: Request<hyper::body::Incoming>) -> Result<Response<Body>, BoxError> {
+    let (head, body) = request.into_parts();
+    if head.uri.path() == "/slow" {
+        std::future::pending::<()>().await;
+    }
+    let host = head.headers.get("host").map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned());
+    let host = host.or(head.uri.authority().map(ToString::to_string)).unwrap_or_default();
+    let length = body.collect().await?.to_bytes().len();
+    let text = format!("{:?} {} {host}{} {length}", head.version, head.method, head.uri.path());
+    if head.uri.path() == "/stall" {
+        let first = http_body::Frame::data(Bytes::from("begun"));
+        let body =
+            futures::StreamExt::chain(futures::stream::iter([Ok::<_, BoxError>(first)]), futures::stream::pending());
+        return Ok(Response::new(http_body_util::StreamBody::new(body).boxed_unsync()));
+    }
+    let trailers = http::HeaderMap::from_iter([("x-end".parse()?, "reached".parse()?)]);
+    let body = Full::new(Bytes::from(text)).with_trailers(async { Some(Ok(trailers)) });
+    Ok(Response::new(body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync()))
+}
+
+async fn post(dialer: &Dialer, uri: &str, kind: &str) -> Result<(String, Option<http::HeaderMap>), CallError> {
+    let body = Full::new(Bytes::from(vec![7; 100_000])).map_err(|never| match never {}).boxed_unsync();
+    let request = Request::post(uri).header("content-type", kind).body(body).unwrap();
+    let answer = dialer.send(request).await?.into_body().collect().await.unwrap();
+    let trailers = answer.trailers().cloned();
+    Ok((String::from_utf8(answer.to_bytes().to_vec()).unwrap(), trailers))
+}
+
+#[tokio::test]
+async fn http_reaches_a_pod_that_listens_over_kept_connections() {
+    let network = network();
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    let server = Server::start(pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0));
+    let client = pod(&network, 2);
+    for _ in 0..10 {
+        let (text, _) = post(&client, "http://web/path", "text/plain").await.unwrap();
+        assert_eq!(text, "HTTP/1.1 POST web/path 100000");
+    }
+    // A request that comes before the last response's end is seen takes another one.
+    assert!(server.connections.load(Ordering::SeqCst) <= 3);
+    let (text, _) = post(&client, "http://10.244.0.1:8080/", "text/plain").await.unwrap();
+    assert_eq!(text, "HTTP/1.1 POST 10.244.0.1:8080/ 100000");
+    let (text, _) = post(&pod(&network, 1), "http://localhost:8080/", "text/plain").await.unwrap();
+    assert_eq!(text, "HTTP/1.1 POST localhost:8080/ 100000");
+    // A call of gRPC is HTTP/2, and its trailers come through.
+    let (text, trailers) = post(&client, "http://web/grpc", "application/grpc").await.unwrap();
+    assert_eq!(text, "HTTP/2.0 POST web/grpc 100000");
+    assert_eq!(trailers.unwrap()["x-end"], "reached");
+}
+
+#[tokio::test]
+async fn an_ingress_leads_to_a_pod_that_listens() {
+    let network = network();
+    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
+    network.put_ingress(ingress(Some("a.test")));
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    assert_eq!(fetch(address, "a.test", "/app").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let _server = Server::start(pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0));
+    assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_replaced_between_two_requests_loses_none() {
+    let network = network();
+    let client = pod(&network, 2);
+    for _ in 0..20 {
+        let listener = pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
+        let accepting = tokio::spawn(async move {
+            let connection = listener.accept().await.unwrap();
+            let io = TokioIo::new(connection.stream);
+            let serving = hyper::server::conn::http1::Builder::new().serve_connection(io, service_fn(tell));
+            // The listener and its connection go together, as a container goes.
+            let _ = tokio::time::timeout(Duration::from_millis(5), serving).await;
+            drop(listener);
+        });
+        let (text, _) = post(&client, "http://10.244.0.1:8080/", "text/plain").await.unwrap();
+        assert_eq!(text, "HTTP/1.1 POST 10.244.0.1:8080/ 100000");
+        accepting.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_takes_as_long_as_it_may() {
+    let network = network();
+    let _server = Server::start(pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0));
+    let client = pod(&network, 2);
+    let second = Some(Duration::from_secs(1));
+    let timeouts = CallTimeouts { first_byte: second, between_bytes: second, ..CallTimeouts::default() };
+    let request = |path: &str| {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Request::get(format!("http://10.244.0.1:8080{path}")).body(body).unwrap()
+    };
+    let slow = client.send_within(request("/slow"), timeouts).await.map(|_| ());
+    assert_eq!(slow, Err(CallError::TimedOut("http://10.244.0.1:8080: no response within 1s".into())));
+    let stalled = client.send_within(request("/stall"), timeouts).await.unwrap();
+    let error = stalled.into_body().collect().await.map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "timed out: nothing more of the response within 1s");
+}
+
+#[tokio::test]
+async fn a_client_of_tcp_speaks_http_with_a_pod_that_is_called() {
+    let network = network();
+    let _pod = network.attach(ip(1), 8080, Pod::new("one"));
+    let stream = pod(&network, 2).connect(at("10.244.0.1:8080")).await.unwrap().stream;
+    assert_eq!(get_h1(stream).await, "one");
+    assert_eq!(get_h1(network.connect_pod(ip(1), 8080).await.unwrap()).await, "one");
+    let stream = pod(&network, 1).connect(at("127.0.0.1:8080")).await.unwrap().stream;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://x/").body(Empty::<Bytes>::new()).unwrap();
+    let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "one");
+}
+
+async fn get_h1(stream: podium_network::PodStream) -> String {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("/").header("host", "x").body(Empty::<Bytes>::new()).unwrap();
+    let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
