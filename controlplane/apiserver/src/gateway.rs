@@ -38,4 +38,12 @@ pub trait NodeGateway: Send + Sync + 'static {
     /// 400 when the container has no log to show (yet), 404 when the node does not know the pod, 500 when the log
     /// cannot be read.
     async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError>;
+
+    /// What nodes and their pods use now: a kubelet's `/stats/summary` for each node.
+    ///
+    /// # Errors
+    /// 503 when no node can be asked.
+    async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
+        Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
+    }
 }

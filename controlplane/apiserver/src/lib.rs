@@ -24,6 +24,7 @@ mod pki;
 mod rbac;
 mod registry;
 mod server;
+mod usage;
 mod webhook;
 
 pub use audit::{AuditConfig, Level as AuditLevel, Policy as AuditPolicy, PolicyError as AuditPolicyError};

@@ -24,6 +24,7 @@ use crate::{
     pki::{ADMIN, Pki, write_private},
     rbac,
     registry::Registry,
+    usage::Usage,
 };
 
 /// Why the API server did not start.
@@ -231,6 +232,7 @@ fn frontend(
         authorizer,
         metrics,
         gateway: RwLock::new(None),
+        usage: Usage::default(),
         audit,
         openapi: Arc::default(),
         aggregator,

@@ -35,6 +35,7 @@ use crate::{
     flow::{self, Flow},
     gateway::NodeGateway,
     registry::Registry,
+    usage::Usage,
 };
 
 mod about;
@@ -72,6 +73,7 @@ pub(crate) struct Frontend {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
+    pub(crate) usage: Usage,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) openapi: Arc<openapi::OpenApi>,
     pub(crate) aggregator: Arc<Aggregator>,

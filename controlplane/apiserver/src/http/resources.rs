@@ -26,13 +26,16 @@ use super::{
     respond::{self, Answer},
     watch, websocket,
 };
-use crate::auth::Attributes;
-use crate::registry::{
-    Applied, Deleted, Part, Resource, WriteContext,
-    cache::{Entry, Filter},
-    context::{MANAGER_MAX, manager_of},
-    create::check_name,
-    list::ListRequest,
+use crate::{
+    auth::Attributes,
+    registry::{
+        Applied, Deleted, Part, Resource, WriteContext,
+        cache::{Entry, Filter},
+        context::{MANAGER_MAX, manager_of},
+        create::check_name,
+        list::ListRequest,
+    },
+    usage,
 };
 
 /// Server-side apply: YAML, of which JSON is a part.
@@ -151,6 +154,10 @@ impl Frontend {
         }
         if resource.kind.storage() == Storage::Computed && !matches!(*call.method, Method::GET | Method::HEAD) {
             return Err(not_allowed());
+        }
+        if resource.names.group == usage::GROUP {
+            let gateway = self.gateway.read().clone();
+            self.usage.refresh(&self.registry, gateway.as_deref()).await?;
         }
         match (call.method, target.name.is_empty()) {
             (&Method::GET | &Method::HEAD, true) => self.list(ask).await,

@@ -365,6 +365,12 @@ impl Cache {
         self.state.write().objects.insert(entry.key.clone(), Arc::new(entry));
     }
 
+    /// Puts these in place of all that there is, for kinds that are computed and so cannot be watched.
+    pub(crate) fn replace(&self, entries: Vec<Entry>) {
+        let objects = entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
+        self.state.write().objects = objects;
+    }
+
     /// Changes are put aside until [`Cache::loaded`], while the stored objects are being read.
     pub(crate) fn begin_loading(&self) {
         self.state.write().loading = Some(Vec::new());
