@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Node, Pod, Service},
+    core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
     networking::v1::Ingress,
 };
@@ -88,14 +88,21 @@ impl Agent {
         let machine = Machine::look(dir);
         let registered = node::register(&config, &*api, &machine).await;
         let cidr = registered.map_err(|source| StartError::Api { operation: "register the node", source })?;
+        if let Ok(range) = cidr.to_string().parse() {
+            network.add_cluster_range(range);
+        }
         let (reports, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(share(config, api, sandbox, network, &machine, reports).await?);
         clean(&shared);
-        let slices = mirror::<EndpointSlice>(&*shared.api, None).await?;
-        let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
+        let tables = translate::Sources {
+            namespaces: mirror::<Namespace>(&*shared.api, None).await?,
+            services: shared.services.clone(),
+            slices: mirror::<EndpointSlice>(&*shared.api, None).await?,
+            ingresses: mirror::<Ingress>(&*shared.api, None).await?,
+        };
 
         let mut others = JoinSet::new();
-        others.spawn(translate::follow(shared.network.clone(), shared.services.clone(), slices, ingresses));
+        others.spawn(translate::follow(shared.network.clone(), tables));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
         let pods = Pods::new(shared.clone(), status, Ipam::new(cidr));

@@ -55,7 +55,7 @@ pub use sandbox::Sandbox;
 pub use sockets::SocketLimits;
 pub use spec::{
     Body, BoxError, ContainerSpec, CoreDumps, CpuLimit, Ending, ImageKind, Instances, Limits, LogSink, Mount,
-    MountSource, Observer, Outgoing, OutgoingError, RequestTimeout, Reuse, Stream, Usage,
+    MountSource, Observer, Outgoing, OutgoingError, OutgoingTimeouts, RequestTimeout, Reuse, Stream, Usage,
 };
 pub use stdin::Stdin;
 pub use stores::{FileStore, MemoryStore, Store, StoreError, StoreSet, Stores};

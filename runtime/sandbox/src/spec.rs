@@ -191,6 +191,18 @@ pub trait Outgoing: Send + Sync + 'static {
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, OutgoingError>;
 }
 
+/// How long an outgoing call may take, as the guest says it: among the extensions of a request that is given to
+/// [`Outgoing::send`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutgoingTimeouts {
+    /// Until there is a connection.
+    pub connect: Option<Duration>,
+    /// From there to the head of the response.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of its body.
+    pub between_bytes: Option<Duration>,
+}
+
 /// Why an outgoing call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutgoingError {

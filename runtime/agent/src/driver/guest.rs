@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::{Request, Response};
 use podium_network::{Attachment, CallError, Dialer, HttpHandler};
-use podium_sandbox::{
-    Body, CallFailure, CommandContainer, CpuLimit, Ending, HttpContainer, Image, Outgoing, OutgoingError, Usage,
-};
+use podium_sandbox::{Body, CallFailure, CommandContainer, CpuLimit, Ending, HttpContainer, Image, Usage};
 use tracing::Instrument as _;
 
 use super::{command::Within, deadline::Deadline, termination::Left};
@@ -25,6 +23,8 @@ pub(crate) struct Runtime {
     pub(crate) id: Arc<str>,
     pub(crate) guest: Guest,
     pub(crate) attachments: Vec<Attachment>,
+    /// Its side of the network, with what it listens to.
+    pub(crate) dialer: Dialer,
     pub(crate) log: Arc<ContainerLog>,
     /// Its module, and the name of the image that it came from.
     pub(crate) image: Arc<Image>,
@@ -95,6 +95,11 @@ impl Runtime {
                 if drained { Ending::Finished { code: 0 } } else { Ending::Killed }
             }
             Guest::Command(container) => {
+                // One that has ended by itself meanwhile has nothing to drain.
+                tokio::select! {
+                    _ = deadline.within(self.dialer.drain(DRAIN_MAX)) => {}
+                    ending = container.wait() => return ending,
+                }
                 container.terminate();
                 let limit = COMMAND_LINGER.min(deadline.left());
                 if let Ok(ending) = tokio::time::timeout(limit, container.wait()).await {
@@ -134,22 +139,6 @@ impl HttpHandler for Served {
             failure if failure.not_begun() => CallError::NotAccepted(failure.to_string()),
             CallFailure::TimedOut => CallError::TimedOut("the guest gave no response in time".to_owned()),
             failure => CallError::Failed(failure.to_string()),
-        })
-    }
-}
-
-/// A pod's way out.
-pub(crate) struct WayOut(pub(crate) Dialer);
-
-#[async_trait]
-impl Outgoing for WayOut {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutgoingError> {
-        self.0.send(request).await.map_err(|error| match error {
-            CallError::NameNotFound(m) => OutgoingError::NameNotFound(m),
-            CallError::Refused(m) | CallError::NotAccepted(m) => OutgoingError::Refused(m),
-            CallError::TimedOut(m) => OutgoingError::TimedOut(m),
-            CallError::Denied(m) => OutgoingError::Denied(m),
-            CallError::Failed(m) => OutgoingError::Other(m),
         })
     }
 }

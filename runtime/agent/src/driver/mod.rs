@@ -32,6 +32,7 @@ pub(crate) mod termination;
 pub(crate) mod timers;
 pub(crate) mod translate;
 pub(crate) mod traps;
+pub(crate) mod way_out;
 
 use std::{net::IpAddr, sync::Arc};
 

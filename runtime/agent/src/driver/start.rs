@@ -1,20 +1,24 @@
 //! Starting one container: image, settings, limits, guest, network. Every step has its own reason to fail.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
-use podium_network::Caller;
+use podium_network::{Caller, Dialer};
 use podium_sandbox::{ContainerSpec, Group, Image, Mount};
 use tracing::Instrument as _;
 
 use super::{
     PodId, Report, Shared, Started,
-    guest::{Guest, Runtime, Served, WayOut},
+    guest::{Guest, Runtime, Served},
     hooks::{self, Hook},
     images::{Ready, fetch, without_tag},
     termination::{self, Left, MessageFile},
     traps::Traps,
+    way_out::{WayOut, membership},
 };
 use crate::{
     decide::{
@@ -32,6 +36,8 @@ use crate::{
 
 /// The port of an HTTP container whose spec names none.
 pub(crate) const PORT_DEFAULT: u16 = 8080;
+/// What a core module imports that accepts connections.
+const SOCK_ACCEPT: &str = "wasi_snapshot_preview1::sock_accept";
 
 /// A container to start.
 pub(crate) struct Job {
@@ -123,6 +129,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let file = shared.message_file(&job.id, &spec.name, job.run);
     let left = Left { file: Arc::new(MessageFile::new(file)), log: log.clone(), log_path: log_path.into() };
     let mounts = mounts.into_iter().chain(termination::mount(spec, &left.file)).collect();
+    let dialer = dialer(shared, job)?;
     let annotations = job.pod.metadata.annotations.as_ref();
     let container = ContainerSpec {
         args,
@@ -138,15 +145,13 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         core_dumps: instances::core_dumps(annotations, || {
             shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
         }),
-        outgoing: Some(Arc::new(WayOut(shared.network.dialer(Caller {
-            namespace: job.id.key.namespace.clone(),
-            pod: job.id.key.name.clone(),
-            ip: Some(job.ip),
-        })))),
+        outgoing: Some(Arc::new(WayOut(dialer.clone()))),
+        sockets: Some(Arc::new(WayOut(dialer.clone()))),
+        listen: listening(&image, spec, config),
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let runtime = launch(shared, job, spec, (&image, config), container, left, span)?;
+    let runtime = launch(shared, job, spec, (&image, config), container, (dialer, left), span)?;
     shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
     shared.meter.begin(&job.id, &spec.name, &runtime.guest);
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
@@ -213,14 +218,14 @@ fn launch(
     spec: &Spec,
     (image, config): (&Arc<Image>, &ImageConfig),
     container: ContainerSpec,
-    left: Left,
+    (dialer, left): (Dialer, Left),
     span: &tracing::Span,
 ) -> Result<Runtime, StartFailure> {
     let id: Arc<str> = run_id().into();
     let create_error = |message: String| failure(FailureReason::CreateContainerError, message);
     if !image.kind().is_http() {
         let command = shared.sandbox.command(image, container).map_err(|e| create_error(e.to_string()))?;
-        return Ok(runtime(id, Guest::Command(Arc::new(command)), spec, image, left));
+        return Ok(runtime(id, Guest::Command(Arc::new(command)), spec, image, (dialer, left)));
     }
     if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
         let words = "an init container must be a command that ends, but its image answers HTTP requests";
@@ -230,7 +235,7 @@ fn launch(
     let http = shared.sandbox.http(image, container).map_err(|e| create_error(e.to_string()))?;
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
-    let mut runtime = runtime(id, Guest::Http(http), spec, image, left);
+    let mut runtime = runtime(id, Guest::Http(http), spec, image, (dialer, left));
     for port in ports(spec, config) {
         if shared.network.is_attached(job.ip, port) {
             let words = format!("port {port} is taken by another container of the pod; name another containerPort");
@@ -241,14 +246,34 @@ fn launch(
     Ok(runtime)
 }
 
-fn runtime(id: Arc<str>, guest: Guest, spec: &Spec, image: &Arc<Image>, left: Left) -> Runtime {
+/// The container's side of the network.
+fn dialer(shared: &Shared, job: &Job) -> Result<Dialer, StartFailure> {
+    let caller = Caller { namespace: job.id.key.namespace.clone(), pod: job.id.key.name.clone(), ip: Some(job.ip) };
+    let member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
+    Ok(shared.network.join(caller, member))
+}
+
+/// Where a core module that accepts connections is given sockets that listen: preview 1 can make none.
+fn listening(image: &Image, spec: &Spec, config: &ImageConfig) -> Vec<SocketAddr> {
+    if image.kind().is_http() || !image.imports().iter().any(|import| import == SOCK_ACCEPT) {
+        return Vec::new();
+    }
+    named_ports(spec, config).into_iter().map(|port| SocketAddr::from(([0, 0, 0, 0], port))).collect()
+}
+
+fn runtime(id: Arc<str>, guest: Guest, spec: &Spec, image: &Arc<Image>, (dialer, left): (Dialer, Left)) -> Runtime {
     let image_name = spec.image.as_deref().unwrap_or_default().into();
     let log = left.log.clone();
-    Runtime { id, guest, attachments: Vec::new(), log, image: image.clone(), image_name, left }
+    Runtime { id, guest, attachments: Vec::new(), dialer, log, image: image.clone(), image_name, left }
 }
 
 /// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].
 fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
+    let ports = named_ports(spec, image);
+    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
+}
+
+fn named_ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     let named = spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let mut ports: Vec<_> = named.filter_map(|p| u16::try_from(p.container_port).ok()).collect();
     if ports.is_empty() {
@@ -256,7 +281,7 @@ fn ports(spec: &Spec, image: &ImageConfig) -> Vec<u16> {
     }
     ports.sort_unstable();
     ports.dedup();
-    if ports.is_empty() { vec![PORT_DEFAULT] } else { ports }
+    ports
 }
 
 /// 64 hexadecimal digits, as container runtimes have them.

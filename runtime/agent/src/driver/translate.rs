@@ -14,26 +14,44 @@ use k8s_openapi::{
 };
 use podium_client::{Delta, Mirror};
 use podium_network::{
-    Network,
+    NamespaceEgress, Network,
     table::{self, Backend, BackendPort, Name, PathMatch, Protocol, Rule},
 };
 
-/// Follows the three mirrors until one of them ends.
-pub(crate) async fn follow(
-    network: Network,
-    services: Arc<dyn Mirror>,
-    slices: Arc<dyn Mirror>,
-    ingresses: Arc<dyn Mirror>,
-) {
-    let (mut services, mut slices, mut ingresses) = (services.subscribe(), slices.subscribe(), ingresses.subscribe());
+use super::way_out;
+
+/// What the network's table is made of.
+pub(crate) struct Sources {
+    pub(crate) namespaces: Arc<dyn Mirror>,
+    pub(crate) services: Arc<dyn Mirror>,
+    pub(crate) slices: Arc<dyn Mirror>,
+    pub(crate) ingresses: Arc<dyn Mirror>,
+}
+
+/// Follows the mirrors until all of them have ended.
+pub(crate) async fn follow(network: Network, sources: Sources) {
+    let (mut namespaces, mut services) = (sources.namespaces.subscribe(), sources.services.subscribe());
+    let (mut slices, mut ingresses) = (sources.slices.subscribe(), sources.ingresses.subscribe());
     loop {
         tokio::select! {
+            Some(delta) = namespaces.recv() => apply_namespace(&network, &delta),
             Some(delta) = services.recv() => apply_service(&network, &delta),
             Some(delta) = slices.recv() => apply_slice(&network, &delta),
             Some(delta) = ingresses.recv() => apply_ingress(&network, &delta),
             else => return,
         }
     }
+}
+
+fn apply_namespace(network: &Network, delta: &Delta) {
+    let (meta, egress) = match delta {
+        Delta::Put { new, .. } => {
+            let name = new.meta().name.as_deref().unwrap_or_default();
+            (new.meta(), way_out::namespace_egress(name, new.meta().annotations.as_ref()))
+        }
+        Delta::Delete { old, .. } => (old.meta(), NamespaceEgress::default()),
+    };
+    network.put_namespace(meta.name.as_deref().unwrap_or_default(), egress);
 }
 
 fn apply_service(network: &Network, delta: &Delta) {

@@ -1,13 +1,13 @@
 //! `wasi:http`: calls of a guest go out through [`crate::Outgoing`], or are refused.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::{Capability, Guest};
-use crate::{BoxError, Outgoing, OutgoingError, container::Container};
+use crate::{BoxError, Outgoing, OutgoingError, OutgoingTimeouts, container::Container};
 
 /// Bytes of one chunk of a body.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
@@ -67,7 +67,9 @@ impl WasiHttpHooks for Exit {
         let outgoing = self.0.clone();
         Box::new(async move {
             let outgoing = outgoing.ok_or(HttpError::HttpRequestDenied)?;
-            let sending = outgoing.send(request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync()));
+            let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+            request.extensions_mut().insert(timeouts(options.as_ref()));
+            let sending = outgoing.send(request);
             let response = match options.and_then(|o| o.first_byte_timeout) {
                 Some(limit) => {
                     tokio::time::timeout(limit, sending).await.map_err(|_| HttpError::ConnectionReadTimeout)?
@@ -86,6 +88,15 @@ impl WasiHttpHooks for Exit {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK_BYTES
+    }
+}
+
+fn timeouts(options: Option<&RequestOptions>) -> OutgoingTimeouts {
+    let of = |get: fn(&RequestOptions) -> Option<Duration>| options.and_then(get);
+    OutgoingTimeouts {
+        connect: of(|o| o.connect_timeout),
+        first_byte: of(|o| o.first_byte_timeout),
+        between_bytes: of(|o| o.between_bytes_timeout),
     }
 }
 
