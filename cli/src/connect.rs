@@ -194,6 +194,22 @@ impl Connection {
         Ok(Pieces { body: response.into_body().into_data_stream(), rest: Vec::new() })
     }
 
+    /// Makes a call to what is no Kubernetes resource. The answer is given as it comes, whatever its status.
+    ///
+    /// # Errors
+    /// Why there is no answer within the time for calls.
+    pub(crate) async fn raw(&self, request: Request<Body>) -> Result<http::Response<Body>, ApiError> {
+        let path = request.uri().path().to_owned();
+        let answer = tokio::time::timeout(CALL_TIMEOUT, self.client.send(request)).await;
+        answer.map_or_else(
+            |_| {
+                let message = format!("{} did not answer {path} within {} s", self.server, CALL_TIMEOUT.as_secs());
+                Err(ApiError::new(Reason::Timeout, message))
+            },
+            |answer| answer.map_err(|e| self.unreachable(&e)),
+        )
+    }
+
     async fn open(&self, call: Call) -> Result<http::Response<Body>, ApiError> {
         let response = self.client.send(call.request()?).await.map_err(|e| self.unreachable(&e))?;
         for warning in response.headers().get_all(http::header::WARNING) {

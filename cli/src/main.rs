@@ -27,6 +27,7 @@ use crate::connect::ConnectOptions;
   podium up -f examples/hello   start a cluster and run an example
   podium apply -f web.yaml      create or change what a manifest says
   podium get pods -A            see what runs
+  podium push app.wasm demo/app:v1   make an image that pods can name
   podium COMMAND --help         more about a command, with examples"
 )]
 struct Podium {
@@ -45,6 +46,7 @@ enum Command {
     Describe(commands::describe::DescribeArgs),
     Get(commands::get::GetArgs),
     Logs(commands::logs::LogsArgs),
+    Push(commands::push::PushArgs),
     Rollout(commands::rollout::RolloutArgs),
     Run(commands::run::RunArgs),
     Scale(commands::scale::ScaleArgs),
@@ -108,6 +110,7 @@ async fn run(Podium { connect, command }: Podium) -> Result<ExitCode> {
         Command::Describe(args) => commands::describe::run(args, &connect).await,
         Command::Get(args) => commands::get::run(args, &connect).await,
         Command::Logs(args) => commands::logs::run(args, &connect).await,
+        Command::Push(args) => commands::push::run(args, &connect).await,
         Command::Rollout(args) => commands::rollout::run(args, &connect).await,
         Command::Run(args) => commands::run::run(args, &connect).await,
         Command::Scale(args) => commands::scale::run(args, &connect).await,

@@ -7,6 +7,7 @@ pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod get;
 pub(crate) mod logs;
+pub(crate) mod push;
 pub(crate) mod rollout;
 pub(crate) mod run;
 pub(crate) mod scale;

@@ -19,7 +19,7 @@ use podium_store::{
 };
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, node, services::Pods};
+use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, node, registry::Images, services::Pods};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub(crate) struct Cluster {
     store: Arc<dyn Store>,
     compactor: tokio::task::JoinHandle<()>,
     server: ApiServer,
+    images: Images,
     api: ApiRef,
     network: Network,
     controllers: Handle,
@@ -66,6 +67,7 @@ impl Cluster {
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
         let api = server.api(Identity::new("podium-up", &["system:masters"]));
+        let images = Images::start(&args.images, data, &server, &api).await?;
         let component = |name: &str| server.api(Identity::new(format!("system:{name}"), &["system:masters"]));
         let controllers = ControllerManager::start(
             component("kube-controller-manager"),
@@ -77,13 +79,13 @@ impl Cluster {
         );
         let agent = match args.no_agent {
             true => None,
-            false => Some(node::start(args, data, component("node"), &network, metrics).await?),
+            false => Some(node::start(args, data, component("node"), &network, (metrics, images.address())).await?),
         };
         if let Some(agent) = &agent {
             server.connect_node(Arc::new(AgentLogs(agent.logs())));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
-        Ok(Self { store, compactor, server, api, network, controllers, scheduler, agent, http, kubeconfig })
+        Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })
     }
 
     pub(crate) fn api(&self) -> &ApiRef {
@@ -92,6 +94,11 @@ impl Cluster {
 
     pub(crate) fn api_url(&self) -> String {
         self.server.url()
+    }
+
+    /// Where the registry is served.
+    pub(crate) fn registry(&self) -> String {
+        self.images.host()
     }
 
     /// Where Ingresses are served.
@@ -132,6 +139,7 @@ impl Cluster {
         }
         self.scheduler.shutdown().await;
         self.controllers.shutdown().await;
+        self.images.shutdown(DRAIN).await;
         self.server.shutdown().await;
         self.compactor.abort();
         self.store.close().await;

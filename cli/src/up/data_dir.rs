@@ -59,7 +59,8 @@ fn check_version(path: &Path) -> Result<()> {
             found.trim()
         ),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            let ours = |name: &str| ["store", "pki", "logs", "cache", "kubeconfig"].contains(&name);
+            let ours =
+                |name: &str| ["store", "pki", "logs", "cache", "images", "kubeconfig", "registry"].contains(&name);
             let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
             let foreign = entries.flatten().find(|e| e.file_name().to_str().is_none_or(|name| !ours(name)));
             if let Some(entry) = foreign {

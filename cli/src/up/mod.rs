@@ -10,6 +10,7 @@ mod data_dir;
 mod logs;
 mod node;
 mod progress;
+mod registry;
 mod services;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
@@ -49,6 +50,8 @@ pub(crate) struct UpArgs {
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]
     pub(crate) node: node::NodeArgs,
+    #[command(flatten)]
+    pub(crate) images: registry::RegistryArgs,
     /// Run the control plane alone: pods wait for a node that registers itself through the API
     #[arg(long)]
     pub(crate) no_agent: bool,
@@ -75,6 +78,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let cluster = Cluster::start(&args, &data).await?;
     println!("  api server   {}  (up after {} ms)", cluster.api_url(), since.elapsed().as_millis());
+    println!("  registry     {}  (podium push FILE.wasm NAME:TAG)", cluster.registry());
 
     let told = async {
         tokio::select! {

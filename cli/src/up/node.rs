@@ -1,6 +1,9 @@
 //! The node agent of `podium up`, and its flags.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use podium_agent::{Agent, AgentConfig};
@@ -37,7 +40,7 @@ pub(super) async fn start(
     data: &DataDir,
     api: ApiRef,
     network: &Network,
-    metrics: prometheus::Registry,
+    (metrics, registry): (prometheus::Registry, SocketAddr),
 ) -> Result<Agent> {
     let sandbox =
         SandboxConfig { cache_dir: Some(data.join("cache")), compiler: Some(compiler()?), ..SandboxConfig::default() };
@@ -46,6 +49,8 @@ pub(super) async fn start(
     config.image_dirs = image_dirs(args)?;
     config.host_path_dirs = canonical(&args.node.host_path_dir, "--host-path-dir")?;
     config.metrics = metrics;
+    config.registries = args.images.registries()?;
+    config.registries.built_in = Some(registry.to_string());
     let agent = Agent::start(config, api.clone(), sandbox, network.clone()).await;
     let agent = agent.context("the node agent did not start")?;
     match api.create(Box::new(storage_class())).await {

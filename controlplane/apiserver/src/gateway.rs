@@ -3,9 +3,12 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use podium_api::ApiError;
+
+use crate::ServiceBody;
 
 /// What to read of a log, as in Kubernetes' `PodLogOptions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,4 +49,12 @@ pub trait NodeGateway: Send + Sync + 'static {
     async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
         Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
     }
+}
+
+/// Serves what lies below `/v2/`: an image registry. Requests have been authenticated and allowed, as paths that are no
+/// resources (`nonResourceURLs` of a ClusterRole).
+#[async_trait]
+pub trait ImageRegistry: Send + Sync + 'static {
+    /// Answers a request, its body streaming.
+    async fn serve(&self, request: Request<ServiceBody>) -> Response<ServiceBody>;
 }

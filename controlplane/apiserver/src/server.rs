@@ -10,12 +10,12 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    LocalApi, NodeGateway, ServerConfig, ServiceDialer,
+    ImageRegistry, LocalApi, NodeGateway, ServerConfig, ServiceDialer,
     accounts::Accounts,
     admission::type_check,
     aggregate::{self, Aggregator},
     audit::Audit,
-    auth::{Identity, MASTERS, Tokens},
+    auth::{Attributes, Identity, MASTERS, Tokens},
     bootstrap, components, connection,
     custom::Custom,
     expiry,
@@ -177,6 +177,16 @@ impl ApiServer {
         *self.frontend.gateway.write() = Some(gateway);
     }
 
+    /// Hands in the image registry, which is served below `/v2/` from then on.
+    pub fn connect_images(&self, images: Arc<dyn ImageRegistry>) {
+        *self.frontend.images.write() = Some(images);
+    }
+
+    /// Lets other servers of this process ask who somebody is and what they may do.
+    pub fn door(&self) -> Door {
+        Door { frontend: self.frontend.clone() }
+    }
+
     /// Hands in the pods of this process, once there are some: webhooks can be among them.
     pub fn connect_services(&self, services: Arc<dyn ServiceDialer>) {
         self.registry.outbound().set_services(services);
@@ -198,6 +208,24 @@ impl ApiServer {
         for task in self.tasks {
             task.abort();
         }
+    }
+}
+
+/// Who somebody is and what they may do, as the API server knows it. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
+    frontend: Arc<Frontend>,
+}
+
+impl Door {
+    /// Whether the owner of a bearer token may use a path that is no resource. `verb`: the HTTP method in lower case.
+    ///
+    /// # Errors
+    /// 401 when nobody knows the token, 403 when its owner may not.
+    pub fn check_path(&self, token: &str, verb: &str, path: &str) -> Result<(), ApiError> {
+        let who = self.frontend.token_identity(token).ok_or_else(crate::auth::unauthorized)?;
+        let what = Attributes { verb, group: "", resource: "", subresource: "", namespace: "", name: "", path };
+        self.frontend.authorizer.check(&who, &what)
     }
 }
 
@@ -233,6 +261,7 @@ fn frontend(
         metrics,
         gateway: RwLock::new(None),
         usage: Usage::default(),
+        images: RwLock::new(None),
         audit,
         openapi: Arc::default(),
         aggregator,

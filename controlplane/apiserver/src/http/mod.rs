@@ -33,7 +33,7 @@ use crate::{
     auth::{self, Attributes, Authorizer, Identity, Tokens},
     config::Limits,
     flow::{self, Flow},
-    gateway::NodeGateway,
+    gateway::{ImageRegistry, NodeGateway},
     registry::Registry,
     usage::Usage,
 };
@@ -41,6 +41,7 @@ use crate::{
 mod about;
 pub(crate) mod body;
 mod documents;
+mod images;
 mod list_options;
 mod logs;
 pub(crate) mod metrics;
@@ -74,6 +75,7 @@ pub(crate) struct Frontend {
     pub(crate) metrics: Metrics,
     pub(crate) gateway: RwLock<Option<Arc<dyn NodeGateway>>>,
     pub(crate) usage: Usage,
+    pub(crate) images: RwLock<Option<Arc<dyn ImageRegistry>>>,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) openapi: Arc<openapi::OpenApi>,
     pub(crate) aggregator: Arc<Aggregator>,
@@ -192,6 +194,9 @@ impl Frontend {
             let call = (call.method, call.uri, call.headers);
             let answer = self.aggregator.forward(&remote, call, incoming, who).await?;
             return Ok(answer.map(|body| body.holding(permit)));
+        }
+        if matches!(route, Route::Images) {
+            return self.image(call, incoming).await;
         }
         match (route, permit) {
             (Route::Resource(target), Some(permit)) => self.stream(target, call, permit).await,

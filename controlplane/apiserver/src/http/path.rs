@@ -35,6 +35,8 @@ pub(crate) enum Route<'a> {
     OpenIdConfiguration,
     /// `/openid/v1/jwks`
     OpenIdKeys,
+    /// `/v2/…`: the image registry.
+    Images,
     /// `/`
     Root,
     /// Anything else.
@@ -83,6 +85,7 @@ impl<'a> Route<'a> {
             ["metrics"] => Self::Metrics,
             [".well-known", "openid-configuration"] => Self::OpenIdConfiguration,
             ["openid", "v1", "jwks"] => Self::OpenIdKeys,
+            ["v2", ..] => Self::Images,
             _ => Self::Unknown,
         }
     }

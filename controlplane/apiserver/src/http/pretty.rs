@@ -18,7 +18,7 @@ const PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
 pub(super) fn arranged(answer: Answer, route: &Route<'_>, call: &Call<'_>) -> Answer {
     let wanted = match route {
         Route::Version | Route::Root => true,
-        Route::OpenApi(_) | Route::OpenApiV2 | Route::OpenIdConfiguration | Route::OpenIdKeys => false,
+        Route::OpenApi(_) | Route::OpenApiV2 | Route::OpenIdConfiguration | Route::OpenIdKeys | Route::Images => false,
         _ => is_wanted(call.query.get("pretty"), call.header(header::USER_AGENT), call.accept()),
     };
     let kind = answer.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |k| k.as_bytes());

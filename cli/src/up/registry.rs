@@ -1,0 +1,220 @@
+//! The cluster's own registry: a folder, served below the API server's `/v2/` for `podium push`, and on a loopback port for
+//! nodes and for other tools.
+//!
+//! Whoever can connect to the loopback port may pull; to push takes a bearer token of the cluster whose owner may use the path
+//! (`nonResourceURLs`). The port speaks plain HTTP, as other tools do with loopback addresses: it is refused elsewhere.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, Request, Response, header};
+use http_body_util::BodyExt as _;
+use podium_agent::Registries;
+use podium_api::{
+    Reason,
+    k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta},
+};
+use podium_apiserver::{ApiServer, Door, ImageRegistry, ServiceBody};
+use podium_client::ApiRef;
+use podium_registry::{Access, Action, Anonymous, Listener, Refusal, Registry, RegistryConfig};
+
+use super::data_dir::DataDir;
+
+/// Where the registry listens when nothing is said; another port when this one is taken.
+const ADDRESS_DEFAULT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 5000));
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// What is said about images.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RegistryArgs {
+    /// Where the registry listens, a loopback address; port 0 picks a free one [default: 127.0.0.1:5000, or a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) registry: Option<SocketAddr>,
+    /// File that names mirrors, registries over plain HTTP, and names of images that mean others
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registries: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// Reads the file about registries.
+    ///
+    /// # Errors
+    /// When it cannot be read or says what cannot be meant.
+    pub(crate) fn registries(&self) -> Result<Registries> {
+        let Some(path) = &self.registries else { return Ok(Registries::default()) };
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read --registries {shown}"))?;
+        let found: Option<Registries> =
+            serde_yaml::from_str(&text).with_context(|| format!("cannot read --registries {shown}"))?;
+        let found = found.unwrap_or_default();
+        found.check().map_err(|why| anyhow::anyhow!("--registries {shown}: {why}"))?;
+        Ok(found)
+    }
+}
+
+/// The running registry.
+pub(crate) struct Images {
+    listener: Listener,
+    sweeper: tokio::task::JoinHandle<()>,
+}
+
+impl Images {
+    /// Opens the folder and serves it.
+    ///
+    /// # Errors
+    /// When the folder or the address cannot be used.
+    pub(crate) async fn start(args: &RegistryArgs, data: &DataDir, server: &ApiServer, api: &ApiRef) -> Result<Self> {
+        let registry =
+            Registry::open(RegistryConfig::new(data.join("registry"))).context("open the registry's folder")?;
+        let access = Arc::new(Tokens { door: server.door() });
+        let listener = listen(args.registry, registry.router(access)).await?;
+        server.connect_images(Arc::new(Mounted { router: registry.router(Arc::new(Anonymous)) }));
+        announce(api, listener.address()).await?;
+        let sweeper = tokio::spawn(async move { registry.keep_clean(SWEEP_EVERY).await });
+        Ok(Self { listener, sweeper })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Its host as names of images begin with it outside the cluster.
+    pub(crate) fn host(&self) -> String {
+        host(self.address())
+    }
+
+    pub(crate) async fn shutdown(self, drain: Duration) {
+        self.sweeper.abort();
+        self.listener.shutdown(drain).await;
+    }
+}
+
+fn host(address: SocketAddr) -> String {
+    if address.ip().is_ipv4() { format!("localhost:{}", address.port()) } else { address.to_string() }
+}
+
+async fn listen(wanted: Option<SocketAddr>, router: axum::Router) -> Result<Listener> {
+    if let Some(address) = wanted {
+        if !address.ip().is_loopback() {
+            bail!("--registry {address}: the registry speaks plain HTTP and listens on loopback addresses only");
+        }
+        let said = || format!("cannot listen on {address}: name another address with --registry");
+        return Listener::start(address, router).await.with_context(said);
+    }
+    match Listener::start(ADDRESS_DEFAULT, router.clone()).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => {
+            let free = SocketAddr::new(ADDRESS_DEFAULT.ip(), 0);
+            Listener::start(free, router).await.context("the registry cannot listen on a loopback port")
+        }
+    }
+}
+
+/// Says where the registry is, as tools look for it.
+///
+/// # Source
+/// KEP-1755, "Communicating a local registry".
+async fn announce(api: &ApiRef, address: SocketAddr) -> Result<()> {
+    let hosting = format!("host: \"{}\"\nhelp: \"podium push FILE.wasm NAME:TAG\"\n", host(address));
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some("local-registry-hosting".to_owned()),
+            namespace: Some("kube-public".to_owned()),
+            ..ObjectMeta::default()
+        },
+        data: Some([("localRegistryHosting.v1".to_owned(), hosting)].into()),
+        ..ConfigMap::default()
+    };
+    let outcome = match api.create(Box::new(map.clone())).await {
+        Err(error) if error.reason == Reason::AlreadyExists => api.update(Box::new(map), None).await,
+        outcome => outcome,
+    };
+    outcome.map(drop).context("say where the registry is")
+}
+
+/// Everybody on this machine may pull; tokens of the cluster push.
+struct Tokens {
+    door: Door,
+}
+
+#[async_trait]
+impl Access for Tokens {
+    async fn check(&self, headers: &HeaderMap, action: Action, repository: &str) -> Result<(), Refusal> {
+        if action == Action::Pull {
+            return Ok(());
+        }
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| token(value.to_str().ok()?));
+        let token = token.ok_or(Refusal::Unauthorized)?;
+        let verb = if action == Action::Delete { "delete" } else { "put" };
+        self.door.check_path(&token, verb, &format!("/v2/{repository}")).map_err(|error| match error.reason {
+            Reason::Forbidden => Refusal::Denied(error.message),
+            _ => Refusal::Unauthorized,
+        })
+    }
+}
+
+/// The token of a header: as bearer, or as the password of anybody.
+fn token(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+    text.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// The registry below the API server's `/v2/`, which has asked who it is and what they may do.
+struct Mounted {
+    router: axum::Router,
+}
+
+#[async_trait]
+impl ImageRegistry for Mounted {
+    async fn serve(&self, request: Request<ServiceBody>) -> Response<ServiceBody> {
+        use tower::ServiceExt as _;
+        let answered = self.router.clone().oneshot(request.map(axum::body::Body::new)).await;
+        let response = answered.unwrap_or_else(|never| match never {});
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_as_bearer_or_as_password() {
+        let basic = format!("Basic {}", STANDARD.encode("anybody:s3:cret"));
+        for (header, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc", Some("abc")),
+            (basic.as_str(), Some("s3:cret")),
+            ("Basic !!", None),
+            ("Digest x", None),
+            ("", None),
+        ] {
+            assert_eq!(token(header).as_deref(), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn the_file_about_registries_is_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registries.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let args = RegistryArgs { registries: Some(path.clone()), ..RegistryArgs::default() };
+            args.registries().map_or_else(|e| format!("{e:#}"), |found| format!("{} rewrites", found.rewrites.len()))
+        };
+        assert_eq!(read(""), "0 rewrites");
+        assert_eq!(read("rewrites: [{from: docker.io/library/nginx, to: demo/nginx}]"), "1 rewrites");
+        assert!(read("rewrite: []").contains("unknown field `rewrite`"));
+        assert!(read("registries: [{host: a/b}]").contains("registries[0].host"));
+    }
+}
