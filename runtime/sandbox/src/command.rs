@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use tokio::runtime::Handle;
 
 use crate::{
-    CpuLimit, Ending, Image, StartError, Usage,
+    CpuLimit, Ending, Image, ImageKind, StartError, Usage,
     container::Container,
     failure::Failure,
     host,
@@ -64,7 +64,7 @@ impl Drop for CommandContainer {
 
 /// Runs a command image as what a container, or a further command within one, is to do.
 pub(crate) fn start(runtime: &Handle, container: Arc<Container>, image: &Arc<Image>) -> Result<(), StartError> {
-    if image.kind().is_http() {
+    if image.kind().is_http() || image.kind() == ImageKind::Library {
         return Err(StartError::WrongKind { kind: image.kind().name(), wanted: "a command" });
     }
     container.spec.grants.check(image)?;
@@ -139,7 +139,7 @@ async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasm
                 .await??;
             Ok(i32::from(result.is_err()))
         }
-        Code::HttpHandler(_) | Code::HttpService(_) => {
+        Code::HttpHandler(_) | Code::HttpService(_) | Code::Library(_) => {
             wasmtime::bail!("invariant: an HTTP image is not started as a command")
         }
     }

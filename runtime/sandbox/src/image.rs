@@ -36,6 +36,7 @@ pub(crate) enum Code {
     AsyncCommand(AsyncCommandPre<Guest>),
     CoreCommand(InstancePre<CoreGuest>),
     CoreReactor(InstancePre<CoreGuest>),
+    Library(component::InstancePre<Guest>),
 }
 
 /// What host interfaces are linked with.
@@ -115,6 +116,7 @@ impl Compiled {
             ImageKind::HttpHandler => ProxyPre::new(pre).map(Code::HttpHandler),
             ImageKind::HttpService => ServicePre::new(pre).map(Code::HttpService),
             ImageKind::AsyncCommand => AsyncCommandPre::new(pre).map(Code::AsyncCommand),
+            ImageKind::Library => Ok(Code::Library(pre)),
             _ => CommandPre::new(pre).map(Code::Command),
         }
     }

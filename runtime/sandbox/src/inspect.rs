@@ -132,12 +132,13 @@ fn component_kind(exports: &[String]) -> Result<ImageKind, LoadError> {
             split_version(export).is_some_and(|(name, has)| name == *interface && is_compatible(has, version))
         })
     });
-    found.map(|(_, _, kind)| *kind).ok_or_else(|| LoadError::Unsupported {
-        what: format!(
-            "a component that exports {}; expected wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 or wasi:cli/run@0.3",
-            listed(exports)
-        ),
-    })
+    match found {
+        Some((_, _, kind)) => Ok(*kind),
+        None if exports.is_empty() => Err(LoadError::Unsupported {
+            what: "a component that exports nothing; expected wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 or wasi:cli/run@0.3".to_owned(),
+        }),
+        None => Ok(ImageKind::Library),
+    }
 }
 
 fn core_kind(exports: &[String]) -> Result<ImageKind, LoadError> {
@@ -150,15 +151,6 @@ fn core_kind(exports: &[String]) -> Result<ImageKind, LoadError> {
     let what =
         "a core module that exports no function; expected _start (a WASI preview 1 command) or functions to call";
     Err(LoadError::Unsupported { what: what.to_owned() })
-}
-
-fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match names {
-        [] => "nothing".to_owned(),
-        _ if names.len() > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN),
-        _ => names.join(", "),
-    }
 }
 
 fn check_import(import: &str) -> Result<(), LoadError> {

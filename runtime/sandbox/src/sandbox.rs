@@ -13,8 +13,8 @@ use tokio::runtime::{Handle, Runtime};
 use wasmtime::Engine;
 
 use crate::{
-    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, LoadError, LoadOptions, SandboxConfig,
-    SandboxError, StartError,
+    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, LoadError, LoadOptions, Plugin,
+    SandboxConfig, SandboxError, StartError,
     cache::{CodeCache, compatibility, hex},
     compile::Queue,
     container::Container,
@@ -141,6 +141,14 @@ impl Sandbox {
         }
         spec.grants.check(image)?;
         Ok(HttpContainer::new(Container::new(self.node.clone(), spec)?, image.clone()))
+    }
+
+    /// Starts a component whose functions are called. It owns no instance until it is.
+    ///
+    /// # Errors
+    /// When the image is of another kind, imports what is refused, or a mount is not there.
+    pub fn plugin(&self, image: &Arc<Image>, spec: ContainerSpec) -> Result<Plugin, StartError> {
+        Plugin::start(Container::new(self.node.clone(), spec)?, image.clone())
     }
 
     /// Starts a command on the current tokio runtime.

@@ -37,6 +37,8 @@ pub enum ImageKind {
     AsyncCommand,
     /// A core module with `_start` over WASI preview 1.
     CoreCommand,
+    /// A component with other functions: an embedder calls them, see [`crate::Plugin`].
+    Library,
     /// A core module with functions but no `_start`: as a container it runs the one that its first argument names.
     CoreReactor,
 }
@@ -59,6 +61,7 @@ impl ImageKind {
             Self::HttpService => "wasi:http 0.3 service",
             Self::Command => "wasi:cli 0.2 command",
             Self::AsyncCommand => "wasi:cli 0.3 command",
+            Self::Library => "component that is neither an HTTP handler nor a command",
             Self::CoreCommand => "preview 1 command",
             Self::CoreReactor => "core module without _start",
         }
