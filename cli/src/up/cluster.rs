@@ -19,7 +19,7 @@ use podium_store::{
 };
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, logs::AgentLogs, node, registry::Images, services::Pods};
+use super::{UpArgs, data_dir::DataDir, gateway::AgentGateway, node, registry::Images, services::Pods};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Cluster {
             false => Some(node::start(args, data, component("node"), &network, (metrics, images.address())).await?),
         };
         if let Some(agent) = &agent {
-            server.connect_node(Arc::new(AgentLogs(agent.logs())));
+            server.connect_node(Arc::new(AgentGateway { logs: agent.logs(), streaming: agent.streaming() }));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
         Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })

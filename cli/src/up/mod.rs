@@ -7,7 +7,7 @@ mod api;
 mod check;
 mod cluster;
 mod data_dir;
-mod logs;
+mod gateway;
 mod node;
 mod progress;
 mod registry;

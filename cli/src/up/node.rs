@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use podium_agent::{Agent, AgentConfig};
+use bytes::Bytes;
+use podium_agent::{Agent, AgentConfig, streams::Tools};
 use podium_api::{
     Reason,
     k8s_openapi::{api::storage::v1::StorageClass, apimachinery::pkg::apis::meta::v1::ObjectMeta},
@@ -26,6 +27,9 @@ pub(crate) struct NodeArgs {
     /// Folder below which `file://` images may lie. Repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) image_dir: Vec<PathBuf>,
+    /// Commands that `kubectl exec` finds in every container beside those of its image: `builtin`, `none`, or an image
+    #[arg(long, value_name = "TOOLS", default_value = "builtin")]
+    pub(crate) tools: String,
     /// Folder below which `hostPath` volumes may lie. Repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) host_path_dir: Vec<PathBuf>,
@@ -51,6 +55,7 @@ pub(super) async fn start(
     config.metrics = metrics;
     config.registries = args.images.registries()?;
     config.registries.built_in = Some(registry.to_string());
+    config.tools = tools(&args.node.tools);
     let agent = Agent::start(config, api.clone(), sandbox, network.clone()).await;
     let agent = agent.context("the node agent did not start")?;
     match api.create(Box::new(storage_class())).await {
@@ -79,6 +84,15 @@ fn storage_class() -> StorageClass {
 fn canonical(dirs: &[PathBuf], flag: &str) -> Result<Vec<PathBuf>> {
     let real = |dir: &PathBuf| dir.canonicalize().with_context(|| format!("cannot use {flag} {}", dir.display()));
     dirs.iter().map(real).collect()
+}
+
+/// What `--tools` says.
+fn tools(name: &str) -> Tools {
+    match name {
+        "none" => Tools::Off,
+        "builtin" => Tools::Module(Bytes::from_static(include_bytes!("../../../sdk/tools/tools.wasm"))),
+        image => Tools::Image(image.to_owned()),
+    }
 }
 
 /// This program itself compiles, in processes of its own.

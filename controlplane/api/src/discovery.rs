@@ -45,6 +45,11 @@ impl ResponseKind {
             SubresourceBehaviour::Verb(Verb::Token) => {
                 Self { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }
             }
+            SubresourceBehaviour::Verb(Verb::Exec) => Self { group: "", version: "v1", kind: "PodExecOptions" },
+            SubresourceBehaviour::Verb(Verb::Attach) => Self { group: "", version: "v1", kind: "PodAttachOptions" },
+            SubresourceBehaviour::Verb(Verb::PortForward) => {
+                Self { group: "", version: "v1", kind: "PodPortForwardOptions" }
+            }
             SubresourceBehaviour::Status | SubresourceBehaviour::Part | SubresourceBehaviour::Verb(_) => {
                 Self::of(names)
             }
@@ -77,6 +82,7 @@ pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
         }
         SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction | Verb::Token) => &["create"],
         SubresourceBehaviour::Verb(Verb::Log) => &["get"],
+        SubresourceBehaviour::Verb(Verb::Exec | Verb::Attach | Verb::PortForward) => &["create", "get"],
         SubresourceBehaviour::Verb(Verb::Finalize) => &["update"],
     }
 }

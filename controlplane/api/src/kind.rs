@@ -144,6 +144,12 @@ pub enum Verb {
     Binding,
     /// `GET pods/log`: the node agent's log stream.
     Log,
+    /// `pods/exec`: runs a command in a container.
+    Exec,
+    /// `pods/attach`: takes part in what a container runs.
+    Attach,
+    /// `pods/portforward`: connections to a pod's ports.
+    PortForward,
     /// `POST pods/eviction`: a deletion that honours disruption budgets.
     Eviction,
     /// `PUT namespaces/finalize`: removes `spec.finalizers`.

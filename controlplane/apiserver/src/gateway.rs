@@ -1,12 +1,32 @@
 //! [`NodeGateway`]: how the API server reaches what runs on nodes. The agent in this process implements it.
+//!
+//! Whatever takes a client's streams has two steps: what is asked for is looked up, and refused by an [`ApiError`] while the
+//! request can still be answered; then the streams are handed in, and what goes wrong is said on them. A node far away does
+//! the same over the protocols of [`crate::streaming`].
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{future::BoxFuture, stream::BoxStream};
 use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use podium_api::ApiError;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+/// Which of a container's streams a log is read from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogStreams {
+    /// Both, in the order written.
+    #[default]
+    All,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
 
 use crate::ServiceBody;
 
@@ -27,10 +47,82 @@ pub struct LogOptions {
     pub timestamps: bool,
     /// At most so many bytes.
     pub limit_bytes: Option<u64>,
+    /// Which streams.
+    pub streams: LogStreams,
 }
 
 /// The bytes of a log as they come; an error ends the stream.
 pub type LogStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
+
+/// Which streams a client takes, and of which container: Kubernetes' `PodAttachOptions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Which container. The API server fills it in when the pod has only one.
+    pub container: String,
+    /// The client sends input.
+    pub stdin: bool,
+    /// The client takes standard output.
+    pub stdout: bool,
+    /// The client takes standard error. Never with `tty`.
+    pub stderr: bool,
+    /// Both outputs are one, and say that they are a terminal.
+    pub tty: bool,
+}
+
+/// A command to run in a container: Kubernetes' `PodExecOptions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// Where, and with which streams.
+    pub attach: AttachOptions,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+}
+
+/// How large a client's terminal is: characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
+}
+
+/// A client's input. Its end is the end of the input.
+pub type Input = Box<dyn AsyncRead + Send + Sync + Unpin>;
+/// Where output goes to. Takes it at the client's pace; fails when the client has gone.
+pub type Output = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+/// A client's ends. Those that it did not ask for are not there.
+pub struct Streams {
+    /// Input.
+    pub stdin: Option<Input>,
+    /// Standard output.
+    pub stdout: Option<Output>,
+    /// Standard error.
+    pub stderr: Option<Output>,
+    /// The terminal's size, once the client has said it.
+    pub size: watch::Receiver<Option<TerminalSize>>,
+}
+
+/// How a session ended: the command's exit code, or why there is none.
+pub type SessionEnd = Result<i32, String>;
+/// A session that begins when the streams are handed in. Dropping its future ends what it started.
+pub type Session = Box<dyn FnOnce(Streams) -> BoxFuture<'static, SessionEnd> + Send>;
+
+/// Bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// The ports of one pod.
+#[async_trait]
+pub trait PodPorts: Send + Sync + 'static {
+    /// Connects to one, as a container of the pod would at `localhost`.
+    ///
+    /// # Errors
+    /// Why nobody answers there, in the words that a client reads.
+    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, String>;
+}
 
 /// What runs on nodes, as the API server sees it.
 #[async_trait]
@@ -49,6 +141,24 @@ pub trait NodeGateway: Send + Sync + 'static {
     async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
         Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
     }
+
+    /// Prepares a command in a running container.
+    ///
+    /// # Errors
+    /// 404 when the node does not know the pod, 500 when the container does not run.
+    async fn exec(&self, pod: &Pod, options: ExecOptions) -> Result<Session, ApiError>;
+
+    /// Prepares taking part in a running container: its input, and its output from now on.
+    ///
+    /// # Errors
+    /// As [`NodeGateway::exec`].
+    async fn attach(&self, pod: &Pod, options: AttachOptions) -> Result<Session, ApiError>;
+
+    /// Opens the way to a pod's ports.
+    ///
+    /// # Errors
+    /// 404 when the node does not know the pod, 500 when it does not run.
+    async fn port_forward(&self, pod: &Pod) -> Result<std::sync::Arc<dyn PodPorts>, ApiError>;
 }
 
 /// Serves what lies below `/v2/`: an image registry. Requests have been authenticated and allowed, as paths that are no

@@ -19,7 +19,9 @@ use tokio::{
 use crate::{
     AgentConfig, FileImages, LogReader,
     driver::{
-        Report, Shared, id_of,
+        Report, Shared,
+        exec::Streamer,
+        id_of,
         images::{Images, garbage},
         logs::LogIndex,
         meter::Meter,
@@ -38,6 +40,7 @@ use crate::{
     },
     ipam::Ipam,
     logs::writer::{LogWriter, Rotation},
+    streams::Streaming,
     volumes::{self, Facts, Places, Volumes},
 };
 
@@ -129,6 +132,11 @@ impl Agent {
     pub fn stats(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
         let meter = self.shared.meter.clone();
         move || meter.summary()
+    }
+
+    /// Streams into this node's containers.
+    pub fn streaming(&self) -> Arc<dyn Streaming> {
+        Arc::new(Streamer(self.shared.clone()))
     }
 
     /// Lets requests under way finish (at most `drain_timeout`), then stops all guests. Pods stay in the API as they are.

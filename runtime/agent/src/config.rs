@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use podium_client::{ClockRef, SystemClock};
 
-use crate::{ImageGc, Registries, ipam::Cidr};
+use crate::{ImageGc, Registries, ipam::Cidr, streams::Tools};
 
 /// Settings of an [`crate::Agent`].
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct AgentConfig {
     pub image_pulls_max: usize,
     /// When unused images go.
     pub image_gc: ImageGc,
+    /// The commands that `exec` finds in every container beside those of its image.
+    pub tools: Tools,
     /// Addresses of pods, used when the Node object names none (`spec.podCIDR`).
     pub pod_cidr: Cidr,
     /// The node's own address, shown as `hostIP` and `InternalIP`.
@@ -81,6 +83,7 @@ impl AgentConfig {
             registries: Registries::default(),
             image_pulls_max: 4,
             image_gc: ImageGc::default(),
+            tools: Tools::Off,
             pod_cidr: Cidr::DEFAULT,
             node_ip: IpAddr::from([127, 0, 0, 1]),
             pods_max: 10_000,

@@ -11,6 +11,7 @@ mod driver;
 mod images;
 pub mod ipam;
 mod logs;
+pub mod streams;
 mod volumes;
 
 pub use agent::{Agent, StartError};

@@ -1,12 +1,15 @@
-//! A guest's output, handed to the container's [`LogSink`] as it is written. Keeps nothing.
+//! A guest's output, handed to the container's [`LogSink`] as it is written. Keeps nothing: while the sink has no room the
+//! guest waits.
 
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
@@ -19,16 +22,45 @@ use crate::{LogSink, Stream};
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// One stream of one instance.
-#[derive(Clone)]
 pub(crate) struct LogStream {
     sink: Arc<dyn LogSink>,
     stream: Stream,
     tty: bool,
+    /// Ends when the sink has room; there while an asynchronous write waits for it.
+    waiting: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl LogStream {
     pub(crate) fn new(sink: Arc<dyn LogSink>, stream: Stream, tty: bool) -> Self {
-        Self { sink, stream, tty }
+        Self { sink, stream, tty, waiting: Mutex::default() }
+    }
+
+    fn room(&self) -> usize {
+        self.sink.room_bytes(self.stream).min(WRITE_BYTES_MAX)
+    }
+
+    /// Waits until there is room.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if let Some(wait) = &mut *waiting {
+                ready!(wait.as_mut().poll(cx));
+                *waiting = None;
+            }
+            match self.room() {
+                0 => {
+                    let (sink, stream) = (self.sink.clone(), self.stream);
+                    *waiting = Some(Box::pin(async move { sink.ready(stream).await }));
+                }
+                room => return Poll::Ready(room),
+            }
+        }
+    }
+}
+
+impl Clone for LogStream {
+    fn clone(&self) -> Self {
+        Self::new(self.sink.clone(), self.stream, self.tty)
     }
 }
 
@@ -50,7 +82,11 @@ impl StdoutStream for LogStream {
 
 #[async_trait::async_trait]
 impl Pollable for LogStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        while self.room() == 0 {
+            self.sink.ready(self.stream).await;
+        }
+    }
 }
 
 impl OutputStream for LogStream {
@@ -64,13 +100,14 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES_MAX)
+        Ok(self.room())
     }
 }
 
 impl AsyncWrite for LogStream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let room = ready!(self.poll_room(cx));
+        let bytes = &bytes[..bytes.len().min(room)];
         self.sink.write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }

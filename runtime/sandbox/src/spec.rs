@@ -182,6 +182,16 @@ pub enum Stream {
 pub trait LogSink: Send + Sync + 'static {
     /// Takes bytes as the guest wrote them; lines are the sink's business.
     fn write(&self, stream: Stream, bytes: &[u8]);
+
+    /// Bytes that it takes now without loss; 0: the guest waits for [`LogSink::ready`] before it writes.
+    fn room_bytes(&self, _stream: Stream) -> usize {
+        usize::MAX
+    }
+
+    /// Ends when there is room.
+    fn ready(&self, _stream: Stream) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Makes a guest's outgoing HTTP calls: the pod's network. The sandbox itself opens no socket.

@@ -40,8 +40,21 @@ pub(super) const DELETE_COLLECTION: &[&str] = &[
     "sendInitialEvents",
     "timeoutSeconds",
 ];
-pub(super) const LOG: &[&str] =
-    &["container", "follow", "limitBytes", "pretty", "previous", "sinceSeconds", "tailLines", "timestamps"];
+pub(super) const LOG: &[&str] = &[
+    "container",
+    "follow",
+    "insecureSkipTLSVerifyBackend",
+    "limitBytes",
+    "pretty",
+    "previous",
+    "sinceSeconds",
+    "stream",
+    "tailLines",
+    "timestamps",
+];
+pub(super) const EXEC: &[&str] = &["command", "exec/container", "stderr", "stdin", "stdout", "tty"];
+pub(super) const ATTACH: &[&str] = &["attach/container", "stderr", "stdin", "stdout", "tty"];
+pub(super) const PORT_FORWARD: &[&str] = &["ports"];
 
 static KNOWN: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("parameters.json")).expect("invariant: parameters.json is well-formed")
@@ -81,7 +94,7 @@ mod tests {
 
     #[test]
     fn all_are_known() {
-        for name in [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG].concat() {
+        for name in [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG, EXEC, ATTACH, PORT_FORWARD].concat() {
             let parameter = one(name);
             for key in ["name", "description"] {
                 assert!(parameter[key].as_str().is_some_and(|t| !t.is_empty()), "{name}: {parameter}");

@@ -224,8 +224,11 @@ impl<'a> Described<'a> {
             Some(name) => reference(name),
             None => self.own.clone(),
         };
-        let is_text = sub.behaviour == SubresourceBehaviour::Verb(Verb::Log);
         let mut item = self.path(true, []);
+        if let Some(query) = connected(sub) {
+            return self.connections(item, sub, query, &speaks);
+        }
+        let is_text = sub.behaviour == SubresourceBehaviour::Verb(Verb::Log);
         for verb in discovery::subresource_verbs(sub) {
             let (method, id_verb, words) = match *verb {
                 "get" => ("get", "read", "read"),
@@ -246,6 +249,40 @@ impl<'a> Described<'a> {
             });
         }
         item
+    }
+}
+
+impl Described<'_> {
+    /// Operations that take the connection over.
+    fn connections(
+        &self,
+        mut item: Value,
+        sub: &SubresourceInfo,
+        query: &'static [&'static str],
+        speaks: &ResponseKind,
+    ) -> Value {
+        for (method, word) in [("get", "Get"), ("post", "Post")] {
+            item[method] = self.operation(Operation {
+                action: "connect",
+                id: group_id("connect", &self.names, &format!("{word}{}{}", self.scoped(), camel(sub.name))),
+                description: format!("connect {} requests to {} of {}", method.to_uppercase(), sub.name, self.names.kind),
+                query,
+                body: None,
+                responses: text(),
+                speaks: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
+            });
+        }
+        item
+    }
+}
+
+/// The query of a subresource that takes the connection over.
+fn connected(sub: &SubresourceInfo) -> Option<&'static [&'static str]> {
+    match sub.behaviour {
+        SubresourceBehaviour::Verb(Verb::Exec) => Some(parameters::EXEC),
+        SubresourceBehaviour::Verb(Verb::Attach) => Some(parameters::ATTACH),
+        SubresourceBehaviour::Verb(Verb::PortForward) => Some(parameters::PORT_FORWARD),
+        _ => None,
     }
 }
 

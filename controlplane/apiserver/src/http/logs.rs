@@ -1,110 +1,148 @@
 //! `pods/log`: which container is meant, whether it can have a log, and the stream from its node.
+//!
+//! # Source
+//! Kubernetes `pkg/registry/core/pod/rest/log.go`, `ValidatePodLogOptions` and `validateContainerLogStatus` of the kubelet.
 
 use futures::StreamExt as _;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use podium_api::{ApiError, Reason};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use podium_api::{ApiError, FieldErrors, FieldPath, Names, Reason};
 
 use super::{Permit, body::Body, path::Query, respond};
-use crate::gateway::{LogOptions, NodeGateway};
+use crate::{
+    gateway::{LogOptions, LogStreams, NodeGateway},
+    streaming,
+};
 
-/// Reads the query.
+const NAMES: Names = Names::new("", "v1", "PodLogOptions", "podlogoptions", "podlogoption");
+
+/// Reads the query of a pod's log.
 ///
 /// # Errors
-/// 400 for what is no number or no time.
-pub(crate) fn options(query: &Query, now: Timestamp) -> Result<LogOptions, ApiError> {
-    let positive = |key: &str| -> Result<Option<u64>, ApiError> {
+/// 400 for what is no number or no time, 422 for what Kubernetes does not allow.
+pub(crate) fn options(query: &Query, pod: &str, now: Timestamp) -> Result<LogOptions, ApiError> {
+    let mut errs = FieldErrors::new();
+    let mut number = |key: &'static str, least: i64| -> Result<Option<u64>, ApiError> {
         let number = query.number(key)?;
-        number
-            .map(|n| {
-                u64::try_from(n)
-                    .map_err(|_| ApiError::bad_request(format!("{key}: must be greater than or equal to 0")))
-            })
-            .transpose()
+        if let Some(n) = number.filter(|n| *n < least) {
+            let why = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+            errs.invalid(&FieldPath::new(key), n, why);
+        }
+        Ok(number.and_then(|n| u64::try_from(n).ok()))
     };
-    let since = match (positive("sinceSeconds")?, query.find("sinceTime").filter(|t| !t.is_empty())) {
-        (Some(_), Some(_)) => {
-            return Err(ApiError::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"));
-        }
-        (Some(seconds), None) => {
-            let back = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
-            Some(now.checked_sub(back).unwrap_or(Timestamp::MIN))
-        }
-        (None, Some(text)) => {
-            Some(text.parse().map_err(|_| ApiError::bad_request(format!("sinceTime: {text:?} is no RFC 3339 time")))?)
-        }
-        (None, None) => None,
-    };
+    let (tail_lines, limit_bytes) = (number("tailLines", 0)?, number("limitBytes", 1)?);
+    let since_seconds = number("sinceSeconds", 1)?;
+    let since_time = query.find("sinceTime").filter(|time| !time.is_empty());
+    if since_seconds.is_some() && since_time.is_some() {
+        errs.forbidden(&FieldPath::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+    }
+    let streams = streams(query, tail_lines.is_some(), &mut errs);
+    if !errs.is_empty() {
+        return Err(ApiError::invalid(&NAMES, pod, errs));
+    }
     Ok(LogOptions {
         container: query.get("container").to_owned(),
         follow: query.flag("follow"),
         previous: query.flag("previous"),
-        tail_lines: positive("tailLines")?,
-        since,
+        tail_lines,
+        since: since(since_seconds, since_time, now)?,
         timestamps: query.flag("timestamps"),
-        limit_bytes: positive("limitBytes")?,
+        limit_bytes,
+        streams,
     })
+}
+
+fn streams(query: &Query, tail: bool, errs: &mut FieldErrors) -> LogStreams {
+    let streams = match query.find("stream") {
+        None | Some("All") => return LogStreams::All,
+        Some("Stdout") => LogStreams::Stdout,
+        Some("Stderr") => LogStreams::Stderr,
+        Some(other) => {
+            errs.not_supported(&FieldPath::new("stream"), other, &["All", "Stderr", "Stdout"]);
+            return LogStreams::All;
+        }
+    };
+    if tail {
+        errs.forbidden(&FieldPath::new(""), "`tailLines` and specific `stream` are mutually exclusive for now");
+    }
+    streams
+}
+
+fn since(seconds: Option<u64>, time: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
+    if let Some(seconds) = seconds {
+        let back = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        return Ok(Some(now.checked_sub(back).unwrap_or(Timestamp::MIN)));
+    }
+    let read = |text: &str| {
+        text.parse().map_err(|_| ApiError::bad_request(format!("sinceTime: {text:?} is no RFC 3339 time")))
+    };
+    time.map(read).transpose()
+}
+
+/// Whether there can be a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Its node has it.
+    Node,
+    /// The pod is on no node yet: there is nothing to read, and nothing wrong.
+    Nowhere,
 }
 
 /// Fills in the container and refuses those that have no log.
 ///
 /// # Errors
 /// 400 in Kubernetes' words.
-pub(crate) fn check(pod: &Pod, options: &mut LogOptions) -> Result<(), ApiError> {
+pub(crate) fn check(pod: &Pod, options: &mut LogOptions) -> Result<Place, ApiError> {
+    streaming::choose_container(pod, &mut options.container)?;
+    if streaming::check_host(pod).is_err() {
+        return Ok(Place::Nowhere);
+    }
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let Some(spec) = &pod.spec else { return Err(ApiError::bad_request(format!("pod {name} has no containers"))) };
-    let containers: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
-    let inits: Vec<&str> = spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect();
-    match (options.container.as_str(), containers.as_slice()) {
-        ("", [only]) if inits.is_empty() => options.container = (*only).to_owned(),
-        ("", many) => {
-            let inits = if inits.is_empty() {
-                String::new()
-            } else {
-                format!(" or one of the init containers: [{}]", inits.join(" "))
+    // Before its node has said anything, the node is asked itself.
+    match status_of(pod, &options.container) {
+        Some(status) => readable(status, options.previous)
+            .map(|()| Place::Node)
+            .map_err(|why| ApiError::bad_request(why.replace("%", &format!("{:?} in pod {name:?}", options.container)))),
+        None => Ok(Place::Node),
+    }
+}
+
+fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    all.chain(&status.ephemeral_container_statuses).flatten().find(|s| s.name == container)
+}
+
+/// Whether a container has a log; why not, with `%` for its name.
+fn readable(status: &ContainerStatus, previous: bool) -> Result<(), String> {
+    let had = |ended: &ContainerStateTerminated| ended.container_id.as_deref().is_some_and(|id| !id.is_empty());
+    let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    if previous {
+        let found = last.is_some_and(had);
+        return if found { Ok(()) } else { Err("previous terminated container % not found".to_owned()) };
+    }
+    let Some(state) = &status.state else { return Ok(()) };
+    match (&state.running, &state.terminated, last, &state.waiting) {
+        (Some(_), ..) => Ok(()),
+        (None, Some(ended), ..) if had(ended) => Ok(()),
+        (None, _, Some(last), _) if had(last) => Ok(()),
+        (None, Some(_), ..) | (None, None, Some(_), _) => Err("container % is terminated".to_owned()),
+        (None, None, None, waiting) => {
+            let why = match waiting.as_ref().and_then(|w| w.reason.as_deref()).unwrap_or_default() {
+                "ErrImagePull" => "image can't be pulled",
+                "ImagePullBackOff" => "trying and failing to pull image",
+                "" => "ContainerCreating",
+                other => other,
             };
-            return Err(ApiError::bad_request(format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]{inits}",
-                many.join(" ")
-            )));
-        }
-        (asked, many) if !many.contains(&asked) && !inits.contains(&asked) => {
-            return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}")));
-        }
-        _ => {}
-    }
-    if spec.node_name.as_deref().unwrap_or_default().is_empty() {
-        return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
-    }
-    waiting(pod, name, options)
-}
-
-fn waiting(pod: &Pod, name: &str, options: &LogOptions) -> Result<(), ApiError> {
-    let container = &options.container;
-    let statuses =
-        pod.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
-    let Some(status) = statuses.into_iter().find(|s| s.name == *container) else { return Ok(()) };
-    if options.previous {
-        let ended = status.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
-        return if ended {
-            Ok(())
-        } else {
-            Err(ApiError::bad_request(format!("previous terminated container {container:?} in pod {name:?} not found")))
-        };
-    }
-    match never_started(status) {
-        None => Ok(()),
-        Some(reason) => {
-            Err(ApiError::bad_request(format!("container {container:?} in pod {name:?} is waiting to start: {reason}")))
+            Err(format!("container % is waiting to start: {why}"))
         }
     }
 }
 
-fn never_started(status: &ContainerStatus) -> Option<&str> {
-    let waiting = status.state.as_ref()?.waiting.as_ref()?;
-    let ran = status.restart_count > 0 || status.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
-    (!ran).then(|| waiting.reason.as_deref().unwrap_or("ContainerCreating"))
+/// The log of a pod that is nowhere.
+pub(crate) fn nothing() -> respond::Answer {
+    respond::with_body(StatusCode::NO_CONTENT, "text/plain", Body::Full(bytes::Bytes::new()))
 }
 
 /// Opens the stream.
@@ -132,36 +170,95 @@ pub(crate) async fn open(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
-    fn which_container_and_whether_it_has_a_log() {
-        let pod = |containers: &[&str], state: serde_json::Value| -> Pod {
-            let containers: Vec<_> = containers.iter().map(|n| serde_json::json!({"name": n})).collect();
-            serde_json::from_value(serde_json::json!({
-                "metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers},
-                "status": {"containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": false,
-                    "restartCount": 0, "state": state}]},
-            }))
-            .unwrap()
-        };
-        let running = serde_json::json!({"running": {}});
-        let creating = serde_json::json!({"waiting": {"reason": "ContainerCreating"}});
-        for (pod, query, wanted) in [
-            (pod(&["a"], running.clone()), "", Ok("a")),
-            (pod(&["a", "b"], running.clone()), "container=b", Ok("b")),
+    fn options_are_read_as_in_kubernetes() {
+        let wrong = |what: &str| Err(format!("PodLogOptions \"p\" is invalid: {what}"));
+        for (query, wanted) in [
+            ("tailLines=5&limitBytes=1&timestamps=true&follow=1&insecureSkipTLSVerifyBackend=true", Ok(LogStreams::All)),
+            ("stream=Stderr", Ok(LogStreams::Stderr)),
+            ("stream=All&tailLines=1", Ok(LogStreams::All)),
+            ("tailLines=-1", wrong("tailLines: Invalid value: -1: must be greater than or equal to 0")),
+            ("limitBytes=0", wrong("limitBytes: Invalid value: 0: must be greater than 0")),
+            ("sinceSeconds=0", wrong("sinceSeconds: Invalid value: 0: must be greater than 0")),
             (
-                pod(&["a", "b"], running.clone()),
-                "",
-                Err("a container name must be specified for pod p, choose one of: [a b]"),
+                "sinceSeconds=1&sinceTime=2024-01-01T00:00:00Z",
+                wrong(": Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"),
             ),
-            (pod(&["a"], running.clone()), "container=x", Err("container x is not valid for pod p")),
-            (pod(&["a"], creating), "", Err("container \"a\" in pod \"p\" is waiting to start: ContainerCreating")),
-            (pod(&["a"], running), "previous=true", Err("previous terminated container \"a\" in pod \"p\" not found")),
+            (
+                "stream=stdout",
+                wrong("stream: Unsupported value: \"stdout\": supported values: \"All\", \"Stderr\", \"Stdout\""),
+            ),
+            (
+                "stream=Stdout&tailLines=1",
+                wrong(": Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"),
+            ),
+            ("sinceTime=x", Err("sinceTime: \"x\" is no RFC 3339 time".to_owned())),
         ] {
-            let mut options = options(&Query::parse(Some(query)), Timestamp::UNIX_EPOCH).unwrap();
-            let got = check(&pod, &mut options).map_err(|e| e.message);
-            assert_eq!(got.map(|()| options.container), wanted.map(str::to_owned).map_err(str::to_owned), "{query}");
+            let found = options(&Query::parse(Some(query)), "p", Timestamp::UNIX_EPOCH);
+            assert_eq!(found.map(|o| o.streams).map_err(|e| e.message), wanted, "{query}");
+        }
+    }
+
+    fn pod(node: &str, status: &Value) -> Pod {
+        let mut all = json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0});
+        all.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+        serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"nodeName": node, "containers": [{"name": "a"}], "initContainers": [{"name": "i"}]},
+            "status": {"containerStatuses": [all]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn whether_a_container_has_a_log() {
+        let running = json!({"state": {"running": {}}});
+        let waiting = |reason: &str| json!({"state": {"waiting": {"reason": reason}}});
+        let ended = json!({"terminated": {"exitCode": 1, "containerID": "x"}});
+        let never = json!({"terminated": {"exitCode": 1}});
+        for (node, status, query, wanted) in [
+            ("n", running.clone(), "", Ok(Place::Node)),
+            ("n", running.clone(), "container=i", Ok(Place::Node)),
+            ("", waiting("x"), "", Ok(Place::Nowhere)),
+            ("n", running.clone(), "container=x", Err("container x is not valid for pod p")),
+            (
+                "n",
+                waiting("ContainerCreating"),
+                "",
+                Err("container \"a\" in pod \"p\" is waiting to start: ContainerCreating"),
+            ),
+            (
+                "n",
+                waiting("ImagePullBackOff"),
+                "",
+                Err("container \"a\" in pod \"p\" is waiting to start: trying and failing to pull image"),
+            ),
+            (
+                "n",
+                waiting("ErrImagePull"),
+                "",
+                Err("container \"a\" in pod \"p\" is waiting to start: image can't be pulled"),
+            ),
+            ("n", json!({"state": {"waiting": {}}, "lastState": ended}), "", Ok(Place::Node)),
+            ("n", json!({"state": ended}), "", Ok(Place::Node)),
+            ("n", json!({"state": never}), "", Err("container \"a\" in pod \"p\" is terminated")),
+            ("n", json!({"state": never, "lastState": ended}), "", Ok(Place::Node)),
+            ("n", json!({"state": {"running": {}}, "lastState": ended}), "previous=true", Ok(Place::Node)),
+            (
+                "n",
+                json!({"state": {"running": {}}, "lastState": never}),
+                "previous=true",
+                Err("previous terminated container \"a\" in pod \"p\" not found"),
+            ),
+            ("n", running, "previous=true", Err("previous terminated container \"a\" in pod \"p\" not found")),
+        ] {
+            let mut options = options(&Query::parse(Some(query)), "p", Timestamp::UNIX_EPOCH).unwrap();
+            let got = check(&pod(node, &status), &mut options).map_err(|e| e.message);
+            assert_eq!(got, wanted.map_err(str::to_owned), "{status} {query}");
         }
     }
 }

@@ -43,18 +43,19 @@ pub(crate) mod body;
 mod documents;
 mod images;
 mod list_options;
+mod connect;
 mod logs;
 pub(crate) mod metrics;
 mod negotiate;
 mod notes;
-mod path;
+pub(crate) mod path;
 mod pretty;
 mod resources;
-mod respond;
+pub(crate) mod respond;
 pub(crate) mod reviews;
 mod verbs;
 mod watch;
-mod websocket;
+pub(crate) mod websocket;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// A longer one is not taken over.
@@ -223,17 +224,17 @@ impl Frontend {
     }
 
     /// The seat of a request at its priority level, which a stream has until it has begun, and a stream's place among all.
-    /// Logs need no seat.
+    /// Logs and taken-over connections need no seat.
     async fn seat(
         &self,
         who: &Identity,
         what: &Attributes<'_>,
         call: &Call<'_>,
     ) -> Result<(Option<flow::Seat>, Option<Permit>), ApiError> {
-        let log = what.subresource == "log";
+        let long = matches!(what.subresource, "log" | "exec" | "attach" | "portforward");
         let place = || self.streams.clone().try_acquire_owned().map_err(|_| flow::too_many());
-        let permit = (log || what.verb == "watch").then(place).transpose()?;
-        let schema = self.flow.classify(who, what).filter(|_| !log);
+        let permit = (long || what.verb == "watch").then(place).transpose()?;
+        let schema = self.flow.classify(who, what).filter(|_| !long);
         let Some(schema) = schema else { return Ok((None, permit)) };
         let schema = call.notes.flow.get_or_init(|| schema);
         Ok((Some(self.flow.seat(schema, who, what).await?), permit))

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Call, Frontend, body::Body, path::Route, respond::Answer};
+use super::{Call, Frontend, body::Body, path::Route, respond::Answer, websocket::Held};
 use crate::{
     audit::{self, Outcome, Record, Stage},
     auth::{Attributes, Decision, Identity},
@@ -108,6 +108,14 @@ pub(super) fn finish(record: Arc<Record>, answer: Answer, panicked: bool) -> Ans
                 item
             });
             Body::Stream(stream.boxed())
+        }
+        body if code == 101 => {
+            record.write(Stage::ResponseStarted, Some(&Outcome { code, body: None, annotations: &annotations }));
+            let end = End { record, code, annotations };
+            if let Some(held) = parts.extensions.get::<Held>() {
+                *held.0.lock() = Some(Box::new(end));
+            }
+            body
         }
         body => {
             let wanted = record.wants_response() || code >= 400;

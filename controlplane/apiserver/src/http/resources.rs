@@ -91,14 +91,21 @@ impl Frontend {
         permit: Permit,
     ) -> Result<Answer, ApiError> {
         let resource = &self.find(target)?;
+        if let Some(SubresourceBehaviour::Verb(verb @ (Verb::Exec | Verb::Attach | Verb::PortForward))) =
+            resource.subresource(target.subresource)
+        {
+            return self.connect((resource, verb), target, call, permit).await;
+        }
         if target.subresource == "log" {
             if resource.subresource("log") != Some(SubresourceBehaviour::Verb(Verb::Log)) {
                 return Err(about::unknown());
             }
             let entry = self.entry(resource, target).await?;
             let pod = entry.object.downcast_ref::<Pod>().ok_or_else(about::unknown)?;
-            let mut options = logs::options(call.query, self.registry.clock().now())?;
-            logs::check(pod, &mut options)?;
+            let mut options = logs::options(call.query, target.name, self.registry.clock().now())?;
+            if logs::check(pod, &mut options)? == logs::Place::Nowhere {
+                return Ok(logs::nothing());
+            }
             let gateway = self.gateway.read().clone();
             return logs::open(gateway.as_deref(), pod, options, permit, self.stop.clone()).await;
         }

@@ -6,13 +6,14 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/apiserver/pkg/util/httpstream/wsstream/wsstream.go`.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use podium_api::ApiError;
 pub(crate) use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{
@@ -41,7 +42,7 @@ pub(crate) fn wanted(headers: &HeaderMap) -> bool {
 }
 
 /// The words of a header, which may stand more than once.
-fn words(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+pub(crate) fn words(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
@@ -76,35 +77,28 @@ impl Handshake {
         Ok(Self { upgrade, accept, protocol })
     }
 
+    /// The subprotocol that was chosen.
+    pub(crate) fn protocol(&self) -> Option<&'static str> {
+        self.protocol
+    }
+
     /// Answers the request and runs `work` on the socket once the client has the answer.
     pub(crate) fn open<F, W>(self, work: W) -> Answer
     where
         F: Future<Output = ()> + Send + 'static,
         W: FnOnce(Socket) -> F + Send + 'static,
     {
-        let mut answer =
-            respond::with_body(StatusCode::SWITCHING_PROTOCOLS, "application/json", Body::Full(Bytes::new()));
+        let mut answer = switching("websocket", self.upgrade, |io| async move {
+            let config = WebSocketConfig::default()
+                .max_message_size(Some(MESSAGE_BYTES_MAX))
+                .max_frame_size(Some(MESSAGE_BYTES_MAX));
+            work(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
+        });
         let headers = answer.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
         if let Some(protocol) = self.protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
         }
-        let upgrade = self.upgrade;
-        tokio::spawn(async move {
-            match upgrade.await {
-                Ok(connection) => {
-                    let config = WebSocketConfig::default()
-                        .max_message_size(Some(MESSAGE_BYTES_MAX))
-                        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-                    let io = TokioIo::new(connection);
-                    work(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
-                }
-                Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
-            }
-        });
         answer
     }
 
@@ -112,6 +106,33 @@ impl Handshake {
     pub(crate) fn send_all(self, messages: BoxStream<'static, Message>, write_timeout: Duration) -> Answer {
         self.open(move |socket| send_all(socket, messages, write_timeout))
     }
+}
+
+/// Kept until what is spoken on an upgraded connection has ended; an extension of the answer that upgrades it.
+#[derive(Clone, Default)]
+pub(crate) struct Held(pub(crate) Arc<Mutex<Option<Box<dyn Send>>>>);
+
+/// The answer that makes another protocol of a connection, and `work` on it once the client has the answer.
+pub(crate) fn switching<F, W>(protocol: &'static str, upgrade: OnUpgrade, work: W) -> Answer
+where
+    F: Future<Output = ()> + Send + 'static,
+    W: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+{
+    let mut answer = respond::with_body(StatusCode::SWITCHING_PROTOCOLS, "application/json", Body::Full(Bytes::new()));
+    let headers = answer.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let held = Held::default();
+    answer.extensions_mut().insert(held.clone());
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(connection) => work(TokioIo::new(connection)).await,
+            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
+        }
+        drop(held);
+    });
+    answer
 }
 
 /// The first of the client's subprotocols that is known.

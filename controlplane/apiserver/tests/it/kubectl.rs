@@ -11,14 +11,26 @@ pub(crate) fn version() -> Option<u32> {
 }
 
 pub(crate) async fn run(cluster: &Cluster, args: &[&str], input: &str) -> (bool, String) {
+    run_with(cluster, args, input, &[]).await
+}
+
+pub(crate) async fn run_with(
+    cluster: &Cluster,
+    args: &[&str],
+    input: &str,
+    environment: &[(&str, &str)],
+) -> (bool, String) {
     let mut command = tokio::process::Command::new("kubectl");
-    command.args(args).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.folder());
+    command.args(args).envs(environment.iter().copied()).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.folder());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await.unwrap();
-    drop(stdin);
-    let out = child.wait_with_output().await.unwrap();
+    let writing = async move {
+        // Who ends before it has read all is not asked why.
+        let _written = tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await;
+    };
+    let (out, ()) = tokio::join!(child.wait_with_output(), writing);
+    let out = out.unwrap();
     let text = [out.stdout, out.stderr].concat();
     (out.status.success(), String::from_utf8_lossy(&text).into_owned())
 }

@@ -26,6 +26,7 @@ mod reads;
 mod reviews;
 mod services;
 mod slow;
+mod streaming;
 mod streams;
 mod watches;
 mod webhook;

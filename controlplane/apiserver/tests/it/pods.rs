@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use podium_api::{ApiError, ObjectKey, k8s_openapi::api::core::v1::Pod, kind_of};
-use podium_apiserver::{Identity, LogOptions, LogStream, NodeGateway};
+use podium_api::{ObjectKey, k8s_openapi::api::core::v1::Pod, kind_of};
+use podium_apiserver::Identity;
 use podium_client::{ApiExt as _, Delta, MirrorScope, Patch};
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::{harness::Cluster, streaming::Node};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -22,23 +20,13 @@ fn binding(node: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Binding", "metadata": {}, "target": {"kind": "Node", "name": node}})
 }
 
-struct Logs;
-
-#[async_trait]
-impl NodeGateway for Logs {
-    async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
-        let name = pod.metadata.name.as_deref().unwrap();
-        let line = format!("{name} {} {:?}\n", options.container, options.tail_lines);
-        Ok(futures::stream::iter([Ok(line.into())]).boxed())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn bound_once_logged_and_gone_with_grace() {
     let cluster = Cluster::start().await;
     cluster.post(PODS, pod("p")).await.ok(201);
     let log = format!("{PODS}/p/log?tailLines=5");
-    assert_eq!(cluster.get(&log).await.refused(400), "pod p does not have a host assigned");
+    let nothing = cluster.get(&log).await;
+    assert_eq!((nothing.status.as_u16(), nothing.text.as_str()), (204, ""));
     cluster.post(&format!("{PODS}/p/binding"), binding("")).await.refused(422);
     cluster.post(&format!("{PODS}/p/binding"), binding("n1")).await.ok(201);
     let message = cluster.post(&format!("{PODS}/p/binding"), binding("n2")).await.refused(409);
@@ -49,7 +37,7 @@ async fn bound_once_logged_and_gone_with_grace() {
     assert_eq!(bound["metadata"]["generation"], 1);
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
 
-    cluster.server.connect_node(Arc::new(Logs));
+    cluster.server.connect_node(Arc::new(Node::default()));
     assert_eq!(cluster.get(&log).await.text, "p c Some(5)\n");
 
     let marked = cluster.delete(&format!("{PODS}/p")).await.ok(200);

@@ -29,7 +29,7 @@ async fn tls(cluster: &Cluster) -> TlsStream<TcpStream> {
     TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap()
 }
 
-async fn socket(
+pub(crate) async fn socket(
     cluster: &Cluster,
     path: &str,
     protocol: Option<&'static str>,

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use podium_sandbox::{Ending, ExecSpec, Image, LogSink, Stream};
 
-use super::{Shared, guest::Guest, images::NotReady};
+use super::{
+    Shared,
+    exec::{self, Found, Place},
+    guest::Guest,
+};
 
 /// What is kept of a command's output, as kubelet keeps of a probe's.
 const OUTPUT_BYTES_MAX: usize = 10 << 10;
@@ -18,6 +22,8 @@ pub(crate) struct Within {
     pub(crate) image: Arc<Image>,
     /// The image's name.
     pub(crate) image_name: Arc<str>,
+    /// What its module is called.
+    pub(crate) program: Arc<str>,
 }
 
 /// How a command ended.
@@ -34,13 +40,11 @@ pub(crate) struct Done {
 /// When it cannot be started.
 pub(crate) async fn run(shared: &Shared, within: Within, argv: Vec<String>) -> Result<Done, String> {
     let name = argv.first().cloned().unwrap_or_default();
-    let found = shared.images.command(&within.image_name, &name).await;
-    let image = match found {
-        Ok(Some(image)) => image,
-        Ok(None) => return Err(format!("exec: {name:?}: executable file not found in $PATH")),
-        // The name has come to mean another image since; the container's own module is at hand.
-        Err(NotReady::Absent) => within.image,
-        Err(error) => return Err(format!("exec: {name:?}: {error:?}")),
+    let place =
+        Place { image_name: within.image_name, image: Arc::downgrade(&within.image), program: within.program };
+    let image = match exec::find(shared, &place, &name).await {
+        Found::Program(image) => image,
+        Found::Nothing(words, _) => return Err(words.trim_end().to_owned()),
     };
     let output = Arc::new(Output::default());
     let spec = ExecSpec::new(argv, output.clone());

@@ -29,6 +29,8 @@ pub(crate) struct Runtime {
     /// Its module, and the name of the image that it came from.
     pub(crate) image: Arc<Image>,
     pub(crate) image_name: Arc<str>,
+    /// What the module is called: the first word of what it was started with.
+    pub(crate) program: Arc<str>,
     /// What it leaves behind.
     pub(crate) left: Left,
 }
@@ -77,7 +79,12 @@ impl Guest {
 impl Runtime {
     /// Where further commands of this container run.
     pub(crate) fn command(&self) -> Within {
-        Within { guest: self.guest.clone(), image: self.image.clone(), image_name: self.image_name.clone() }
+        Within {
+            guest: self.guest.clone(),
+            image: self.image.clone(),
+            image_name: self.image_name.clone(),
+            program: self.program.clone(),
+        }
     }
 
     /// Ends it by the deadline, without cutting off a request if that is enough time. A container that answered all its

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use parking_lot::Mutex;
 use podium_api::ObjectKey;
 
-use super::{PodId, Shared, id_of};
+use super::{PodId, Shared, exec::Live, id_of};
 use crate::{
     LogError, LogOptions, LogReader, LogStream,
     logs::{reader, writer::ContainerLog},
@@ -30,6 +30,7 @@ struct NewestRun {
     container: String,
     run: i32,
     log: Arc<ContainerLog>,
+    live: Live,
 }
 
 impl LogIndex {
@@ -56,17 +57,23 @@ impl LogIndex {
     }
 
     /// A run begins.
-    pub(crate) fn begin(&self, pod: &PodId, container: &str, run: i32, log: Arc<ContainerLog>) {
+    pub(crate) fn begin(&self, pod: &PodId, container: &str, run: i32, (log, live): (Arc<ContainerLog>, Live)) {
         let mut runs = self.runs.lock();
         let runs = runs.entry(pod.clone()).or_default();
         runs.retain(|r| r.container != container);
-        runs.push(NewestRun { container: container.to_owned(), run, log });
+        runs.push(NewestRun { container: container.to_owned(), run, log, live });
     }
 
     /// The pod has gone; answers with the folder to remove.
     pub(crate) fn forget(&self, pod: &PodId) -> PathBuf {
         self.runs.lock().remove(pod);
         self.pod_dir(pod)
+    }
+
+    /// How clients reach the newest run of a container, if it has not ended.
+    pub(crate) fn live(&self, pod: &PodId, container: &str) -> Option<(Live, Arc<ContainerLog>)> {
+        let newest = self.newest(pod, container).filter(|newest| !newest.log.is_closed())?;
+        Some((newest.live, newest.log))
     }
 
     fn newest(&self, pod: &PodId, container: &str) -> Option<NewestRun> {

@@ -11,6 +11,7 @@ pub(crate) mod ends;
 pub(crate) mod entry;
 pub(crate) mod evict;
 pub(crate) mod grpc;
+pub(crate) mod exec;
 pub(crate) mod guest;
 pub(crate) mod hooks;
 pub(crate) mod http;

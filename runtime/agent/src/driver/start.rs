@@ -8,11 +8,12 @@ use std::{
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
 use podium_network::{Caller, Dialer};
-use podium_sandbox::{ContainerSpec, Group, Image, Mount};
+use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin};
 use tracing::Instrument as _;
 
 use super::{
     PodId, Report, Shared, Started,
+    exec::{self, Live},
     guest::{Guest, Runtime, Served},
     hooks::{self, Hook},
     images::{Ready, fetch, without_tag},
@@ -131,6 +132,8 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let mounts = mounts.into_iter().chain(termination::mount(spec, &left.file)).collect();
     let dialer = dialer(shared, job)?;
     let annotations = job.pod.metadata.annotations.as_ref();
+    let program: Arc<str> = args.first().map_or("", String::as_str).into();
+    let (stdin, reader) = exec::input(spec).unzip();
     let container = ContainerSpec {
         args,
         config: env.clone().into(),
@@ -141,6 +144,8 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         group: Some(job.group.clone()),
         limits: resources::limits(spec, annotations, &shared.node),
         logs: Arc::new(Sink(log.clone())),
+        stdin: reader.map(Stdin::new),
+        tty: spec.tty.unwrap_or(false),
         observer: Some(Arc::new(Traps::new(shared, &job.pod, job.slot))),
         core_dumps: instances::core_dumps(annotations, || {
             shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
@@ -151,9 +156,11 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let runtime = launch(shared, job, spec, (&image, config), container, (dialer, left), span)?;
-    shared.log_index.begin(&job.id, &spec.name, job.run, runtime.log.clone());
+    let mut runtime = launch(shared, job, spec, (&image, config), container, (dialer, left), span)?;
     shared.meter.begin(&job.id, &spec.name, &runtime.guest);
+    runtime.program = program;
+    let live = Live::new(&runtime, spec, stdin);
+    shared.log_index.begin(&job.id, &spec.name, job.run, (runtime.log.clone(), live));
     shared.note(&job.pod, Some(job.slot), false, "Started", "Container started");
     let name = without_tag(spec.image.as_deref().unwrap_or_default());
     let run = Run { id: format!("podium://{}", runtime.id), image_id: format!("{name}@{}", record.digest) };
@@ -264,7 +271,8 @@ fn listening(image: &Image, spec: &Spec, config: &ImageConfig) -> Vec<SocketAddr
 fn runtime(id: Arc<str>, guest: Guest, spec: &Spec, image: &Arc<Image>, (dialer, left): (Dialer, Left)) -> Runtime {
     let image_name = spec.image.as_deref().unwrap_or_default().into();
     let log = left.log.clone();
-    Runtime { id, guest, attachments: Vec::new(), dialer, log, image: image.clone(), image_name, left }
+    let program = Arc::default();
+    Runtime { id, guest, attachments: Vec::new(), dialer, log, image: image.clone(), image_name, program, left }
 }
 
 /// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].

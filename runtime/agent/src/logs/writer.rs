@@ -9,12 +9,13 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
 };
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use podium_client::ClockRef;
@@ -22,6 +23,7 @@ use podium_sandbox::{LogSink, Stream};
 use tokio::sync::{Notify, oneshot};
 
 use super::cri::{self, LINE_BYTES_MAX};
+use crate::streams::pipe::Pipes;
 
 /// Bytes of one container that may wait to be written.
 pub(crate) const PENDING_BYTES_MAX: usize = 256 << 10;
@@ -59,6 +61,9 @@ pub(crate) struct ContainerLog {
     queued: AtomicBool,
     closed: AtomicBool,
     written: Notify,
+    /// Clients that see the output as it is written.
+    taps: Mutex<Vec<Weak<Pipes>>>,
+    tapped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -88,6 +93,8 @@ impl LogWriter {
             queued: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             written: Notify::new(),
+            taps: Mutex::default(),
+            tapped: AtomicBool::new(false),
         })
     }
 
@@ -143,6 +150,32 @@ impl ContainerLog {
         self.buffer.lock().finish(now);
         self.closed.store(true, Ordering::Release);
         self.queue();
+        self.onlookers().iter().for_each(|pipes| pipes.end());
+    }
+
+    /// Shows a client what is written from now on. It holds the guest up while it does not read, for some seconds.
+    pub(crate) fn tap(&self, pipes: &Arc<Pipes>) {
+        let mut taps = self.taps.lock();
+        taps.retain(|tap| tap.strong_count() > 0);
+        taps.push(Arc::downgrade(pipes));
+        self.tapped.store(true, Ordering::Release);
+        drop(taps);
+        if self.is_closed() {
+            pipes.end();
+        }
+    }
+
+    fn onlookers(&self) -> Vec<Arc<Pipes>> {
+        if !self.tapped.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut taps = self.taps.lock();
+        let found: Vec<_> = taps.iter().filter_map(Weak::upgrade).filter(|pipes| !pipes.is_left()).collect();
+        if found.is_empty() {
+            taps.clear();
+            self.tapped.store(false, Ordering::Release);
+        }
+        found
     }
 
     fn take(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {
@@ -170,6 +203,19 @@ pub(crate) struct Sink(pub(crate) Arc<ContainerLog>);
 impl LogSink for Sink {
     fn write(&self, stream: Stream, bytes: &[u8]) {
         self.0.take(stream, bytes);
+        self.0.onlookers().iter().for_each(|pipes| pipes.write(stream, bytes));
+    }
+
+    fn room_bytes(&self, stream: Stream) -> usize {
+        self.0.onlookers().iter().map(|pipes| pipes.room_bytes(stream)).min().unwrap_or(usize::MAX)
+    }
+
+    fn ready(&self, stream: Stream) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            for pipes in self.0.onlookers() {
+                pipes.ready_or_leave(stream).await;
+            }
+        })
     }
 }
 

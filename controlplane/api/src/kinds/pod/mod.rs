@@ -57,10 +57,13 @@ impl Kind for Pod {
     const SCOPE: Scope = Scope::Namespaced;
     const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[
+        Sub::verb("attach", Verb::Attach),
         Sub::verb("binding", Verb::Binding),
         Sub::part("ephemeralcontainers", ephemeral::prepare, ephemeral::validate_update),
         Sub::verb("eviction", Verb::Eviction),
+        Sub::verb("exec", Verb::Exec),
         Sub::verb("log", Verb::Log),
+        Sub::verb("portforward", Verb::PortForward),
         Sub::part("resize", resize::prepare, resize::validate_update),
         Sub::STATUS,
     ];

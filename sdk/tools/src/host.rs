@@ -1,0 +1,57 @@
+//! What the standard library does not offer on WASI: symbolic links, and which folders there are at all.
+//!
+//! The only place with `unsafe`: four functions of the C library and of WASI itself.
+
+use std::{ffi::CString, io};
+
+mod raw {
+    use std::ffi::{c_char, c_int};
+
+    unsafe extern "C" {
+        pub fn symlink(target: *const c_char, link: *const c_char) -> c_int;
+    }
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub fn fd_prestat_get(fd: u32, kind_and_length: *mut [u32; 2]) -> u32;
+        pub fn fd_prestat_dir_name(fd: u32, name: *mut u8, length: u32) -> u32;
+    }
+}
+
+/// Makes a symbolic link.
+pub fn symlink(target: &str, link: &str) -> io::Result<()> {
+    let (target, link) = (CString::new(target)?, CString::new(link)?);
+    // SAFETY: both are strings that end with a zero byte and live until the call returns.
+    let answer = unsafe { raw::symlink(target.as_ptr(), link.as_ptr()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The folders that this program was given.
+pub fn mounts() -> Vec<String> {
+    let mut found = Vec::new();
+    for fd in 3.. {
+        let mut stat = [0; 2];
+        // SAFETY: the host writes the eight bytes of a `prestat`, which is what is behind the pointer.
+        if unsafe { raw::fd_prestat_get(fd, &raw mut stat) } != 0 {
+            break;
+        }
+        let mut name = vec![0; stat[1] as usize];
+        // SAFETY: the host writes at most as many bytes as it is told.
+        if unsafe { raw::fd_prestat_dir_name(fd, name.as_mut_ptr(), stat[1]) } == 0 {
+            found.push(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned());
+        }
+    }
+    found
+}
+
+/// What lies in a folder that only leads to others: `/` where `/data/a` is all there is.
+pub fn leads_to(dir: &str) -> Vec<String> {
+    let dir = format!("{}/", dir.trim_end_matches('/'));
+    let mounts = mounts();
+    let below = mounts.iter().filter_map(|mount| mount.strip_prefix(dir.as_str()));
+    let mut names: Vec<String> =
+        below.filter_map(|rest| rest.split('/').next()).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
