@@ -24,6 +24,10 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 2 << 20;
 /// Elements of one table: enough for SpiderMonkey and CPython.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Linear memories of one component: one for each module that was composed into it.
+const MEMORIES_PER_COMPONENT_MAX: u32 = 16;
+/// Core instances of one component: Python's has about forty, one for each native library.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 256;
 /// Freed slots that keep their pages for the next instance of the same image.
 const WARM_SLOTS_MAX: u32 = 64;
 /// Fewer than this many slots are not worth running with.
@@ -124,6 +128,10 @@ fn slots(sandbox: &SandboxConfig, instances: u32) -> PoolingAllocationConfig {
         .total_component_instances(instances.saturating_mul(2))
         .total_core_instances(instances.saturating_mul(8))
         .max_tables_per_module(4)
+        // One component of many empty memories must not take every slot of the node.
+        .max_memories_per_component(MEMORIES_PER_COMPONENT_MAX)
+        .max_tables_per_component(4 * MEMORIES_PER_COMPONENT_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_memory_size(usize::try_from(MEMORY_RESERVATION_BYTES).unwrap_or(usize::MAX))
         .max_unused_warm_slots(WARM_SLOTS_MAX)

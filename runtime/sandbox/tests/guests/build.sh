@@ -26,6 +26,7 @@ build() {
 
 build http-p2 wasm32-wasip2 http_p2 http-p2
 build http-p3 wasm32-wasip2 http_p3 http-p3
+build hostile wasm32-wasip2 hostile hostile
 build command wasm32-wasip1 command command-p1
 build command wasm32-wasip2 command command-p2
 build files wasm32-wasip1 files files-p1

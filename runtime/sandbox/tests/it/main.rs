@@ -7,6 +7,7 @@ mod cpu;
 mod density;
 mod exec;
 mod files;
+mod hostile;
 mod http;
 mod images;
 mod instances;
