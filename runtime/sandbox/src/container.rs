@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -156,14 +156,6 @@ impl Container {
             requests: self.requests.load(Ordering::Relaxed),
             ..Accounts::usage(&self.cpu, &self.memory)
         }
-    }
-
-    /// How long a guest of this container may compute before guests of others that compute as long get a turn. Turns go
-    /// round, so shares of a busy node are as the lengths of the turns.
-    pub(crate) fn weighted_slice(&self) -> Duration {
-        let slice = self.node.config.slice;
-        let weight = self.cpu.weight_millicores();
-        (slice / 100 * weight).clamp(slice, slice * 20)
     }
 }
 

@@ -11,14 +11,14 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use crate::CpuLimit;
+use crate::{CpuLimit, turns::Share};
 
 /// What a throttled container earns before it runs again.
 const RESUME_PS: i64 = 1_000_000_000;
@@ -40,7 +40,7 @@ pub(crate) struct CpuAccount {
     waits: Mutex<Waits>,
     quota: OnceLock<Mutex<Bucket>>,
     period: Duration,
-    weight_millicores: AtomicU32,
+    share: Arc<Share>,
 }
 
 /// Time spent waiting: once, however many instances wait at the same time.
@@ -91,19 +91,20 @@ pub(crate) struct Throttling {
 impl CpuAccount {
     pub(crate) fn new(limit: CpuLimit, period: Duration, now: Instant, parent: Option<Arc<Self>>) -> Self {
         let quota = limit.quota_millicores.map(|millicores| Mutex::new(Bucket::new(millicores, period, now)));
+        let share = Share::new(limit.weight_millicores, parent.as_ref().map(|parent| parent.share.clone()));
         Self {
             parent,
             used_ns: AtomicU64::new(0),
             waits: Mutex::default(),
             quota: quota.map_or_else(OnceLock::new, OnceLock::from),
             period,
-            weight_millicores: AtomicU32::new(limit.weight_millicores),
+            share: Arc::new(share),
         }
     }
 
     /// Changes quota and weight from now on. What was earned so far stays, as far as it fits.
     pub(crate) fn resize(&self, limit: CpuLimit, now: Instant) {
-        self.weight_millicores.store(limit.weight_millicores, Ordering::Relaxed);
+        self.share.set_weight(limit.weight_millicores);
         match (self.quota.get(), limit.quota_millicores) {
             (Some(bucket), millicores) => bucket.lock().resize(millicores.unwrap_or(NO_QUOTA), self.period, now),
             (None, Some(millicores)) => {
@@ -114,8 +115,9 @@ impl CpuAccount {
     }
 
     /// Share when the node is busy.
-    pub(crate) fn weight_millicores(&self) -> u32 {
-        self.weight_millicores.load(Ordering::Relaxed)
+    /// Its part of a busy node.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 
     /// Books CPU time. Returns whether the quota is used up.
@@ -344,7 +346,7 @@ mod tests {
         assert!(account.charge(5 * MS, || start), "a period's worth is 4 ms by now");
         account.resize(limit(None), start);
         let later = start + Duration::from_millis(1);
-        assert_eq!((account.wait(later, true), account.weight_millicores()), (None, 7));
+        assert_eq!((account.wait(later, true), account.share.weight()), (None, 7));
         let free = CpuAccount::new(limit(None), PERIOD, start, None);
         free.resize(limit(Some(100)), start);
         assert!(free.charge(5 * MS, || start));

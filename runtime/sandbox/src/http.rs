@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use futures::channel::oneshot;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::{
@@ -29,7 +28,7 @@ use crate::{
     host::{Guest, body_error},
     image::Code,
     seats::Seats,
-    serve::{Job, work},
+    serve::{Job, Spare, work},
     shared,
     task::{self, Turn},
 };
@@ -45,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) container: Arc<Container>,
     pub(crate) image: Arc<Image>,
     /// Instances that wait for another request, the one that answered last on top.
-    pub(crate) spare: Mutex<Vec<oneshot::Sender<Job>>>,
+    pub(crate) spare: Mutex<Vec<Spare>>,
     /// Instances that take several requests at once.
     pub(crate) seats: Arc<Seats<Job>>,
     /// How instances are used again, if they are.
@@ -194,13 +193,16 @@ impl Inner {
         loop {
             let spare = self.spare.lock().pop();
             let Some(spare) = spare else { break };
-            match spare.send(job) {
+            // Throttled or not, it looks at the job's deadline.
+            spare.turn.poll_at(Some(job.deadline.into_std()));
+            match spare.jobs.send(job) {
                 Ok(()) => return,
                 // That one has gone in the meantime.
                 Err(back) => job = back,
             }
         }
         let turn = Arc::new(Turn::default());
+        turn.poll_at(Some(job.deadline.into_std()));
         let guest = Box::pin(work(self.clone(), turn.clone(), job));
         task::spawn(&Handle::current(), self.container.clone(), turn, guest);
     }

@@ -81,6 +81,7 @@ mod stores;
 mod task;
 mod ticker;
 mod tls;
+mod turns;
 
 pub use command::CommandContainer;
 pub use compile::compile_worker_main;

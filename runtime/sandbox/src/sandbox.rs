@@ -23,6 +23,7 @@ use crate::{
     load::{self, blocking, interrupted},
     memory::MemoryAccount,
     ticker::Ticker,
+    turns::Turns,
 };
 
 /// How much less than others the background lane's threads get while the node is busy: a quarter of a full share.
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) ticker: Ticker,
     pub(crate) memory: Arc<MemoryAccount>,
+    /// Turns of guests that compute long, on `background`.
+    pub(crate) turns: Arc<Turns>,
     pub(crate) linkers: Linkers,
     pub(crate) cache: Option<CodeCache>,
     pub(crate) compiles: Arc<Queue>,
@@ -75,6 +78,7 @@ impl Sandbox {
         });
         let node = Node {
             ticker: Ticker::start(engine.clone()).map_err(thread)?,
+            turns: Turns::new(background_threads()),
             memory: Arc::new(MemoryAccount::new(config.guest_memory_bytes_max, None)),
             linkers,
             cache: cache.transpose()?,
@@ -225,10 +229,13 @@ fn digest(file: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(file)))
 }
 
+fn background_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 fn background() -> std::io::Result<Runtime> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(background_threads())
         .thread_name("guest-background")
         .enable_all()
         .on_thread_start(|| {

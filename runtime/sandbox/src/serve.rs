@@ -49,6 +49,12 @@ pub(crate) struct Job {
     pub(crate) place: Option<Place<Job>>,
 }
 
+/// An instance that waits for another request.
+pub(crate) struct Spare {
+    pub(crate) jobs: oneshot::Sender<Job>,
+    pub(crate) turn: Arc<Turn>,
+}
+
 /// Answers a request, and others that come while the instance may be used again.
 pub(crate) async fn work(inner: Arc<Inner>, turn: Arc<Turn>, first: Job) {
     let born = std::time::Instant::now();
@@ -60,13 +66,13 @@ pub(crate) async fn work(inner: Arc<Inner>, turn: Arc<Turn>, first: Job) {
         let again = inner.reuse.filter(|reuse| served < reuse.requests_max && born.elapsed() < reuse.age_max);
         let whole = serve(&inner, &turn, &mut instance, job, again.is_some()).await;
         if let (Some(reuse), true) = (again, whole) {
-            next = next_job(&inner, reuse).await;
+            next = next_job(&inner, &turn, reuse).await;
         }
     }
 }
 
 /// Waits for another request.
-async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
+async fn next_job(inner: &Inner, turn: &Arc<Turn>, reuse: Reuse) -> Option<Job> {
     let (sender, mut job) = oneshot::channel();
     {
         let mut spare = inner.spare.lock();
@@ -74,7 +80,7 @@ async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
         if inner.is_stopped() || spare.len() >= usize::try_from(reuse.idle_instances_max).unwrap_or(usize::MAX) {
             return None;
         }
-        spare.push(sender);
+        spare.push(Spare { jobs: sender, turn: turn.clone() });
     }
     tokio::select! {
         biased;
@@ -86,7 +92,7 @@ async fn next_job(inner: &Inner, reuse: Reuse) -> Option<Job> {
     job.close();
     let next = job.try_recv().ok().flatten();
     if next.is_none() {
-        inner.spare.lock().retain(|sender| !sender.is_canceled());
+        inner.spare.lock().retain(|spare| !spare.jobs.is_canceled());
     }
     next
 }
@@ -102,6 +108,7 @@ async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>,
         };
         instance.insert(ready).answer(request, reply).await
     };
+    turn.rested();
     turn.poll_at(Some(deadline.into_std()));
     let failure = tokio::select! {
         // What ends a request comes first: a guest that is throttled does not run once more to hear of it.

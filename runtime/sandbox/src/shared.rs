@@ -279,6 +279,7 @@ impl Inside {
 
     /// A request is over; one that was given up is told so, and the instance takes no more.
     fn leave(&self, key: (Instant, u64), given_up: Option<CallFailure>) {
+        self.turn.rested();
         let open = {
             let mut calls = self.calls.lock();
             let open = calls.open.remove(&key);

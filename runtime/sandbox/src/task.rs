@@ -2,7 +2,11 @@
 //!
 //! Two lanes. Guests start on the embedder's runtime, where they yield after each slice. One that has used several
 //! slices without waiting for anything moves to the background lane: threads of lower priority, so that the kernel
-//! lets short requests pass within microseconds. When it waits again after little work it moves back.
+//! lets short requests pass within microseconds; they take turns there (see `turns`). When it waits again after little
+//! work it moves back.
+//!
+//! Waiting is what lasts a millisecond. One that goes to sleep and is awake again at once has used its slices none the
+//! less: it would keep the embedder's threads as busy as one that never waits.
 
 use std::{
     future::Future,
@@ -12,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -26,10 +30,14 @@ use crate::{
     container::Container,
     cpu::{CpuAccount, thread_cpu_ns},
     memory::OutOfMemory,
+    turns,
 };
 
 /// Slices on the embedder's runtime before a guest moves to the background.
 const FOREGROUND_SLICES: u64 = 4;
+
+/// A guest that has waited for this long is as good as new.
+const REST: Duration = Duration::from_millis(1);
 
 /// A guest's future, whatever it does; it reports by channels of its own.
 pub(crate) type GuestFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -55,6 +63,11 @@ impl Turn {
     /// (the earliest, of several). The future must end that request then, before it polls its guest.
     pub(crate) fn poll_at(&self, deadline: Option<Instant>) {
         *self.deadline.lock() = deadline;
+    }
+
+    /// Begins anew: what was computed so far was for somebody else.
+    pub(crate) fn rested(&self) {
+        self.burst_ns.store(0, Relaxed);
     }
 
     /// Whether the deadline has passed. Says so once.
@@ -112,6 +125,9 @@ struct Task {
     container: Arc<Container>,
     turn: Arc<Turn>,
     throttle: Option<Throttle>,
+    /// In the background: its place in the line.
+    place: Option<turns::Turn>,
+    paused: Instant,
     lane: Lane,
     foreground: Handle,
 }
@@ -133,6 +149,12 @@ impl Throttle {
         }
         Self { timer: Box::pin(sleep_until(until.into())), since, cpu: cpu.clone(), group }
     }
+
+    fn no_later_than(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.timer.deadline().into_std()) {
+            self.timer.as_mut().reset(deadline.into());
+        }
+    }
 }
 
 impl Drop for Throttle {
@@ -153,7 +175,16 @@ enum Leg {
 /// Runs a guest on the current runtime until it is done.
 pub(crate) fn spawn(foreground: &Handle, container: Arc<Container>, turn: Arc<Turn>, guest: GuestFuture) {
     turn.slice_ns.store(nanos(container.node.config.slice), Relaxed);
-    let task = Task { guest, container, turn, throttle: None, lane: Lane::Foreground, foreground: foreground.clone() };
+    let task = Task {
+        guest,
+        container,
+        turn,
+        throttle: None,
+        place: None,
+        paused: Instant::now(),
+        lane: Lane::Foreground,
+        foreground: foreground.clone(),
+    };
     task.run();
 }
 
@@ -177,6 +208,9 @@ impl Task {
     fn poll_leg(&mut self, cx: &mut Context<'_>) -> Poll<Leg> {
         if !self.container.ended.is_cancelled() {
             ready!(self.poll_throttle(cx));
+            if self.lane == Lane::Background && !self.turn.take_due(Instant::now()) {
+                ready!(self.poll_place(cx));
+            }
         }
         match self.poll_metered(cx) {
             Poll::Ready(()) => Poll::Ready(Leg::Done),
@@ -184,11 +218,19 @@ impl Task {
         }
     }
 
+    /// Waits for its turn among those that compute long.
+    fn poll_place(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let begin = || self.container.node.turns.begin(self.container.cpu.share(), cx.waker());
+        self.place.get_or_insert_with(begin).poll(cx.waker())
+    }
+
     /// Waits while the quota is used up, or until the guest's deadline. A container that has ended does not wait.
     fn poll_throttle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let waited = self.throttle.is_some();
             if let Some(throttle) = &mut self.throttle {
+                // Another request, with a deadline of its own, may have come meanwhile.
+                throttle.no_later_than(*self.turn.deadline.lock());
                 ready!(throttle.timer.as_mut().poll(cx));
                 self.throttle = None;
             }
@@ -197,42 +239,40 @@ impl Task {
             if self.turn.take_due(now) {
                 return Poll::Ready(());
             }
-            let deadline = *self.turn.deadline.lock();
-            let until = deadline.map_or(now + wait, |deadline| deadline.min(now + wait));
-            self.throttle = Some(Throttle::new(&self.container.cpu, now, until));
+            self.place = None;
+            self.throttle = Some(Throttle::new(&self.container.cpu, now, now + wait));
         }
     }
 
     fn poll_metered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.turn.yielded.swap(false, Relaxed) && self.paused.elapsed() >= REST {
+            self.turn.rested();
+        }
         let active = self.container.node.ticker.active();
-        self.turn.yielded.store(false, Relaxed);
         self.turn.mark_ns.store(thread_cpu_ns(), Relaxed);
         let poll = self.guest.as_mut().poll(cx);
         drop(active);
         self.turn.book(&self.container);
+        self.paused = Instant::now();
+        if let Some(place) = &self.place {
+            place.used(self.turn.run_ns.load(Relaxed));
+            match self.turn.yielded.load(Relaxed) && poll.is_pending() {
+                true => place.again(cx.waker()),
+                false => self.place = None,
+            }
+        }
         poll
     }
 
     fn after_pending(&mut self) -> Poll<Leg> {
         let run_ns = self.turn.run_ns.swap(0, Relaxed);
-        let slice_ns = nanos(self.container.node.config.slice);
-        let yielded = self.turn.yielded.load(Relaxed);
-        let burst_ns = match yielded {
-            true => self.turn.burst_ns.load(Relaxed),
-            false => self.turn.burst_ns.swap(0, Relaxed),
+        let burst_ns = self.turn.burst_ns.load(Relaxed);
+        let slice_ns = self.turn.slice_ns.load(Relaxed);
+        self.lane = match self.lane {
+            Lane::Foreground if burst_ns >= FOREGROUND_SLICES * slice_ns => Lane::Background,
+            Lane::Background if burst_ns < slice_ns && run_ns < slice_ns => Lane::Foreground,
+            _ => return Poll::Pending,
         };
-        match self.lane {
-            Lane::Foreground if yielded && burst_ns >= FOREGROUND_SLICES * slice_ns => {
-                self.turn.slice_ns.store(nanos(self.container.weighted_slice()), Relaxed);
-                self.lane = Lane::Background;
-                Poll::Ready(Leg::Move)
-            }
-            Lane::Background if !yielded && run_ns < slice_ns && burst_ns < slice_ns => {
-                self.turn.slice_ns.store(slice_ns, Relaxed);
-                self.lane = Lane::Foreground;
-                Poll::Ready(Leg::Move)
-            }
-            _ => Poll::Pending,
-        }
+        Poll::Ready(Leg::Move)
     }
 }

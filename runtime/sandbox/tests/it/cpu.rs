@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use podium_sandbox::{CommandContainer, HttpContainer, Sandbox};
+use podium_sandbox::{CallFailure, CommandContainer, CpuLimit, GroupLimits, HttpContainer, RequestTimeout, Sandbox};
 
 use crate::support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, load, quota, sandbox, spec, text};
 
@@ -90,30 +90,123 @@ async fn a_neighbour_does_not_feel_a_spinner() {
     panic!("p50, p99 alone and beside a spinner with 250m: {rounds:?}");
 }
 
+/// Spinners with these weights in a pod with that one.
+async fn busy_pod(sandbox: &Sandbox, weight: u32, containers: &[u32]) -> Vec<CommandContainer> {
+    let cpu = |weight_millicores| CpuLimit { quota_millicores: None, weight_millicores };
+    let group = sandbox.group(GroupLimits { memory_bytes_max: 1 << 30, cpu: cpu(weight) });
+    let image = load(sandbox, COMMAND_P2).await;
+    let begin = |weight: &u32| {
+        let (mut spec, _) = spec(&["command", "spin", "600000"]);
+        spec.limits.cpu = cpu(*weight);
+        spec.group = Some(group.clone());
+        sandbox.command(&image, spec).unwrap()
+    };
+    containers.iter().map(begin).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_share_a_busy_node() {
     let _turn = support::alone().await;
     let sandbox = sandbox();
-    let image = load(&sandbox, COMMAND_P2).await;
-    let begin = |weight| {
-        let (mut spec, _) = spec(&["command", "spin", "600000"]);
-        spec.limits.cpu.weight_millicores = weight;
-        sandbox.command(&image, spec).unwrap()
-    };
-    let sum = |all: &[CommandContainer]| all.iter().map(|c| c.usage().cpu.as_secs_f64()).sum::<f64>();
+    let used = |pod: &[CommandContainer]| pod.iter().map(|c| c.usage().cpu.as_secs_f64()).collect::<Vec<_>>();
+    let sum = |all: &[f64]| all.iter().sum::<f64>();
+    // Three quarters and one quarter of the node, though the light pod has more guests; within the pods alike.
+    let light = busy_pod(&sandbox, 200, &[100, 100, 100, 100, 100]).await;
+    let heavy = busy_pod(&sandbox, 600, &[100, 300, 200]).await;
     let mut rounds = Vec::new();
-    // One quiet round of several is enough: see above.
+    // A thread that other programs keep from running for long keeps its guest's turn: one quiet round of several is enough.
     for _ in 0..4 {
-        let light: Vec<_> = (0..4).map(|_| begin(100)).collect();
-        let heavy: Vec<_> = (0..4).map(|_| begin(1000)).collect();
+        let before = (used(&light), used(&heavy));
         tokio::time::sleep(WALL).await;
-        let (light, heavy) = (sum(&light), sum(&heavy));
-        if heavy > 4.0 * light && light > 0.02 {
+        let since = |now: Vec<f64>, before: &[f64]| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>();
+        let (light, heavy) = (since(used(&light), &before.0), since(used(&heavy), &before.1));
+        let near = |got: f64, wanted: f64| (got / wanted - 1.0).abs() <= 0.1;
+        let pods = near(sum(&heavy) / sum(&light), 3.0);
+        let containers =
+            near(heavy[1] / heavy[0], 3.0) && near(heavy[2] / heavy[0], 2.0) && near(light[4] / light[0], 1.0);
+        rounds.push((light, heavy));
+        if pods && containers {
+            println!("seconds of the light pod's containers and of the heavy one's: {rounds:.3?}");
             return;
         }
-        rounds.push((heavy, light));
     }
-    panic!("tenfold weight, seconds of the heavy against the light: {rounds:.3?}");
+    panic!("seconds of the light pod's containers and of the heavy one's: {rounds:.3?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_holds_for_all_containers_of_a_pod() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let group = sandbox.group(GroupLimits { memory_bytes_max: 1 << 30, cpu: quota(250) });
+    let image = load(&sandbox, COMMAND_P2).await;
+    let pod: Vec<_> = (0..3)
+        .map(|_| {
+            let (mut spec, _) = spec(&["command", "spin", "600000"]);
+            spec.group = Some(group.clone());
+            sandbox.command(&image, spec).unwrap()
+        })
+        .collect();
+    let mut rounds = Vec::new();
+    for _ in 0..5 {
+        let (before, start) = (group.usage().cpu, Instant::now());
+        tokio::time::sleep(WALL).await;
+        let got = (group.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        assert!(got <= 0.2625, "a pod with 250m got {got:.4} of a core");
+        rounds.push(got);
+        if got >= 0.2375 {
+            break;
+        }
+    }
+    assert!(rounds.iter().any(|got| *got >= 0.2375), "a pod with 250m got only {rounds:.4?} of a core");
+    let (usage, parts) = (group.usage(), pod.iter().map(|c| c.usage().cpu).sum::<Duration>());
+    assert!(usage.cpu.abs_diff(parts) <= Duration::from_millis(20), "{usage:?}: its containers' sum is {parts:?}");
+    assert!(usage.throttled > WALL / 2 && usage.periods_throttled * 10 >= usage.periods * 9, "{usage:?}");
+    assert!(usage.periods.abs_diff(usage.periods_throttled) < usage.periods && usage.periods >= 40, "{usage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_billed_is_what_the_threads_used() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let process = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    };
+    for (wasm, verb) in [(COMMAND_P2, "spin"), (COMMAND_P1, "chatter")] {
+        let guests: Vec<_> = vec![start(&sandbox, wasm, verb, None).await, start(&sandbox, wasm, verb, None).await];
+        tokio::time::sleep(WALL / 4).await;
+        let billed = || guests.iter().map(|guest| guest.usage().cpu).sum::<Duration>();
+        let before = (billed(), process());
+        tokio::time::sleep(WALL).await;
+        let (billed, process) = (billed() - before.0, process() - before.1);
+        // Nothing else runs in this process but ticks; turns that are not over yet are not booked.
+        let rest = process.as_secs_f64() - billed.as_secs_f64();
+        assert!(rest.abs() <= 0.02 * process.as_secs_f64() + 0.01, "{verb}: {billed:?} billed of {process:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_request_ends_at_its_deadline() {
+    let _turn = support::alone().await;
+    let sandbox = sandbox();
+    let image = load(&sandbox, HTTP_P2).await;
+    let (mut spec, _) = spec(&["web"]);
+    spec.limits.cpu = quota(1);
+    let pod = sandbox.http(&image, spec).unwrap();
+    let timed = |path, timeout| {
+        let mut request = support::get(path);
+        request.extensions_mut().insert(RequestTimeout(timeout));
+        request
+    };
+    for _ in 0..3 {
+        let begun = Instant::now();
+        assert_eq!(pod.call(timed("/spin?ms=60000", WALL / 4)).await.map(|_| ()), Err(CallFailure::TimedOut));
+        let took = begun.elapsed();
+        assert!(took >= WALL / 4 && took < WALL / 2, "{took:?}");
+    }
+    assert!(pod.usage().throttled > WALL / 2, "{:?}", pod.usage());
+    assert!(pod.drain(Duration::from_secs(1)).await, "nothing is left of them");
+    assert_eq!(pod.usage().instances, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -132,21 +132,23 @@ pub const ADAPTERS: &str = r#"(component
             (func (export "take") (param i32 i32)))
         (core instance $i (instantiate $m))
         (func (export "take") (param "text" string)
-            (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc")) string-encoding=utf16)))
+            (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))
+                string-encoding=utf16)))
+    (component $caller
+        (import "take" (func $take (param "text" string)))
+        (core module $memory (memory (export "memory") 64))
+        (core instance $memory (instantiate $memory))
+        (core func $take (canon lower (func $take) (memory (core memory $memory "memory"))))
+        (core module $m
+            (import "host" "take" (func $take (param i32 i32)))
+            (func (export "run") (result i32)
+                (loop $l (call $take (i32.const 0) (i32.const 1000000)) (br $l))
+                (unreachable)))
+        (core instance $i (instantiate $m (with "host" (instance (export "take" (func $take))))))
+        (func (export "run") (result (result)) (canon lift (core func $i "run"))))
     (instance $callee (instantiate $callee))
-    (core module $memory (memory (export "memory") 64)
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
-    (core instance $memory (instantiate $memory))
-    (alias export $callee "take" (func $take))
-    (core func $take (canon lower (func $take) (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
-    (core module $m
-        (import "host" "take" (func $take (param i32 i32)))
-        (func (export "run") (result i32)
-            (loop $l (call $take (i32.const 0) (i32.const 1000000)) (br $l))
-            (unreachable)))
-    (core instance $i (instantiate $m (with "host" (instance (export "take" (func $take))))))
-    (func $run (result (result)) (canon lift (core func $i "run")))
-    (instance $cli (export "run" (func $run)))
+    (instance $caller (instantiate $caller (with "take" (func $callee "take"))))
+    (instance $cli (export "run" (func $caller "run")))
     (export "wasi:cli/run@0.2.0" (instance $cli)))"#;
 
 /// A component with that many linear memories, none of which has a byte.

@@ -75,10 +75,7 @@ async fn hostile_guests_harm_nobody_but_themselves() {
     let hostile = load(&sandbox, HOSTILE).await;
     let table = Table { sandbox, neighbour, hostile };
     latency(&table.neighbour, TIME).await;
-    println!(
-        "{:36} {:34} {:>9} {:>9} {:>9} {:>8}",
-        "guest", "ended by", "p99 alone", "p99", "grown", "CPU"
-    );
+    println!("{:36} {:34} {:>9} {:>9} {:>9} {:>8}", "guest", "ended by", "p99 alone", "p99", "grown", "CPU");
     let mut wrong = Vec::new();
     for case in cases::all() {
         let seen = table.row(&case).await;
@@ -201,7 +198,8 @@ async fn call(pod: &HttpContainer, request: http::Request<podium_sandbox::Body>)
 
 fn matches_wanted(answer: &Result<String, CallFailure>, wanted: Wanted) -> bool {
     match (wanted, answer) {
-        (Wanted::OutOfMemory, Err(CallFailure::OutOfMemory { .. })) | (Wanted::TimedOut, Err(CallFailure::TimedOut)) => true,
+        (Wanted::OutOfMemory, Err(CallFailure::OutOfMemory { .. }))
+        | (Wanted::TimedOut, Err(CallFailure::TimedOut)) => true,
         (Wanted::TimedOut, Ok(answer)) => answer.starts_with("body broken off"),
         (Wanted::Trap(part), Err(CallFailure::Trapped { message, .. })) => message.contains(part),
         (Wanted::Answered, Ok(answer)) => answer.starts_with("200"),
