@@ -179,7 +179,7 @@ fn making() -> Vec<Case> {
         command("futures", guests::waitables(future, "i64"), Wanted::Trap("")),
         command("sets of waitables", guests::waitables(set, "i32"), Wanted::Trap("")),
         path("timers kept (0.2)", "/timers-kept", Wanted::Trap("")),
-        command("a thousand empty memories", guests::memories(1000), Wanted::Refused),
+        command("two hundred empty memories", guests::memories(200), Wanted::Refused),
     ]
 }
 
