@@ -28,7 +28,8 @@ use tokio::{
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Tests that fail, each with the reason.
-const KNOWN: &[(&str, &str)] = &[];
+const KNOWN: &[(&str, &str)] =
+    &[("http-request", "the library that wasmtime reads paths with takes none without a slash at its beginning")];
 
 /// A test's JSON, of the old kind or the new.
 #[derive(Debug, Default, Deserialize)]
