@@ -4,6 +4,7 @@
 
 mod cluster;
 mod lives;
+mod sockets;
 mod volumes;
 
 use std::time::Duration;
