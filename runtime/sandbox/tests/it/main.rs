@@ -12,6 +12,8 @@ mod http;
 mod images;
 mod instances;
 mod interfaces;
+mod network;
 mod plugins;
+mod sockets;
 mod speed;
 mod support;
