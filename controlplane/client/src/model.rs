@@ -340,13 +340,19 @@ fn prepare(kind: &dyn AnyKind, new: &mut dyn Object, old: &dyn Object, sub: Opti
         kind.prepare_status_update(new, old);
         kind.validate_status_update(new, old, &mut errors);
     } else {
-        kind.prepare_update(new, old);
+        match sub {
+            Some(part) => kind.prepare_part_update(part, new, old),
+            None => kind.prepare_update(new, old),
+        }
         if kind.generation_differs(new, old) == Some(true) {
             let generation = new.meta().generation.unwrap_or(0) + 1;
             new.meta_mut().generation = Some(generation);
         }
         kind.validate(new, &mut errors);
-        kind.validate_update(new, old, &mut errors);
+        match sub {
+            Some(part) => kind.validate_part_update(part, new, old, &mut errors),
+            None => kind.validate_update(new, old, &mut errors),
+        }
     }
     refuse(&kind.names(), new, errors)
 }

@@ -17,9 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Body, CallError, CallTimeouts, Network,
-    calls::Behind,
-    http_server,
+    Body, CallError, CallTimeouts, Network, http_server,
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
@@ -139,7 +137,7 @@ async fn connection(
     // Pods that listen speak with the client themselves; those that are called are spoken for.
     if let Entrance::NodePort { service, port } = &entrance
         && let Lookup::Found(port) = network.inner().services.port(service, *port, Protocol::Tcp)
-        && network.behind(&port) == Behind::Listeners
+        && network.listens(&port)
     {
         return splice(&network, stream, peer, port).await;
     }

@@ -16,6 +16,8 @@ pub(crate) mod static_pod;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ends;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec, PodStatus};

@@ -153,7 +153,7 @@ impl View<'_> {
         let allocated = self.container.allocated.as_deref().filter(|_| self.container.busy());
         ContainerStatus {
             allocated_resources: allocated.and_then(|r| r.requests.clone()),
-            resources: allocated.cloned(),
+            resources: self.container.busy().then(|| allocated.cloned().unwrap_or_default()),
             container_id: run.map(|r| r.id.clone()),
             image: self.spec.image.clone().unwrap_or_default(),
             image_id: run.map(|r| r.image_id.clone()).unwrap_or_default(),

@@ -6,22 +6,24 @@ use podium_sandbox::Ending;
 use serde_json::{Value, json};
 
 use super::{
+    admission::Rejection,
+    local::Evicted,
     probe::{Outcome, ProbeKind},
     *,
 };
 use crate::decide::local::Run;
 
-struct Life {
-    pod: Pod,
-    local: Local,
-    prior: PodStatus,
+pub(super) struct Life {
+    pub(super) pod: Pod,
+    pub(super) local: Local,
+    pub(super) prior: PodStatus,
     now: Timestamp,
 }
 
 const FACTS: Facts = Facts { host_ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
 
 impl Life {
-    fn new(spec: Value, status: Value) -> Self {
+    pub(super) fn new(spec: Value, status: Value) -> Self {
         let meta = json!({ "name": "web", "namespace": "shop", "uid": "u1", "generation": 3 });
         let pod: Pod = serde_json::from_value(json!({ "metadata": meta, "spec": spec, "status": status })).unwrap();
         let now = Timestamp::from_second(10_000).unwrap();
@@ -35,7 +37,7 @@ impl Life {
         init.map(Slot::Init).unwrap_or_else(|| Slot::Main(spec.containers.iter().position(|c| c.name == name).unwrap()))
     }
 
-    fn step(&mut self, step: &str) {
+    pub(super) fn step(&mut self, step: &str) {
         let parts: Vec<_> = step.split(':').collect();
         let slot = |life: &Self| life.slot(parts[1]);
         let now = self.now;
@@ -71,7 +73,29 @@ impl Life {
                 let outcome = if parts[0] == "ok" { Outcome::Success } else { Outcome::Failed(String::new()) };
                 container.probed(ProbeKind::Readiness, &spec, &outcome, now);
             }
-            "delete" => self.pod.metadata.deletion_timestamp = Some(status::time(now)),
+            "delete" => {
+                self.pod.metadata.deletion_timestamp = Some(status::time(now));
+                self.pod.metadata.deletion_grace_period_seconds = parts.get(1).map(|grace| grace.parse().unwrap());
+            }
+            "started" => {
+                let slot = slot(self);
+                let spec = slot.spec(&self.pod).unwrap().clone();
+                self.local.container(slot).unwrap().probed(ProbeKind::Startup, &spec, &Outcome::Success, now);
+            }
+            "reject" => {
+                let message = "no room".to_owned();
+                self.local.admission = Admission::Refused(Box::new(Rejection { reason: "OutOfpods", message }));
+            }
+            "evict" => {
+                let message = "The node was low on resource: memory. ".to_owned();
+                self.local.evicted = Some(Box::new(Evicted { grace_seconds: 1, message }));
+            }
+            "cpu" => {
+                let spec = self.pod.spec.as_mut().unwrap();
+                spec.containers[0].resources =
+                    serde_json::from_value(json!({ "limits": { "cpu": parts[1] } })).unwrap();
+                *self.pod.metadata.generation.get_or_insert(0) += 1;
+            }
             "stopped" => {
                 for container in self.local.init.iter_mut().chain(&mut self.local.main).filter(|c| c.busy()) {
                     container.ended(&Ending::Finished { code: 0 }, None, now);
@@ -83,7 +107,7 @@ impl Life {
     }
 
     /// Does what is decided until nothing more is; tells what was done and what the status says then.
-    fn settle(&mut self) -> String {
+    pub(super) fn settle(&mut self) -> String {
         let mut done = Vec::new();
         loop {
             let decision = decide(&self.pod, &self.local, &self.prior, &FACTS, self.now);
@@ -172,7 +196,7 @@ fn words(status: &PodStatus) -> String {
     format!("{} {ready} {}", status.phase.as_deref().unwrap_or_default(), all.join(" "))
 }
 
-fn tell(spec: Value, script: &str) -> String {
+pub(super) fn tell(spec: Value, script: &str) -> String {
     let mut life = Life::new(spec, Value::Null);
     let mut told = life.settle();
     for step in script.split_whitespace() {
@@ -182,7 +206,7 @@ fn tell(spec: Value, script: &str) -> String {
     told
 }
 
-fn one(policy: &str) -> Value {
+pub(super) fn one(policy: &str) -> Value {
     json!({ "restartPolicy": policy, "containers": [{ "name": "app", "image": "file://a" }] })
 }
 

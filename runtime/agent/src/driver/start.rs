@@ -111,7 +111,8 @@ async fn post_start(shared: &Shared, job: &Job, runtime: &Runtime) -> bool {
 /// Reports the end of a container. A task of its own: it is all that an idle pod costs, and much smaller than a start.
 async fn watch(shared: Arc<Shared>, pod: PodId, object: Arc<Pod>, slot: Slot, run: Arc<str>, guest: Guest, left: Left) {
     let ending = guest.ended().await;
-    let message = termination::message(&shared, &object, slot, &left, &ending).await;
+    // Boxed: what is needed only then is not kept by a task that waits for long.
+    let message = Box::pin(termination::message(&shared, &object, slot, &left, &ending)).await;
     shared.report(Report::Ended { pod, slot, run, ending, message });
 }
 
@@ -127,9 +128,10 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let Settings { args, env, mounts } = settings(shared, job, spec, config, &volumes).await?;
     let log_path = shared.log_index.path(&job.id, &spec.name, job.run);
     let log = shared.log_writer.open(log_path.clone());
-    let file = shared.message_file(&job.id, &spec.name, job.run);
-    let left = Left { file: Arc::new(MessageFile::new(file)), log: log.clone(), log_path: log_path.into() };
-    let mounts = mounts.into_iter().chain(termination::mount(spec, &left.file)).collect();
+    let dir = shared.message_file(&job.id, &spec.name, job.run);
+    let (file, mount) = MessageFile::new(spec, &mounts, dir);
+    let left = Left { file: Arc::new(file), log: log.clone(), log_path: log_path.into() };
+    let mounts = mounts.into_iter().chain(mount).collect();
     let dialer = dialer(shared, job)?;
     let annotations = job.pod.metadata.annotations.as_ref();
     let program: Arc<str> = args.first().map_or("", String::as_str).into();

@@ -129,9 +129,11 @@ impl Pods {
 
 /// Reads the folder once.
 pub(crate) async fn read_once(shared: &Arc<Shared>) {
-    let Some(dir) = shared.config.static_pods_dir.clone() else { return };
     let of_task = shared.clone();
-    let read = tokio::task::spawn_blocking(move || pods_of(&of_task, &list(&dir)));
+    let read = tokio::task::spawn_blocking(move || {
+        let files = of_task.config.static_pods_dir.as_deref().map(list).unwrap_or_default();
+        pods_of(&of_task, &files)
+    });
     shared.report(Report::Static(read.await.unwrap_or_default()));
 }
 
@@ -203,6 +205,10 @@ fn read_file(path: &Path, node: &str, now: Timestamp) -> Result<Pod, String> {
 
 /// Makes the mirrors in the API follow the static pods, and removes those that mirror nothing.
 pub(crate) async fn mirror(shared: Arc<Shared>, mut wanted: watch::Receiver<Wanted>) {
+    // Until the folder has been read, nobody knows what mirrors nothing.
+    if wanted.changed().await.is_err() {
+        return;
+    }
     let mut deltas = shared.pods.subscribe();
     loop {
         let now = wanted.borrow_and_update().clone();

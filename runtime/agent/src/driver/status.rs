@@ -228,7 +228,8 @@ fn conditions(pod: &Pod, status: &PodStatus) -> Option<Vec<k8s_openapi::api::cor
     let mut all = status.conditions.clone().unwrap_or_default();
     for foreign in pod.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
         match all.iter_mut().find(|c| c.type_ == foreign.type_) {
-            Some(_) if crate::decide::status::is_own(&foreign.type_) => {}
+            // One of ours that is not there any more is over.
+            _ if crate::decide::status::is_own(&foreign.type_) => {}
             Some(ours) => *ours = foreign.clone(),
             None => all.push(foreign.clone()),
         }

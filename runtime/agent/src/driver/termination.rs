@@ -1,12 +1,14 @@
 //! What a container leaves to say when it ends: a file that it writes, or the end of its log.
 //!
-//! The file is made when the guest first looks at its files, so that containers that never do cost nothing.
+//! The file is made when the guest first looks at its files, so that containers that never do cost nothing. WASI knows folders
+//! only: a private one stands for the parent of the path, unless that is in a volume.
 //!
 //! # Source
 //! Kubernetes `pkg/kubelet/kuberuntime/kuberuntime_container.go` (`getTerminationMessage`) and `pkg/kubelet/container`.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use cap_std::{ambient_authority, fs::Dir};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use podium_sandbox::{Ending, Mount, MountSource};
@@ -26,6 +29,7 @@ use crate::{
     logs::{reader, writer::ContainerLog},
 };
 
+const PATH_DEFAULT: &str = "/dev/termination-log";
 /// Bytes of one container's message, and of all of a pod.
 const MESSAGE_BYTES_MAX: usize = 4096;
 const POD_BYTES_MAX: usize = 12 << 10;
@@ -43,64 +47,84 @@ pub(crate) struct Left {
     pub(crate) log_path: Arc<Path>,
 }
 
-/// The file of one run. Removed when the run is over.
+/// Where the message of one run is: a name in a folder of its own, or in one of the volumes.
 pub(crate) struct MessageFile {
-    path: PathBuf,
+    folder: Folder,
+    name: PathBuf,
+}
+
+enum Folder {
+    /// Nowhere: a path that no folder can be mounted for.
+    None,
+    /// Removed when the run is over.
+    Private(Arc<Private>),
+    Volume(Arc<dyn MountSource>),
+}
+
+/// A folder that is made when a guest looks.
+struct Private {
+    dir: PathBuf,
+    name: PathBuf,
     made: AtomicBool,
 }
 
+impl MountSource for Private {
+    fn path(&self) -> io::Result<&Path> {
+        if !self.made.load(Ordering::Acquire) {
+            fs::create_dir_all(&self.dir)?;
+            fs::OpenOptions::new().create(true).append(true).open(self.dir.join(&self.name))?;
+            self.made.store(true, Ordering::Release);
+        }
+        Ok(&self.dir)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if self.made.load(Ordering::Acquire) {
+            // What stays is removed with the pod's folder.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
 impl MessageFile {
-    /// A file that is not there yet.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, made: AtomicBool::new(false) }
+    /// The file of a container with these mounts, and the mount that it needs, if it needs one. `dir`: a folder of its own,
+    /// which is not there yet.
+    pub(crate) fn new(spec: &Spec, mounts: &[Mount], dir: PathBuf) -> (Self, Option<Mount>) {
+        let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty()).unwrap_or(PATH_DEFAULT);
+        let path = Path::new(path);
+        let within = mounts.iter().filter(|mount| path.starts_with(&mount.guest_path));
+        if let Some(mount) = within.max_by_key(|mount| mount.guest_path.len()) {
+            let rest = path.strip_prefix(&mount.guest_path).unwrap_or(path);
+            let name = mount.sub_path.as_deref().unwrap_or(Path::new("")).join(rest);
+            return (Self { folder: Folder::Volume(mount.source.clone()), name }, None);
+        }
+        let (parent, name) = (path.parent().and_then(Path::to_str), path.file_name().map(PathBuf::from));
+        let (Some(parent), Some(name)) = (parent.filter(|p| p.len() > 1), name) else {
+            return (Self { folder: Folder::None, name: PathBuf::new() }, None);
+        };
+        let private = Arc::new(Private { dir, name: name.clone(), made: AtomicBool::new(false) });
+        let mount = Mount { guest_path: parent.to_owned(), source: private.clone(), sub_path: None, read_only: false };
+        (Self { folder: Folder::Private(private), name }, Some(mount))
     }
 
-    /// At most so many bytes of it; `None`: nothing was written.
+    /// At most so many bytes from its end; `None`: nothing was written. No link leads out of the folder, whatever the guest
+    /// has put there.
     fn read(&self, bytes_max: usize) -> Option<String> {
-        use io::{Read as _, Seek as _};
-        if !self.made.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut file = fs::File::open(&self.path).ok()?;
-        let length = usize::try_from(file.metadata().ok()?.len()).unwrap_or(usize::MAX);
-        let skipped = length.saturating_sub(bytes_max);
-        file.seek(io::SeekFrom::Start(skipped as u64)).ok()?;
+        let root = match &self.folder {
+            Folder::Private(private) if private.made.load(Ordering::Acquire) => private.path().ok()?,
+            Folder::Volume(source) => source.path().ok()?,
+            _ => return None,
+        };
+        let root = Dir::open_ambient_dir(root, ambient_authority()).ok()?;
+        let mut file = root.open(&self.name).ok()?;
+        let length = file.metadata().ok().filter(|meta| meta.is_file())?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(bytes_max as u64))).ok()?;
         let mut bytes = Vec::new();
         file.take(bytes_max as u64).read_to_end(&mut bytes).ok()?;
         (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
-}
-
-impl MountSource for MessageFile {
-    fn path(&self) -> io::Result<&Path> {
-        if !self.made.load(Ordering::Acquire) {
-            fs::create_dir_all(self.path.parent().unwrap_or(&self.path))?;
-            fs::OpenOptions::new().create(true).append(true).open(&self.path)?;
-            self.made.store(true, Ordering::Release);
-        }
-        Ok(&self.path)
-    }
-}
-
-impl Drop for MessageFile {
-    fn drop(&mut self) {
-        if self.made.load(Ordering::Acquire) {
-            // What stays is removed with the pod's folder.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The mount of a container's message file; `None`: something else is mounted there.
-pub(crate) fn mount(spec: &Spec, file: &Arc<MessageFile>) -> Option<Mount> {
-    let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/dev/termination-log");
-    let taken = spec.volume_mounts.iter().flatten().any(|mount| mount.mount_path == path);
-    (!taken && path.starts_with('/')).then(|| Mount {
-        guest_path: path.to_owned(),
-        source: file.clone(),
-        sub_path: None,
-        read_only: false,
-    })
 }
 
 /// What it left to say.
@@ -141,25 +165,49 @@ async fn tail(left: &Left, files_max: u32) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn spec(path: &str) -> Spec {
+        Spec { termination_message_path: Some(path.to_owned()), ..Spec::default() }
+    }
+
     #[test]
     fn the_file_is_made_late_read_in_part_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/0");
-        let file = Arc::new(MessageFile::new(path.clone()));
-        assert_eq!(file.read(10), None);
+        let (file, mount) = MessageFile::new(&Spec::default(), &[], path.clone());
+        let mount = mount.unwrap();
+        assert_eq!((mount.guest_path.as_str(), file.read(10)), ("/dev", None));
         assert!(!path.exists());
-        let mount = mount(&Spec::default(), &file).unwrap();
-        assert_eq!(mount.guest_path, "/dev/termination-log");
-        let made = mount.source.path().unwrap().to_owned();
+        let made = mount.source.path().unwrap().join("termination-log");
         assert_eq!(file.read(10), None, "nothing was written");
-        fs::write(made, "0123456789abc").unwrap();
+        fs::write(&made, "0123456789abc").unwrap();
         assert_eq!(file.read(10).as_deref(), Some("3456789abc"));
         assert_eq!(file.read(100).as_deref(), Some("0123456789abc"));
-        let json =
-            serde_json::json!({ "name": "c", "volumeMounts": [{ "name": "v", "mountPath": "/dev/termination-log" }] });
-        let spec: Spec = serde_json::from_value(json).unwrap();
-        assert!(super::mount(&spec, &file).is_none(), "a volume comes first");
+        let secret = dir.path().join("secret");
+        fs::write(&secret, "of the host").unwrap();
+        fs::remove_file(&made).unwrap();
+        std::os::unix::fs::symlink(&secret, &made).unwrap();
+        assert_eq!(file.read(10), None, "no link leads out");
         drop((file, mount));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_volume_may_be_where_the_message_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("sub/x")).unwrap();
+        fs::write(dir.path().join("sub/x/last"), "words").unwrap();
+        let volume = Mount {
+            guest_path: "/data".to_owned(),
+            source: Arc::new(dir.path().to_owned()),
+            sub_path: Some("sub".into()),
+            read_only: false,
+        };
+        let (file, mount) = MessageFile::new(&spec("/data/x/last"), std::slice::from_ref(&volume), "/none".into());
+        assert!(mount.is_none());
+        assert_eq!(file.read(100).as_deref(), Some("words"));
+        for (path, mounted) in [("/last", None), ("/a/b/last", Some("/a/b")), ("/database/last", Some("/database"))] {
+            let (_, mount) = MessageFile::new(&spec(path), std::slice::from_ref(&volume), "/none".into());
+            assert_eq!(mount.as_ref().map(|m| m.guest_path.as_str()), mounted, "{path}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty};
 use podium_agent::{Agent, AgentConfig, LogOptions};
 use podium_api::{KindRef, Object, ObjectKey, k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions, kinds};
-use podium_client::{Api, MirrorScope, SystemClock, model::ModelApi};
+use podium_client::{Api, MirrorScope, Patch, SystemClock, model::ModelApi};
 use podium_network::{Caller, Network, NetworkConfig};
 use podium_sandbox::{Sandbox, SandboxConfig};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub(crate) struct Cluster {
     sandbox: Sandbox,
     dir: tempfile::TempDir,
     agent: Option<Agent>,
+    tune: Tune,
 }
 
 /// A container of the hello example.
@@ -32,11 +33,19 @@ fn kind(name: &str) -> KindRef {
     kinds::all().into_iter().find(|k| k.names().kind == name).unwrap()
 }
 
+/// A change of the agent's settings.
+type Tune = fn(&mut AgentConfig);
+
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With settings of its own.
+    pub(crate) async fn start_with(tune: Tune) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello/hello.wasm");
-        for folder in ["images", "host", "memory"] {
+        for folder in ["images", "host", "memory", "static"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         std::fs::copy(examples, dir.path().join("images/hello.wasm")).unwrap();
@@ -47,6 +56,7 @@ impl Cluster {
             sandbox,
             dir,
             agent: None,
+            tune,
         };
         cluster.start_agent().await;
         cluster
@@ -57,6 +67,9 @@ impl Cluster {
         config.image_dirs = vec![self.dir.path().join("images")];
         config.host_path_dirs = vec![self.dir.path().join("host")];
         config.memory_dir = Some(self.dir.path().join("memory"));
+        config.static_pods_dir = Some(self.dir.path().join("static"));
+        config.static_pods_every = std::time::Duration::from_millis(20);
+        (self.tune)(&mut config);
         self.network = Network::new(NetworkConfig::default());
         let agent = Agent::start(config, self.api.clone(), self.sandbox.clone(), self.network.clone()).await;
         self.agent = Some(agent.unwrap());
@@ -95,6 +108,31 @@ impl Cluster {
         spec["nodeName"] = "n1".into();
         let metadata = json!({ "name": name, "namespace": "default" });
         self.create("Pod", json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })).await;
+    }
+
+    /// Gives a pod's container other amounts.
+    pub(crate) async fn resize(&self, name: &str, resources: Value) {
+        let patch = json!({ "spec": { "containers": [{ "name": "app", "resources": resources }] } });
+        let key = ObjectKey::new("default", name);
+        self.api.patch(&kind("Pod"), &key, Patch::Strategic(patch), Some("resize")).await.unwrap();
+    }
+
+    /// Waits for an event about a pod of which reason and message begin and contain this.
+    pub(crate) async fn until_event(&self, pod: &str, reason: &str, words: &str) -> Value {
+        let mirror = self.api.mirror(&kind("Event"), MirrorScope::default()).await.unwrap();
+        let mut changes = mirror.subscribe();
+        let wait = async {
+            while let Some(delta) = changes.recv().await {
+                let event = delta.object().to_value().unwrap();
+                let about = event["involvedObject"]["name"] == pod && event["reason"] == reason;
+                if about && event["message"].as_str().unwrap().contains(words) {
+                    return event;
+                }
+            }
+            panic!("no more events");
+        };
+        let found = tokio::time::timeout(PATIENCE, wait).await;
+        found.unwrap_or_else(|_| panic!("no event {reason} about {pod} that says {words:?}"))
     }
 
     pub(crate) async fn delete(&self, name: &str) {

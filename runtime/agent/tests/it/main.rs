@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cluster;
+mod hooks;
+mod leaving;
 mod lives;
-mod sockets;
+mod statics;
 mod volumes;
 
 use std::time::Duration;

@@ -21,7 +21,6 @@ pub(super) const CAPABILITY: Capability = Capability {
 
 impl SocketsHost for Guest {
     fn sockets(&mut self) -> SocketsView<'_> {
-        self.called();
         SocketsView { table: &mut self.table, instance: &self.own.sockets }
     }
 }

@@ -34,7 +34,4 @@ build files wasm32-wasip2 files files-p2
 build interfaces wasm32-wasip1 interfaces interfaces-p1
 build interfaces wasm32-wasip2 interfaces interfaces-p2
 build command-p3 wasm32-wasip2 command_p3 command-p3
-build sockets-p1 wasm32-wasip1 sockets-p1 sockets-p1
-build sockets-p2 wasm32-wasip2 sockets-p2 sockets-p2
-build sockets-p3 wasm32-wasip2 sockets_p3 sockets-p3
 ls -l ./*.wasm

@@ -12,8 +12,6 @@ mod http;
 mod images;
 mod instances;
 mod interfaces;
-mod network;
 mod plugins;
-mod sockets;
 mod speed;
 mod support;
