@@ -11,7 +11,7 @@ use wasmtime_wasi::{
     p2, p3,
 };
 
-use super::{Capability, Guest};
+use super::{Capability, Guest, open_files};
 use crate::{container::Container, mounts::Opened};
 
 const BOTH: &[&str] = &["0.2", "0.3"];
@@ -25,10 +25,12 @@ pub(super) const CAPABILITY: Capability = Capability {
 
 fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p2::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
-    p3::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)
+    p3::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
+    open_files::link(linker)
 }
 
 fn preopens(guest: &mut Guest) -> Preopens<'_> {
+    guest.called();
     Preopens { container: &guest.own.container, table: &mut guest.table }
 }
 

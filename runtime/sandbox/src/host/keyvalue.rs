@@ -47,6 +47,7 @@ fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn keyvalue(guest: &mut Guest) -> KeyValue<'_> {
+    guest.called();
     let spec = &guest.own.container.spec;
     let stores = spec.stores.as_deref().filter(|_| spec.grants.has(CAPABILITY.group));
     KeyValue { stores, table: &mut guest.table }

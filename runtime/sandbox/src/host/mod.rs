@@ -11,6 +11,7 @@ mod filesystem;
 mod http;
 mod keyvalue;
 mod logging;
+mod open_files;
 mod sockets;
 mod tls;
 
@@ -156,7 +157,9 @@ pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtim
         context.env("PWD", dir);
     }
     let own = Own::new(container);
-    let preview1 = Preview1::new(context.build_p1(), own.sockets.clone(), &spec.listen, mounts)?;
+    let mut wasi = context.build_p1();
+    wasi.ctx().table.set_max_capacity(open_files::OPEN_MAX);
+    let preview1 = Preview1::new(wasi, own.sockets.clone(), &spec.listen, mounts)?;
     let guest = CoreGuest { preview1, own };
     let mut store = Store::new(&container.node.engine, guest);
     store.limiter(|guest| &mut guest.own.held);

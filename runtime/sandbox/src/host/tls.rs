@@ -33,6 +33,7 @@ fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 impl WasiTlsView for Guest {
     fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        self.called();
         let container = &self.own.container;
         let ctx = self.tls.get_or_insert_with(|| Box::new(context(container)));
         WasiTlsCtxView { ctx, table: &mut self.table }

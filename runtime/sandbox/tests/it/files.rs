@@ -13,7 +13,7 @@ use std::{
 use podium_sandbox::{ContainerSpec, Ending, Mount, Sandbox, SandboxConfig, StartError};
 use tempfile::TempDir;
 
-use crate::support::{self, FILES_P1, FILES_P2, load, sandbox, spec};
+use crate::support::{self, COMMAND_P3, FILES_P1, FILES_P2, HELLO_C, load, sandbox, spec};
 
 const BOTH: [&[u8]; 2] = [FILES_P1, FILES_P2];
 
@@ -446,4 +446,67 @@ async fn no_race_leads_a_sub_path_out() {
         assert!(["inside\n", "", "NotFound\n"].contains(&&*printed), "{printed}");
         inside += u32::from(printed == "inside\n");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounts_are_there_in_0_3() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path().join("data/text"), "read in 0.3");
+    file(dir.path().join("secret"), "secret");
+    symlink("../secret", dir.path().join("data/out")).unwrap();
+    symlink("text", dir.path().join("data/in")).unwrap();
+    let image = load(&sandbox, COMMAND_P3).await;
+    let cases = [
+        ("/data/text", "read in 0.3"),
+        ("/data/in", "read in 0.3"),
+        ("/data/out", "ErrorCode::NotPermitted\n"),
+        ("/data/../secret", "ErrorCode::NotPermitted\n"),
+        ("/data/none", "ErrorCode::NoEntry\n"),
+    ];
+    for (path, wanted) in cases {
+        let (mut spec, logs) = spec(&["command", "read", path]);
+        spec.mounts = vec![mount(dir.path().join("data"), "/data", true)];
+        let ending = sandbox.command(&image, spec).unwrap().wait().await;
+        assert_eq!((ending, logs.stdout.lock().as_str()), (Ending::Finished { code: 0 }, wanted), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_in_c_runs() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path().join("line"), "from a file");
+    let image = load(&sandbox, HELLO_C).await;
+    let (mut spec, logs) = spec(&["hello", "/data/line"]);
+    spec.mounts = vec![mount(dir.path(), "/data", true)];
+    spec.stdin = Some(podium_sandbox::Stdin::new(&b"typed"[..]));
+    let ending = sandbox.command(&image, spec).unwrap().wait().await;
+    assert_eq!(*logs.stdout.lock(), "2 arguments, hello there\n/data/line: from a file\ntyped");
+    assert_eq!(ending, Ending::Finished { code: 7 });
+}
+
+/// Each open file is a descriptor of the process that all guests share.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_files_have_a_bound() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path().join("text"), "text");
+    let mounts = vec![mount(dir.path(), "/data", false)];
+    let operations = ["hold /data/text 5000", "read /data/text"];
+    let printed = run(&sandbox, FILES_P2, &operations, |spec| spec.mounts = mounts.clone()).await;
+    let held: u32 = printed[0].parse().unwrap();
+    assert!((1000..=1024).contains(&held), "{held}");
+    assert_eq!(printed[1], "text", "they were closed");
+
+    // Preview 1 has no words for it in the library: the guest ends.
+    let image = load(&sandbox, FILES_P1).await;
+    let (mut spec, _) = spec(&["files", "hold", "/data/text", "5000"]);
+    spec.mounts = mounts;
+    let ending = sandbox.command(&image, spec).unwrap().wait().await;
+    let Ending::Trapped { message, .. } = ending else { panic!("{ending:?}") };
+    assert_eq!(message, "resource table has no free keys");
 }

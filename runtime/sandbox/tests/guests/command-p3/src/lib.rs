@@ -1,5 +1,10 @@
 //! A `wasi:cli` 0.3 command for the sandbox's tests.
 
+use wasip3::filesystem::{
+    preopens::get_directories,
+    types::{DescriptorFlags, OpenFlags, PathFlags},
+};
+
 wasip3::cli::command::export!(Guest);
 
 struct Guest;
@@ -10,11 +15,35 @@ impl wasip3::exports::cli::run::Guest for Guest {
         if args.get(1).is_some_and(|arg| arg == "fail") {
             return Err(());
         }
-        let (mut tx, rx) = wasip3::wit_stream::new();
-        let (written, ()) = futures::join!(async { wasip3::cli::stdout::write_via_stream(rx).await }, async {
-            tx.write_all(format!("{args:?}\n").into_bytes()).await;
-            drop(tx);
-        });
-        written.map_err(|_| ())
+        if let [_, verb, path] = &args[..]
+            && verb == "read"
+        {
+            return print(read(path).await).await;
+        }
+        print(format!("{args:?}\n").into_bytes()).await
     }
+}
+
+/// What a file holds, below the first preopened folder; or the error's code.
+async fn read(path: &str) -> Vec<u8> {
+    let folders = get_directories();
+    let Some((folder, name)) = folders.first() else { return b"no folder\n".to_vec() };
+    let path = path.trim_start_matches(name.as_str()).trim_start_matches('/').to_owned();
+    let opened = folder.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::empty(), DescriptorFlags::READ).await;
+    match opened {
+        Ok(file) => {
+            let (bytes, _) = file.read_via_stream(0);
+            bytes.collect().await
+        }
+        Err(code) => format!("{code:?}\n").into_bytes(),
+    }
+}
+
+async fn print(text: Vec<u8>) -> Result<(), ()> {
+    let (mut tx, rx) = wasip3::wit_stream::new();
+    let (written, ()) = futures::join!(async { wasip3::cli::stdout::write_via_stream(rx).await }, async {
+        tx.write_all(text).await;
+        drop(tx);
+    });
+    written.map_err(|_| ())
 }

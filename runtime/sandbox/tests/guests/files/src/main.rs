@@ -37,6 +37,10 @@ fn run(operation: &[&str]) -> io::Result<String> {
         ["symlink", target, at] => symlink(target, at).map(done),
         ["readlink", path] => fs::read_link(path).map(|path| path.display().to_string()),
         ["race", path, times] => race(path, times.parse().unwrap_or(1)),
+        ["hold", path, count] => {
+            let held: Vec<_> = (0..count.parse().unwrap_or(0)).map_while(|_| fs::File::open(path).ok()).collect();
+            Ok(held.len().to_string())
+        }
         ["cwd"] => std::env::current_dir().map(|path| path.display().to_string()),
         ["env", name] => Ok(std::env::var(name).unwrap_or_else(|_| "unset".to_owned())),
         ["echo"] => {
