@@ -62,6 +62,7 @@ mod hidden;
 mod host;
 mod http;
 mod image;
+mod initialise;
 mod inspect;
 mod invoke;
 mod load;

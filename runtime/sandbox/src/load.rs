@@ -2,14 +2,21 @@
 //!
 //! Nothing here blocks the runtime: what computes or reads files does so on threads for that.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Image, ImageKind, LoadError, adapt,
+    cache::hex,
     compile::{self, Lane, Work},
     image::Compiled,
+    initialise,
     inspect::{self, Inspected},
     sandbox::Node,
 };
@@ -22,12 +29,16 @@ const SMALL_TIME: Duration = Duration::from_secs(5);
 pub struct LoadOptions {
     /// For whom: requesters take turns in the queue for the compiler. Any name, such as a namespace.
     pub requester: String,
+    /// A function that a component exports, to be called once: instances begin with what it leaves in memory. `None`: the
+    /// export `wizer-initialize`, if there is one.
+    pub initialise: Option<String>,
 }
 
 /// What is known of a file before it is compiled.
 struct Read {
     wasm: Bytes,
     inspected: Inspected,
+    initialise: Option<String>,
     size_bytes: u64,
 }
 
@@ -39,51 +50,90 @@ pub(crate) async fn load(
     options: LoadOptions,
 ) -> Result<Image, LoadError> {
     let limits = node.config.compile;
-    let Read { wasm, inspected, size_bytes } = blocking(move || {
+    let asked = options.initialise;
+    let Read { wasm, inspected, initialise, size_bytes } = blocking(move || {
         let size_bytes = file.len() as u64;
         let wasm = inspect::binary(file)?;
         compile::check(&wasm, &limits)?;
         let wasm = adapt::adapted(wasm)?;
         let inspected = inspect::inspect(&wasm)?;
-        Ok(Read { wasm, inspected, size_bytes })
+        let initialise = initialise::wanted(&wasm, asked.as_deref());
+        Ok(Read { wasm, inspected, initialise, size_bytes })
     })
     .await?;
     let name = digest.trim_start_matches("sha256:").to_owned();
-    let compiled = compiled(&node, name, inspected.kind, wasm, &options.requester).await?;
+    let of = Of { node: &node, kind: inspected.kind, requester: &options.requester };
+    let compiled = match initialise {
+        None => of.compiled(name, wasm).await?,
+        Some(export) => of.initialised(name, wasm, export).await?,
+    };
     blocking(move || Image::link(&compiled, &node.linkers, digest, inspected, size_bytes)).await
 }
 
-/// Compiled code by name: from the cache, else compiled and kept there.
-async fn compiled(
-    node: &Arc<Node>,
-    name: String,
+/// What is compiled, for whom.
+struct Of<'a> {
+    node: &'a Arc<Node>,
     kind: ImageKind,
-    wasm: Bytes,
-    requester: &str,
-) -> Result<Compiled, LoadError> {
-    let (of_task, named) = (node.clone(), name.clone());
-    if let Some(compiled) = blocking(move || Ok(of_task.cached_code(&named, kind))).await? {
-        return Ok(compiled);
+    requester: &'a str,
+}
+
+impl Of<'_> {
+    /// Code of a component as its initialisation leaves it.
+    async fn initialised(&self, name: String, wasm: Bytes, export: String) -> Result<Compiled, LoadError> {
+        let hash = hex(&Sha256::digest(export.as_bytes())[..8]);
+        let name = format!("{name}-{hash}");
+        if let Some(compiled) = self.cached(&name).await? {
+            return Ok(compiled);
+        }
+        let (source, named) = (wasm.clone(), export.clone());
+        let instrumented = blocking(move || initialise::instrumented(&source, &named)).await?;
+        let instrumented = self.compiled(format!("{name}-once"), instrumented).await?;
+        let start = Instant::now();
+        let snapshot = initialise::snapshot(self.node, wasm, instrumented, export).await;
+        // Nobody asks for this again.
+        if let Some(cache) = &self.node.cache {
+            cache.remove(&format!("{name}-once"));
+        }
+        let snapshot = snapshot?;
+        tracing::info!(image = name, bytes = snapshot.len(), millis = start.elapsed().as_millis(), "initialised");
+        let limit_bytes = self.node.config.image_bytes_max;
+        if snapshot.len() as u64 > limit_bytes {
+            return Err(LoadError::TooLarge { bytes: snapshot.len() as u64, limit_bytes });
+        }
+        self.compiled(name, snapshot).await
     }
-    let started = std::time::Instant::now();
-    let mut lane = Lane::of(wasm.len());
-    loop {
-        let full = |_| LoadError::CompileQueueFull { waiting: node.config.compile.queue_max };
-        let turn = node.compiles.turn(lane, requester, wasm.len()).await.map_err(full)?;
-        tracing::info!(image = name, bytes = wasm.len(), ?lane, "compiling");
-        let limit = node.config.compile.time;
-        let time = if lane == Lane::Small { limit.min(SMALL_TIME) } else { limit };
-        let done = compile(node, &name, kind, wasm.clone(), time).await;
-        drop(turn);
-        match done {
-            Err(LoadError::CompileTimedOut { .. }) if lane == Lane::Small && time < limit => lane = Lane::Large,
-            Err(error) => {
-                tracing::warn!(image = name, %error, "cannot compile");
-                return Err(error);
-            }
-            Ok(compiled) => {
-                tracing::info!(image = name, millis = started.elapsed().as_millis(), "compiled");
-                return Ok(compiled);
+
+    async fn cached(&self, name: &str) -> Result<Option<Compiled>, LoadError> {
+        let (node, name, kind) = (self.node.clone(), name.to_owned(), self.kind);
+        blocking(move || Ok(node.cached_code(&name, kind))).await
+    }
+
+    /// Compiled code by name: from the cache, else compiled and kept there.
+    async fn compiled(&self, name: String, wasm: Bytes) -> Result<Compiled, LoadError> {
+        if let Some(compiled) = self.cached(&name).await? {
+            return Ok(compiled);
+        }
+        let Self { node, kind, requester } = *self;
+        let started = Instant::now();
+        let mut lane = Lane::of(wasm.len());
+        loop {
+            let full = |_| LoadError::CompileQueueFull { waiting: node.config.compile.queue_max };
+            let turn = node.compiles.turn(lane, requester, wasm.len()).await.map_err(full)?;
+            tracing::info!(image = name, bytes = wasm.len(), ?lane, "compiling");
+            let limit = node.config.compile.time;
+            let time = if lane == Lane::Small { limit.min(SMALL_TIME) } else { limit };
+            let done = compile(node, &name, kind, wasm.clone(), time).await;
+            drop(turn);
+            match done {
+                Err(LoadError::CompileTimedOut { .. }) if lane == Lane::Small && time < limit => lane = Lane::Large,
+                Err(error) => {
+                    tracing::warn!(image = name, %error, "cannot compile");
+                    return Err(error);
+                }
+                Ok(compiled) => {
+                    tracing::info!(image = name, millis = started.elapsed().as_millis(), "compiled");
+                    return Ok(compiled);
+                }
             }
         }
     }

@@ -96,7 +96,8 @@ impl Sandbox {
     /// compile; it goes on when callers give up. Text (`.wat`) is taken as well.
     ///
     /// # Errors
-    /// When it cannot run here; nothing of it has run then.
+    /// When it cannot run here. Nothing of it has run then but its initialisation, if it has one: see
+    /// [`LoadOptions::initialise`].
     pub async fn load(&self, wasm: Bytes) -> Result<Arc<Image>, LoadError> {
         self.load_with(wasm, LoadOptions::default()).await
     }
@@ -112,16 +113,18 @@ impl Sandbox {
         }
         let of_task = wasm.clone();
         let digest = blocking(move || Ok(digest(&of_task))).await?;
+        // One file that is initialised in another way is another image.
+        let key = options.initialise.as_ref().map_or_else(|| digest.clone(), |export| format!("{digest} {export}"));
         let loading = {
             let mut images = self.node.images.lock();
-            if let Some(image) = images.find(&digest) {
+            if let Some(image) = images.find(&key) {
                 return Ok(image);
             }
-            let start = || load(self.node.clone(), digest.clone(), wasm, options).boxed().shared();
-            images.loading.entry(digest.clone()).or_insert_with(start).clone()
+            let start = || load(self.node.clone(), digest, wasm, options).boxed().shared();
+            images.loading.entry(key.clone()).or_insert_with(start).clone()
         };
         let result = loading.await;
-        self.node.images.lock().loaded(&digest, &result, self.node.config.images_kept_max);
+        self.node.images.lock().loaded(&key, &result, self.node.config.images_kept_max);
         result
     }
 

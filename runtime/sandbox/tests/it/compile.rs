@@ -182,7 +182,8 @@ async fn small_modules_pass_a_hostile_one() {
             text.push_str(&format!(" (; {i} ;)"));
             let wasm =
                 wat::parse_str(text.replacen("(module", &format!("(module (global i32 (i32.const {i}))"), 1)).unwrap();
-            let (sandbox, options) = (sandbox.clone(), LoadOptions { requester: "hostile".into() });
+            let (sandbox, options) =
+                (sandbox.clone(), LoadOptions { requester: "hostile".into(), ..LoadOptions::default() });
             tokio::spawn(async move { sandbox.load_with(wasm.into(), options).await.map(|_| ()) })
         })
         .collect();
@@ -190,7 +191,7 @@ async fn small_modules_pass_a_hostile_one() {
     let start = Instant::now();
     for i in 0..5 {
         let text = format!("(module (global i32 (i32.const {i})) (func (export \"_start\")))");
-        let options = LoadOptions { requester: "neighbour".into() };
+        let options = LoadOptions { requester: "neighbour".into(), ..LoadOptions::default() };
         sandbox.load_with(text.into(), options).await.unwrap();
     }
     println!("five small modules beside four hostile ones: {:?}", start.elapsed());

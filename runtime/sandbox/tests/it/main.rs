@@ -10,6 +10,7 @@ mod files;
 mod hostile;
 mod http;
 mod images;
+mod initialise;
 mod instances;
 mod interfaces;
 mod plugins;

@@ -1,0 +1,112 @@
+//! Snapshots: initialised once, at load, within bounds; and seen by every instance.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use podium_sandbox::{Ending, LoadError, LoadOptions, Sandbox, SandboxConfig};
+
+use crate::support::{self, sandbox, spec};
+
+/// A command that works on a table: it fills it first, which takes `rounds`, unless that was done. Fails when `must` and
+/// it was not.
+fn command(export: &str, init: &str, rounds: u64, must: bool) -> String {
+    format!(
+        r#"(component
+        (core module $m
+            (memory (export "memory") 1)
+            (global $ready (mut i32) (i32.const 0))
+            (func $fill (local $i i64) (local $sum i64)
+                (loop $next
+                    (local.set $sum (i64.add (i64.mul (local.get $sum) (i64.const 6364136223846793005)) (local.get $i)))
+                    (local.set $i (i64.add (local.get $i) (i64.const 1)))
+                    (br_if $next (i64.lt_u (local.get $i) (i64.const {rounds}))))
+                (i64.store (i32.const 1024) (local.get $sum))
+                (global.set $ready (i32.const 1)))
+            (func (export "init") {init})
+            (func (export "run") (result i32)
+                (if (i32.eqz (global.get $ready)) (then
+                    (if (i32.const {must}) (then (return (i32.const 1))))
+                    (call $fill)))
+                (i64.eqz (i64.load (i32.const 1024)))))
+        (core instance $i (instantiate $m))
+        (func (export "{export}") (canon lift (core func $i "init")))
+        (component $c
+            (import "f" (func $f (result (result))))
+            (export "run" (func $f)))
+        (type $r (func (result (result))))
+        (func $run (type $r) (canon lift (core func $i "run")))
+        (instance $c (instantiate $c (with "f" (func $run))))
+        (export "wasi:cli/run@0.2.0" (instance $c)))"#,
+        must = i32::from(must)
+    )
+}
+
+async fn run(sandbox: &Sandbox, wat: &str, options: LoadOptions) -> Result<(Ending, Duration), LoadError> {
+    let image = sandbox.load_with(Bytes::copy_from_slice(wat.as_bytes()), options).await?;
+    let start = Instant::now();
+    let command = sandbox.command(&image, spec(&["c"]).0).unwrap();
+    Ok((command.wait().await, start.elapsed()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_at_load_is_not_done_again() {
+    let _turn = support::shared().await;
+    let rounds = 30_000_000;
+    let without = command("start-here", "call $fill", rounds, false);
+    let with = command("wizer-initialize", "call $fill", rounds, true);
+    let sandbox = sandbox();
+    let (ending, slow) = run(&sandbox, &without, LoadOptions::default()).await.unwrap();
+    assert_eq!(ending, Ending::Finished { code: 0 });
+    let mut quick = Duration::MAX;
+    for _ in 0..5 {
+        let (ending, took) = run(&sandbox, &with, LoadOptions::default()).await.unwrap();
+        assert_eq!(ending, Ending::Finished { code: 0 }, "it finds its table filled");
+        quick = quick.min(took);
+    }
+    println!("a run: {slow:?} without, {quick:?} with a snapshot");
+    assert!(quick * 3 < slow, "{quick:?} and {slow:?}");
+    // By name, as another image than the same file without.
+    let options = LoadOptions { initialise: Some("start-here".into()), ..LoadOptions::default() };
+    let (ending, took) = run(&sandbox, &without, options).await.unwrap();
+    assert_eq!(ending, Ending::Finished { code: 0 });
+    assert!(took * 3 < slow, "{took:?} and {slow:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_made_once_on_a_node() {
+    let _turn = support::shared().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        || SandboxConfig { cache_dir: Some(dir.path().to_owned()), instances_max: 16, ..SandboxConfig::default() };
+    let wat = command("wizer-initialize", "call $fill", 100_000_000, true);
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let sandbox = Sandbox::new(config()).unwrap();
+        let start = Instant::now();
+        let (ending, _) = run(&sandbox, &wat, LoadOptions::default()).await.unwrap();
+        times.push(start.elapsed());
+        assert_eq!(ending, Ending::Finished { code: 0 });
+    }
+    println!("loaded and run: {times:?}");
+    assert!(times[1] * 2 < times[0], "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn initialisations_that_fail_say_how() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    for (init, wanted) in [
+        ("unreachable", "unreachable"),
+        ("(drop (memory.grow (i32.const 20000)))", "more than 536870912 bytes"),
+        ("(i64.store (i32.const 70000) (i64.const 1))", "out of bounds"),
+    ] {
+        let wat = command("wizer-initialize", init, 1, true);
+        let error = run(&sandbox, &wat, LoadOptions::default()).await.unwrap_err();
+        assert!(matches!(&error, LoadError::Initialise { export, .. } if export == "wizer-initialize"), "{error:?}");
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
+    let options = LoadOptions { initialise: Some("nowhere".into()), ..LoadOptions::default() };
+    let error = run(&sandbox, &command("x", "call $fill", 1, false), options).await.unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert_eq!(sandbox.guest_memory_bytes().0, 0, "nothing is left of them");
+}
