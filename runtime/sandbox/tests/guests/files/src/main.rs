@@ -38,7 +38,13 @@ fn run(operation: &[&str]) -> io::Result<String> {
         ["readlink", path] => fs::read_link(path).map(|path| path.display().to_string()),
         ["race", path, times] => race(path, times.parse().unwrap_or(1)),
         ["hold", path, count] => {
-            let held: Vec<_> = (0..count.parse().unwrap_or(0)).map_while(|_| fs::File::open(path).ok()).collect();
+            let mut held = Vec::new();
+            for _ in 0..count.parse().unwrap_or(0) {
+                match fs::File::open(path) {
+                    Ok(file) => held.push(file),
+                    Err(error) => return Ok(format!("{} {error}", held.len())),
+                }
+            }
             Ok(held.len().to_string())
         }
         ["cwd"] => std::env::current_dir().map(|path| path.display().to_string()),
