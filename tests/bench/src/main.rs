@@ -8,6 +8,7 @@ mod figure;
 mod network;
 mod pods;
 mod process;
+mod sandbox_cpu;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -41,7 +42,7 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 8] = [
+const ALL: [Benchmark; 9] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
@@ -50,6 +51,7 @@ const ALL: [Benchmark; 8] = [
     ("api", api::measure),
     ("custom", api::custom::measure),
     ("pods", api::large::measure),
+    ("sandbox", sandbox_cpu::measure),
 ];
 
 fn main() -> Result<ExitCode> {
