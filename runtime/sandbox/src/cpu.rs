@@ -37,8 +37,9 @@ pub(crate) fn thread_cpu_ns() -> u64 {
 pub(crate) struct CpuAccount {
     parent: Option<Arc<CpuAccount>>,
     used_ns: AtomicU64,
-    waits: Mutex<Waits>,
-    quota: OnceLock<Mutex<Bucket>>,
+    /// Both are there only for those that need them: there are many that never do.
+    waits: OnceLock<Box<Mutex<Waits>>>,
+    quota: OnceLock<Box<Mutex<Bucket>>>,
     period: Duration,
     share: Arc<Share>,
 }
@@ -90,12 +91,12 @@ pub(crate) struct Throttling {
 
 impl CpuAccount {
     pub(crate) fn new(limit: CpuLimit, period: Duration, now: Instant, parent: Option<Arc<Self>>) -> Self {
-        let quota = limit.quota_millicores.map(|millicores| Mutex::new(Bucket::new(millicores, period, now)));
+        let quota = limit.quota_millicores.map(|millicores| Box::new(Mutex::new(Bucket::new(millicores, period, now))));
         let share = Share::new(limit.weight_millicores, parent.as_ref().map(|parent| parent.share.clone()));
         Self {
             parent,
             used_ns: AtomicU64::new(0),
-            waits: Mutex::default(),
+            waits: OnceLock::new(),
             quota: quota.map_or_else(OnceLock::new, OnceLock::from),
             period,
             share: Arc::new(share),
@@ -108,13 +109,12 @@ impl CpuAccount {
         match (self.quota.get(), limit.quota_millicores) {
             (Some(bucket), millicores) => bucket.lock().resize(millicores.unwrap_or(NO_QUOTA), self.period, now),
             (None, Some(millicores)) => {
-                self.quota.get_or_init(|| Mutex::new(Bucket::new(millicores, self.period, now)));
+                self.quota.get_or_init(|| Box::new(Mutex::new(Bucket::new(millicores, self.period, now))));
             }
             (None, None) => {}
         }
     }
 
-    /// Share when the node is busy.
     /// Its part of a busy node.
     pub(crate) fn share(&self) -> &Arc<Share> {
         &self.share
@@ -144,15 +144,15 @@ impl CpuAccount {
 
     /// An instance begins to wait. To be followed by [`CpuAccount::resumed`].
     pub(crate) fn paused(&self, now: Instant) {
-        let mut waits = self.waits.lock();
+        let mut waits = self.waits.get_or_init(Box::default).lock();
         waits.waiting += 1;
         waits.since.get_or_insert(now);
     }
 
     /// An instance waits no longer.
     pub(crate) fn resumed(&self, since: Instant, now: Instant) {
-        {
-            let mut waits = self.waits.lock();
+        if let Some(waits) = self.waits.get() {
+            let mut waits = waits.lock();
             waits.waiting = waits.waiting.saturating_sub(1);
             if waits.waiting == 0
                 && let Some(since) = waits.since.take()
@@ -178,10 +178,10 @@ impl CpuAccount {
     }
 
     pub(crate) fn throttling(&self) -> Throttling {
-        let time = {
-            let waits = self.waits.lock();
+        let time = self.waits.get().map_or(Duration::ZERO, |waits| {
+            let waits = waits.lock();
             waits.total + waits.since.map_or(Duration::ZERO, |since| since.elapsed())
-        };
+        });
         let Some(quota) = self.quota.get() else { return Throttling { time, ..Throttling::default() } };
         let periods = &quota.lock().periods;
         Throttling { periods: periods.active.total, periods_throttled: periods.throttled.total, time }

@@ -237,16 +237,18 @@ fn background_threads() -> usize {
 }
 
 fn background() -> std::io::Result<Runtime> {
+    // Less than this process has, whatever that is; 19 is the least that there is.
+    let nice = rustix::process::getpriority_process(None).map_or(BACKGROUND_NICE, |own| own + BACKGROUND_NICE).min(19);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(background_threads())
         .thread_name("guest-background")
         .enable_all()
-        .on_thread_start(|| {
+        .on_thread_start(move || {
             // On Linux a priority belongs to a thread. Where it cannot be set, guests still yield after each slice.
-            if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+            if let Err(error) = rustix::process::setpriority_process(None, nice) {
                 tracing::debug!(%error, "cannot lower the priority of a background thread");
             }
-            let_others_pass();
+            let_others_pass(nice);
         })
         .build()
 }
@@ -256,7 +258,7 @@ fn background() -> std::io::Result<Runtime> {
 /// use up: guests yield after each turn. Without it a request waited for a whole turn of a spinner, 1.8 ms instead of 0.1 (p99).
 /// Kernels before 6.12 refuse, and decide by priority alone.
 #[cfg(target_os = "linux")]
-fn let_others_pass() {
+fn let_others_pass(nice: i32) {
     /// `struct sched_attr` of `sched_setattr(2)`, its first version.
     #[repr(C)]
     struct Attributes {
@@ -274,7 +276,7 @@ fn let_others_pass() {
         size: SIZE,
         policy: libc::SCHED_OTHER as u32,
         flags: 0,
-        nice: BACKGROUND_NICE,
+        nice,
         priority: 0,
         runtime_ns: 100_000_000,
         deadline_ns: 0,
@@ -291,4 +293,4 @@ fn let_others_pass() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn let_others_pass() {}
+fn let_others_pass(_: i32) {}
