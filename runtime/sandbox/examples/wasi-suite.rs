@@ -121,14 +121,20 @@ impl Output {
     async fn take(&self, index: usize, wanted: &str) {
         loop {
             let changed = self.changed.notified();
-            let mut text = self.text.lock();
-            if text[index].starts_with(wanted) {
-                text[index].drain(..wanted.len());
+            if self.is_taken(index, wanted) {
                 return;
             }
-            drop(text);
             changed.await;
         }
+    }
+
+    fn is_taken(&self, index: usize, wanted: &str) -> bool {
+        let text = &mut self.text.lock()[index];
+        let there = text.starts_with(wanted);
+        if there {
+            text.drain(..wanted.len());
+        }
+        there
     }
 }
 
@@ -288,7 +294,7 @@ async fn main() -> anyhow::Result<()> {
         if only.as_ref().is_some_and(|only| *only != name) {
             continue;
         }
-        let suite = wasm.parent().and_then(|dir| dir.strip_prefix(&dir.ancestors().nth(3)?).ok());
+        let suite = wasm.parent().and_then(|dir| dir.strip_prefix(dir.ancestors().nth(3)?).ok());
         let count = counts.entry(suite.unwrap_or(Path::new("?")).display().to_string()).or_default();
         if name.starts_with("sockets-") || name.starts_with("http-client") {
             count.skipped += 1;
