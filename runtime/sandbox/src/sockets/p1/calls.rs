@@ -279,6 +279,7 @@ fn connection(mut socket: TcpSocket, nonblocking: bool) -> Result<Descriptor, Co
     Ok(Descriptor { nonblocking, kind: Kind::Connection { reader, writer, _socket: socket } })
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are preview 1's")]
 async fn sock_recv(
     guest: &mut Preview1,
     memory: &mut GuestMemory<'_>,
