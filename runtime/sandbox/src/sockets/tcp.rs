@@ -268,7 +268,11 @@ impl Listener {
         let _ = ready!(waiting.poll_ready(cx));
         match self.permit.take().and_then(Ready::done) {
             Some(Ok(permit)) => Poll::Ready(self.take(Some(permit))),
-            Some(Err(code)) => Poll::Ready(Err(code)),
+            // There is no telling when there will be memory: this one is closed, the next may fit.
+            Some(Err(code)) => {
+                self.next = None;
+                Poll::Ready(Err(code))
+            }
             None => Poll::Ready(Err(Code::Other)),
         }
     }

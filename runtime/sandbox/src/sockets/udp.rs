@@ -91,7 +91,8 @@ impl UdpSocket {
 
     /// For sending, to where it is connected now.
     pub(crate) fn outgoing(&mut self) -> Result<Outgoing, Code> {
-        Ok(Outgoing { bound: self.bound()?, family: self.family, remote: self.remote, sending: None })
+        let (bound, instance) = (self.bound()?, self.instance.clone());
+        Ok(Outgoing { instance, bound, family: self.family, remote: self.remote, sending: None })
     }
 
     /// Begins to send one datagram. Takes a port only when it may be sent.
@@ -147,6 +148,7 @@ impl Incoming {
 
 /// Sends.
 pub(crate) struct Outgoing {
+    instance: Instance,
     bound: Arc<Bound>,
     family: Family,
     remote: Option<SocketAddr>,
@@ -160,8 +162,11 @@ impl Outgoing {
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(Code::DatagramTooLarge);
         }
-        let bound = self.bound.clone();
-        self.sending = Some(Ready::new(async move { bound.socket.send_to(bytes.into(), to).await }));
+        let (bound, charge) = (self.bound.clone(), self.instance.charge(bytes.len() as u64)?);
+        self.sending = Some(Ready::new(async move {
+            let _charge = charge;
+            bound.socket.send_to(bytes.into(), to).await
+        }));
         Ok(())
     }
 

@@ -158,8 +158,8 @@ fn poll_socket(sockets: &mut Descriptors, waiting: &Waiting, cx: &mut Context<'_
         return None;
     }
     let (bytes, flags) = match (&descriptor.kind, waiting.kind) {
-        (Kind::Connection { reader, .. }, FD_READ) => match reader.peek(usize::MAX) {
-            Ok(bytes) => (bytes.len() as u64, 0),
+        (Kind::Connection { reader, .. }, FD_READ) => match reader.waiting_bytes() {
+            Ok(bytes) => (bytes as u64, 0),
             Err(_) => (0, HANGUP),
         },
         _ => (1, 0),

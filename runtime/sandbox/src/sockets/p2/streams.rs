@@ -44,13 +44,19 @@ impl Reader {
 
     /// What can be read now, left where it is; at most some KiB of it. Empty: nothing yet.
     pub(in crate::sockets) fn peek(&self, most: usize) -> StreamResult<Bytes> {
+        self.look(|ahead| Bytes::copy_from_slice(&ahead[..most.min(ahead.len())]))
+    }
+
+    /// How many bytes can be read now, as far as that is known.
+    pub(in crate::sockets) fn waiting_bytes(&self) -> StreamResult<usize> {
+        self.look(<[u8]>::len)
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&[u8]) -> T) -> StreamResult<T> {
         let mut slot = self.0.lock();
         let Some(receiver) = slot.as_mut() else { return Err(StreamError::Closed) };
-        let ahead = receiver.peek();
-        if !ahead.is_empty() {
-            return Ok(Bytes::copy_from_slice(&ahead[..most.min(ahead.len())]));
-        }
-        if receiver.has_ended() { Err(StreamError::Closed) } else { Ok(Bytes::new()) }
+        let looked = at(receiver.peek());
+        if receiver.has_ended() { Err(StreamError::Closed) } else { Ok(looked) }
     }
 
     /// What waits to be read is thrown away.

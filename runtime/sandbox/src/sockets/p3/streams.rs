@@ -55,7 +55,7 @@ impl<T> StreamProducer<T> for Accepted<T> {
         }
         let accepted = match self.listener.poll_accept(cx) {
             Poll::Ready(Ok(accepted)) => accepted,
-            // No memory for this one; the next may fit.
+            // No memory for this one, which is closed: on to the next.
             Poll::Ready(Err(Code::OutOfMemory)) => {
                 cx.waker().wake_by_ref();
                 return not_yet(finish);
