@@ -1,23 +1,62 @@
 #!/usr/bin/env bash
-# Builds the example guests: examples/NAME/NAME.wasm from the source beside it. Takes names, or builds all.
-# Uses the rustup target wasm32-wasip2 when it is installed, else the toolchain whose env.sh is in the folder that GUEST_SDK names.
+# Builds the example guests. Takes names, or builds those in Rust.
+# Rust: examples/NAME/NAME.wasm from the source beside it, with the rustup target wasm32-wasip2 when it is installed, else
+# with the toolchain whose env.sh is in the folder that GUEST_SDK names.
+# js-hello (needs npm) and python-hello (needs python3 with venv): target/examples/NAME.wasm, 13 and 18 MB. What they need is
+# fetched into target/examples.
 set -euo pipefail
 cd "$(dirname "$0")"
-if rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2; then
-  :
-elif [ -n "${GUEST_SDK:-}" ]; then
-  . "$GUEST_SDK/env.sh"
-else
-  echo "build.sh: the target wasm32-wasip2 is missing: run 'rustup target add wasm32-wasip2'" >&2
-  exit 1
-fi
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
-# Where this machine keeps things must not change what is built.
 root=$(cd .. && pwd)
-export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$root=/podium"
+out=$root/target/examples
+
+rust() {
+  if ! rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2; then
+    if [ -z "${GUEST_SDK:-}" ]; then
+      echo "build.sh: the target wasm32-wasip2 is missing: run 'rustup target add wasm32-wasip2'" >&2
+      exit 1
+    fi
+    . "$GUEST_SDK/env.sh"
+  fi
+  # In a subshell's environment: where this machine keeps things must not change what is built.
+  export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$root=/podium"
+  (cd "$1" && cargo build --release --target wasm32-wasip2)
+  cp "$CARGO_TARGET_DIR/wasm32-wasip2/release/${1//-/_}.wasm" "$1/$1.wasm"
+  ls -l "$1/$1.wasm"
+}
+
+# The WIT of wasi:http 0.2, from the crate that this workspace serves it with.
+wit() {
+  (cd "$root" && cargo fetch --quiet --locked)
+  local found
+  found=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/wasmtime-wasi-http-48.*/wit | tail -n 1)
+  [ -n "$found" ] || { echo "build.sh: the crate wasmtime-wasi-http is not in cargo's registry" >&2; exit 1; }
+  echo "$found"
+}
+
+javascript() {
+  mkdir -p "$out/$1"
+  cp "$1"/* "$out/$1"
+  (cd "$out/$1" && npm install --silent --no-fund --no-audit && node build.mjs "$(wit)" "$out/$1.wasm")
+  ls -l "$out/$1.wasm"
+}
+
+python() {
+  mkdir -p "$out/$1"
+  cp "$1"/* "$out/$1"
+  [ -x "$out/venv/bin/componentize-py" ] || {
+    python3 -m venv "$out/venv"
+    "$out/venv/bin/pip" install --quiet --requirement "$1/requirements.txt"
+  }
+  (cd "$out/$1" && "$out/venv/bin/componentize-py" -q -d "$(wit)" -w bindings componentize app -o "$out/$1.wasm")
+  ls -l "$out/$1.wasm"
+}
+
 [ $# -gt 0 ] || set -- hello webhook
 for name in "$@"; do
-  (cd "$name" && cargo build --release --target wasm32-wasip2)
-  cp "$CARGO_TARGET_DIR/wasm32-wasip2/release/${name//-/_}.wasm" "$name/$name.wasm"
-  ls -l "$name/$name.wasm"
+  case $name in
+    js-*) (javascript "$name") ;;
+    python-*) (python "$name") ;;
+    *) (rust "$name") ;;
+  esac
 done

@@ -17,6 +17,7 @@ use podium_store::{
     Store,
     sled::{SledConfig, SledStore},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::net::TcpListener;
 
 use super::{UpArgs, data_dir::DataDir, gateway::AgentGateway, node, registry::Images, services::Pods};
@@ -64,6 +65,7 @@ impl Cluster {
         }
         let drivers = podium_drivers::Metrics::new(&metrics);
         let server = ApiServer::start(config, store.clone()).await.context("the API server did not start")?;
+        network.open_endpoint(server.addr(), CertificateDer::from_pem_slice(server.ca_pem().as_bytes()).ok());
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
         let api = server.api(Identity::new("podium-up", &["system:masters"]));

@@ -82,10 +82,7 @@ impl Dialer {
     async fn call_service(&self, name: &Name, call: Call, request: Request<Body>) -> Result<Response<Body>, CallError> {
         let services = &self.network().inner().services;
         match services.port(name, call.port, Protocol::Tcp) {
-            Lookup::Found(port) if call.secure && self.network().listens(&port) => {
-                self.call_secure(request, call.timeouts).await
-            }
-            Lookup::Found(port) => self.network().call_port(port, request, call.timeouts).await,
+            Lookup::Found(port) => self.call_endpoints(port, call, request).await,
             Lookup::NoPort => {
                 // The name of a headless Service is that of its pods: any of their ports is meant.
                 let pods = services.addresses(name).into_iter().map(|ip| SocketAddr::new(ip, call.port));
@@ -98,6 +95,19 @@ impl Dialer {
                 }
             }
             Lookup::NoService => Err(CallError::NameNotFound(format!("service {name}"))),
+        }
+    }
+
+    async fn call_endpoints(
+        &self,
+        port: Arc<Port>,
+        call: Call,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, CallError> {
+        match self.network().behind(&port) {
+            Behind::Listeners | Behind::Elsewhere if call.secure => self.call_secure(request, call.timeouts).await,
+            Behind::Elsewhere => self.call_plain(request, call.timeouts).await,
+            Behind::Handlers | Behind::Listeners => self.network().call_port(port, request, call.timeouts).await,
         }
     }
 
@@ -122,10 +132,7 @@ impl Dialer {
                     ticket.ok_or_else(|| CallError::NotAccepted(format!("{address} takes no requests now")))?;
                 attached.call(self.network(), request, ticket, call.timeouts).await
             }
-            Route::Service(port) if call.secure && self.network().listens(&port) => {
-                self.call_secure(request, call.timeouts).await
-            }
-            Route::Service(port) => self.network().call_port(port, request, call.timeouts).await,
+            Route::Service(port) => self.call_endpoints(port, call, request).await,
             Route::Nobody(why) => Err(CallError::Refused(why)),
             Route::Outside => {
                 self.may_reach(call.way(), address)?;
@@ -182,7 +189,8 @@ impl Dialer {
         self.own().http.send(&format!("https://{host}:{port}"), request, timeouts, connect).await
     }
 
-    /// To a container of the same pod that listens at `localhost`.
+    /// To whoever is at the end of a connection that no other pod shares: a container of the same pod at `localhost`, or
+    /// a Service's endpoint that is no pod.
     async fn call_plain(&self, request: Request<Body>, timeouts: CallTimeouts) -> Result<Response<Body>, CallError> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let port = request.uri().port_u16().unwrap_or(80);
@@ -206,11 +214,26 @@ impl Call {
     }
 }
 
+/// What a Service leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// Pods that are called, or nobody.
+    Handlers,
+    /// Pods that listen themselves.
+    Listeners,
+    /// Addresses that are no pods'.
+    Elsewhere,
+}
+
 impl Network {
-    /// Whether a Service's pods listen themselves, rather than being called.
-    pub(crate) fn listens(&self, port: &Port) -> bool {
+    /// What a Service leads to now.
+    pub(crate) fn behind(&self, port: &Port) -> Behind {
         let attached = |e: &Arc<Endpoint>| self.inner().attachments.get(e.address);
-        port.endpoints.iter().find_map(attached).is_some_and(|attached| attached.is_socket())
+        match port.endpoints.iter().find_map(attached) {
+            Some(attached) if attached.is_socket() => Behind::Listeners,
+            None if port.endpoints.iter().any(|e| !self.inner().is_cluster(e.address.ip())) => Behind::Elsewhere,
+            _ => Behind::Handlers,
+        }
     }
 
     /// Sends a request to one of a Service's endpoints.

@@ -12,10 +12,12 @@ use std::{
 use futures::future::join_all;
 use http::{Request, Response};
 use parking_lot::Mutex;
+use rand::seq::SliceRandom as _;
 
 use crate::{
     Body, CallError, CallTimeouts, Connection, Network, SocketError, TcpPort, UdpSocket,
     attach::Attached,
+    calls::Behind,
     egress::{Host, HostPatterns, Refusal, Way, decide},
     http_client::HttpPool,
     names::{Known, Meaning, meaning},
@@ -23,6 +25,7 @@ use crate::{
     ports::View,
     seen::SeenNames,
     services::{Lookup, Port},
+    stream::PodStream,
     table::{Name, Protocol},
     tcp::{self, Visit},
     udp::{Queue, UdpRoute},
@@ -273,9 +276,26 @@ impl Dialer {
         client: SocketAddr,
         to: SocketAddr,
     ) -> Result<Connection, SocketError> {
+        if self.network.behind(&port) == Behind::Elsewhere {
+            let stream = self.connect_elsewhere(&port).await?;
+            return Ok(Connection { local: client, remote: to, stream, buffer_bytes: 0 });
+        }
         let permit = self.permit()?;
         let stream = self.network.visit_service(port, client, permit).await?;
         Ok(Connection::within(client, to, stream))
+    }
+
+    /// Connects to an endpoint that is no pod: as to any address outside, but for those that are open to all pods.
+    async fn connect_elsewhere(&self, port: &Port) -> Result<PodStream, SocketError> {
+        let inner = self.network.inner();
+        let mut addresses: Vec<_> = port.endpoints.iter().map(|e| e.address).collect();
+        addresses.retain(|address| !inner.is_cluster(address.ip()));
+        addresses.shuffle(&mut rand::rng());
+        let open = |address: &SocketAddr| inner.open_endpoints.read().contains(address);
+        for address in addresses.iter().filter(|address| !open(address)) {
+            self.may_reach(Way::Tcp, *address)?;
+        }
+        Ok(inner.outside.connect(addresses, self.permit()?).await?.2)
     }
 
     /// Where a datagram goes; `choose` picks one of a Service's endpoints.

@@ -17,7 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Body, CallError, CallTimeouts, Network, http_server,
+    Body, CallError, CallTimeouts, Network,
+    calls::Behind,
+    http_server,
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
@@ -137,7 +139,7 @@ async fn connection(
     // Pods that listen speak with the client themselves; those that are called are spoken for.
     if let Entrance::NodePort { service, port } = &entrance
         && let Lookup::Found(port) = network.inner().services.port(service, *port, Protocol::Tcp)
-        && network.listens(&port)
+        && network.behind(&port) == Behind::Listeners
     {
         return splice(&network, stream, peer, port).await;
     }

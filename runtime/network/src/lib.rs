@@ -156,6 +156,8 @@ pub(crate) struct Inner {
     pub(crate) ranges: RwLock<Vec<IpRange>>,
     pub(crate) outside: Outside,
     pub(crate) tls: Tls,
+    /// Endpoints of Services outside that every pod may reach.
+    pub(crate) open_endpoints: RwLock<Vec<SocketAddr>>,
 }
 
 impl Inner {
@@ -178,6 +180,7 @@ impl Network {
             ranges: RwLock::new(config.cluster_ranges.clone()),
             outside: Outside::new(&config),
             tls: Tls::new(config.extra_roots.clone()),
+            open_endpoints: RwLock::default(),
             config,
             attachments: Attachments::default(),
             services: Services::default(),
@@ -224,6 +227,15 @@ impl Network {
         let mut ranges = self.0.ranges.write();
         ranges.retain(|known| *known != range);
         ranges.insert(0, range);
+    }
+
+    /// Opens an address to every pod, where a Service has it as an endpoint: the API server's. `root`: whom pods trust
+    /// for it beside the system's roots; to be said before the first pod runs.
+    pub fn open_endpoint(&self, address: SocketAddr, root: Option<CertificateDer<'static>>) {
+        self.0.open_endpoints.write().push(address);
+        if let Some(root) = root {
+            self.0.tls.add_root(root);
+        }
     }
 
     /// Says what a namespace grants and limits of ways out. Holds for the next way out of any of its pods.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::ServerName};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -14,13 +15,18 @@ use crate::{
 
 /// Makes TLS connections. Roots are read when the first one is made.
 pub(crate) struct Tls {
-    extra_roots: Vec<CertificateDer<'static>>,
+    extra_roots: RwLock<Vec<CertificateDer<'static>>>,
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Tls {
     pub(crate) fn new(extra_roots: Vec<CertificateDer<'static>>) -> Self {
-        Self { extra_roots, config: OnceCell::new() }
+        Self { extra_roots: RwLock::new(extra_roots), config: OnceCell::new() }
+    }
+
+    /// Adds a root; those that come after the first connection are not known.
+    pub(crate) fn add_root(&self, root: CertificateDer<'static>) {
+        self.extra_roots.write().push(root);
     }
 
     /// Speaks TLS over a stream with a host of this name.
@@ -45,7 +51,7 @@ impl Tls {
             tracing::warn!(%error, "some of the system's root certificates cannot be read");
         }
         tracing::debug!(roots = roots.len(), ignored, "root certificates of the system");
-        for root in &self.extra_roots {
+        for root in &*self.extra_roots.read() {
             roots.add(root.clone()).map_err(|error| failed(format!("a root certificate: {error}")))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -90,7 +90,11 @@ fn resource_bytes(entry: &(dyn Any + Send)) -> u64 {
         fields_bytes(fields)
     } else if entry.is::<DynPollable>() {
         0
-    } else if entry.is::<HostOutgoingBody>() || entry.is::<DynInputStream>() || entry.is::<DynOutputStream>() {
+    } else if let Some(stream) = entry.downcast_ref::<DynInputStream>() {
+        stream_bytes(size_of_val(&**stream))
+    } else if let Some(stream) = entry.downcast_ref::<DynOutputStream>() {
+        stream_bytes(size_of_val(&**stream))
+    } else if entry.is::<HostOutgoingBody>() {
         CHUNK_BYTES
     } else if let Some(response) = entry.downcast_ref::<HostOutgoingResponse>() {
         fields_bytes(&response.headers)
@@ -107,6 +111,11 @@ fn resource_bytes(entry: &(dyn Any + Send)) -> u64 {
 
 fn fields_bytes(fields: &http::HeaderMap) -> u64 {
     fields.iter().map(|(name, value)| HEADER_BYTES + (name.as_str().len() + value.len()) as u64).sum()
+}
+
+/// A connection's streams are a pointer each, to what is billed as it is: see `sockets`.
+fn stream_bytes(size: usize) -> u64 {
+    if size == size_of::<usize>() { 0 } else { CHUNK_BYTES }
 }
 
 #[cfg(test)]

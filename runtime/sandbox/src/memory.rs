@@ -38,8 +38,11 @@ impl MemoryAccount {
     }
 
     /// Takes bytes, or nothing at all, without holding it against anybody: the guest hears that there is no memory and goes on.
+    /// An eighth is left for what cannot be refused without ending it.
     fn try_take(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes());
+        let limit = self.limit_bytes();
+        let most = limit - limit / 8;
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= most);
         let Ok(before) = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) else { return false };
         if self.parent.as_ref().is_some_and(|parent| !parent.try_take(bytes)) {
             self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -183,6 +186,20 @@ pub(crate) struct OutOfMemory;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_refused_leaves_something_for_what_may_not() {
+        let node = Arc::new(MemoryAccount::new(1600, None));
+        let account = Arc::new(MemoryAccount::new(320, Some(node.clone())));
+        let charge = |bytes| Charge::new(account.clone(), bytes);
+        assert!(charge(281).is_none());
+        let all = charge(280).expect("fits");
+        assert!(charge(1).is_none());
+        assert!(!account.exceeded() && !node.exceeded(), "nobody ends for it");
+        assert_eq!(Held::new(account.clone()).grow(40), Ok(()));
+        drop(all);
+        assert_eq!((account.used_bytes(), node.used_bytes()), (0, 0));
+    }
 
     #[test]
     fn both_bounds_hold_and_everything_is_given_back() {

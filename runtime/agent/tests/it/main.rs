@@ -6,6 +6,7 @@ mod cluster;
 mod hooks;
 mod leaving;
 mod lives;
+mod sockets;
 mod statics;
 mod volumes;
 

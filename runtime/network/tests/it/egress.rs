@@ -355,3 +355,35 @@ async fn sockets_outside_are_bounded() {
     let answer = ask(&granted(&network, "*:*"), &format!("http://api.test:{}/", server.port())).await;
     assert_eq!(answer, Err(CallError::Failed("the node has too many connections outside".into())));
 }
+
+#[tokio::test]
+async fn a_service_may_lead_outside_where_that_is_granted_or_open_to_all() {
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let (config, root) = tls("web.default.svc", &[b"h2"]);
+    let server = Outside::start(loopback, Some(config)).await;
+    let plain = Outside::http().await;
+    let network = network();
+    network.put_service(service(None));
+    let lead_to = |address: SocketAddr| {
+        let endpoint = Endpoint { ip: address.ip(), hostname: None, ready: true, serving: true, terminating: false };
+        network.put_slice(Slice {
+            ports: vec![("http".into(), address.port())],
+            endpoints: vec![endpoint],
+            ..slice(&[], &[])
+        });
+    };
+    lead_to(plain.address);
+    let dialer = granted(&network, "*:*");
+    let why = denied(ask(&dialer, "http://web/").await);
+    assert!(why.contains("the host's loopback: only the operator"), "{why}");
+    assert!(matches!(dialer.connect(at("10.96.0.10:80")).await, Err(SocketError::Denied(_))));
+    network.open_endpoint(plain.address, None);
+    let quiet = pod(&network, 3);
+    assert_eq!(ask(&quiet, "http://web/x").await.unwrap(), "HTTP/1.1 GET web/x 0");
+    assert_eq!(quiet.connect(at("10.96.0.10:80")).await.unwrap().remote, at("10.96.0.10:80"));
+    network.open_endpoint(server.address, Some(root));
+    lead_to(server.address);
+    let said = ask(&quiet, "https://web.default.svc:80/x").await.unwrap();
+    assert_eq!(said, "HTTP/2.0 GET web.default.svc:80/x 0 reached");
+    assert!(matches!(quiet.connect(server.address).await, Err(SocketError::Refused(_))), "through the Service alone");
+}

@@ -21,6 +21,7 @@ pub(super) const CAPABILITY: Capability = Capability {
 
 impl SocketsHost for Guest {
     fn sockets(&mut self) -> SocketsView<'_> {
+        self.called();
         SocketsView { table: &mut self.table, instance: &self.own.sockets }
     }
 }

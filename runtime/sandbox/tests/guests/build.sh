@@ -40,4 +40,7 @@ else
   echo "build.sh: hello-c.wasm stays as it is: run 'pip install ziglang' to build it" >&2
 fi
 build command-p3 wasm32-wasip2 command_p3 command-p3
+build sockets-p1 wasm32-wasip1 sockets-p1 sockets-p1
+build sockets-p2 wasm32-wasip2 sockets-p2 sockets-p2
+build sockets-p3 wasm32-wasip2 sockets_p3 sockets-p3
 ls -l ./*.wasm

@@ -13,6 +13,8 @@ mod images;
 mod initialise;
 mod instances;
 mod interfaces;
+mod network;
 mod plugins;
+mod sockets;
 mod speed;
 mod support;

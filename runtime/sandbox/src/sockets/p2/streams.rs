@@ -210,6 +210,10 @@ impl OutputStream for Writer {
         let mut writing = self.0.lock();
         let (mut sender, permitted) = match std::mem::replace(&mut *writing, Writing::Closed(None)) {
             Writing::Idle { sender, permitted } => (sender, permitted),
+            busy @ Writing::Busy { then_close: false, .. } if bytes.is_empty() => {
+                *writing = busy;
+                return Ok(());
+            }
             Writing::Busy { then_close: false, .. } => {
                 return Err(StreamError::trap("wrote more than check-write permitted"));
             }

@@ -1,0 +1,82 @@
+//! Pods that listen themselves, and what a pod's spec grants of the way out.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::cluster::Cluster;
+
+/// Sends back what comes, one connection after the other.
+const ECHO: &str = r#"(module
+    (import "wasi_snapshot_preview1" "sock_accept" (func $accept (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_recv" (func $recv (param i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_send" (func $send (param i32 i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\40\00\00\00")
+    (func (export "_start") (local $fd i32) (local $listener i32)
+        (local.set $listener (i32.const 2))
+        (loop $look ;; the first descriptor that is a socket: those of mounts come before
+            (local.set $listener (i32.add (local.get $listener) (i32.const 1)))
+            (if (call $stat (local.get $listener) (i32.const 32)) (then (return)))
+            (br_if $look (i32.ne (i32.load8_u (i32.const 32)) (i32.const 6))))
+        (loop $next
+            (if (call $accept (local.get $listener) (i32.const 0) (i32.const 16)) (then (return)))
+            (local.set $fd (i32.load (i32.const 16)))
+            (block $done
+                (loop $more
+                    (i32.store (i32.const 4) (i32.const 4096))
+                    (br_if $done
+                        (call $recv (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 20) (i32.const 24)))
+                    (br_if $done (i32.eqz (i32.load (i32.const 20))))
+                    (i32.store (i32.const 4) (i32.load (i32.const 20)))
+                    (br_if $done
+                        (call $send (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 20)))
+                    (br $more)))
+            (drop (call $close (local.get $fd)))
+            (br $next))))"#;
+
+fn echo() -> Value {
+    json!({ "name": "echo", "image": "file://echo.wasm", "ports": [{ "containerPort": 7777 }],
+        "readinessProbe": { "tcpSocket": { "port": 7777 } } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_module_that_accepts_connections_is_a_pod() {
+    let cluster = Cluster::start().await;
+    cluster.image("echo.wasm", ECHO);
+    cluster.pod("echo", json!({ "containers": [echo()], "terminationGracePeriodSeconds": 60 })).await;
+    let pod = cluster.until_ready("echo").await;
+    let ip = pod["status"]["podIP"].as_str().unwrap().parse().unwrap();
+    let mut stream = cluster.network.connect_pod(ip, 7777).await.unwrap();
+    let mut answer = [0; 5];
+    for words in ["hello", "again"] {
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, words.as_bytes());
+    }
+    // It goes when its last connection is closed, long before its grace is over.
+    cluster.delete("echo").await;
+    cluster.until_pod("echo", |pod| !pod["metadata"]["deletionTimestamp"].is_null()).await;
+    stream.write_all(b"still").await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"still");
+    drop(stream);
+    cluster.until("Pod", "default", "echo", |pod| pod.is_none()).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_that_is_no_list_of_hosts_is_said() {
+    let cluster = Cluster::start().await;
+    cluster.image("echo.wasm", ECHO);
+    let annotations = json!({ "podium.dev/allowed-outbound-hosts": "https://api.example.com example.com" });
+    let metadata = json!({ "name": "bad", "namespace": "default", "annotations": annotations });
+    let spec = json!({ "nodeName": "n1", "containers": [echo()] });
+    cluster.create("Pod", json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })).await;
+    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let pod = cluster.until_pod("bad", |pod| waiting(pod)["reason"] == "CreateContainerConfigError").await;
+    let message = waiting(&pod)["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("\"example.com\" is no pattern of hosts: name a port"), "{message}");
+    cluster.shutdown().await;
+}
