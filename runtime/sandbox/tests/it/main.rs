@@ -18,3 +18,4 @@ mod plugins;
 mod sockets;
 mod speed;
 mod support;
+mod tls;
