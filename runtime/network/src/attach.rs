@@ -23,7 +23,7 @@ use crate::{
     Body, CallError, CallTimeouts, HttpHandler, Inner, Network,
     pods::Pod,
     ports::{Ports, Scope, View},
-    tcp::Connection,
+    tcp::Arriving,
     udp::Queue,
 };
 
@@ -56,7 +56,7 @@ pub(crate) enum Side {
 pub(crate) struct Socket {
     pub(crate) pod: Arc<Pod>,
     /// Set when it listens.
-    pub(crate) backlog: OnceLock<mpsc::Sender<Connection>>,
+    pub(crate) backlog: OnceLock<mpsc::Sender<Arriving>>,
 }
 
 #[derive(Default)]

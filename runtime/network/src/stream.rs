@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that may wait in each direction: as much as a kernel gives a socket at first.
 pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes that may wait for an end that nobody has taken yet, and so nobody pays for.
+const UNTAKEN_BYTES: usize = 4 << 10;
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEEP_BYTES: usize = 4 << 10;
 
@@ -78,6 +80,8 @@ impl<S: AsyncWrite, G> AsyncWrite for Held<S, G> {
 #[derive(Default)]
 struct Pipe {
     bytes: BytesMut,
+    /// Whether the reader's end has been taken.
+    taken: bool,
     /// The writer has said that nothing follows.
     finished: bool,
     /// The reader has gone, or the writer has broken off.
@@ -111,9 +115,37 @@ pub(crate) struct End {
     output: Shared,
 }
 
-/// A connection: its two ends.
+/// What makes room at an end that has been taken.
+pub(crate) struct Taking(Shared);
+
+impl Taking {
+    /// The end has been taken.
+    pub(crate) fn taken(self) {
+        let mut pipe = self.0.lock();
+        pipe.taken = true;
+        let writer = pipe.writer.take();
+        drop(pipe);
+        wake(writer);
+    }
+}
+
+impl End {
+    pub(crate) fn taking(&self) -> Taking {
+        Taking(self.input.clone())
+    }
+}
+
+impl Pipe {
+    fn room(&self) -> usize {
+        let most = if self.taken { BUFFER_BYTES } else { UNTAKEN_BYTES };
+        most.saturating_sub(self.bytes.len())
+    }
+}
+
+/// A connection: the end of who opens it, and the other, which is still to be taken.
 pub(crate) fn pair() -> (End, End) {
     let (there, back) = (Shared::default(), Shared::default());
+    back.lock().taken = true;
     (End { input: back.clone(), output: there.clone() }, End { input: there, output: back })
 }
 
@@ -156,7 +188,7 @@ impl AsyncWrite for End {
         if pipe.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let count = bytes.len().min(BUFFER_BYTES.saturating_sub(pipe.bytes.len()));
+        let count = bytes.len().min(pipe.room());
         if count == 0 && !bytes.is_empty() {
             keep(&mut pipe.writer, cx);
             return Poll::Pending;
@@ -245,6 +277,9 @@ mod tests {
     async fn a_writer_waits_when_the_buffer_is_full() {
         let (mut a, mut b) = pair();
         let much = vec![7; BUFFER_BYTES];
+        assert!(a.write_all(&much).now_or_never().is_none(), "nobody has taken the other end");
+        b.read_exact(&mut [0; UNTAKEN_BYTES]).await.unwrap();
+        b.taking().taken();
         a.write_all(&much).await.unwrap();
         assert!(a.write_all(b"more").now_or_never().is_none());
         let (written, read) = tokio::join!(a.write_all(b"more"), async {

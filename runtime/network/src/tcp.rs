@@ -15,7 +15,7 @@ use crate::{
     front, http_server,
     pods::{Permit, Pod},
     ports::Scope,
-    stream::{self, BUFFER_BYTES, Held, PodStream},
+    stream::{self, BUFFER_BYTES, Held, PodStream, Taking},
 };
 
 /// Connections that may wait to be accepted when nobody says how many.
@@ -111,11 +111,17 @@ impl TcpPort {
     }
 }
 
+/// A connection that waits to be accepted.
+pub(crate) struct Arriving {
+    connection: Connection,
+    taking: Taking,
+}
+
 /// Listens for TCP connections. Dropping it takes the port away and resets who waits.
 pub struct Listener {
     local: SocketAddr,
     claim: Claim,
-    queue: Mutex<mpsc::Receiver<Connection>>,
+    queue: Mutex<mpsc::Receiver<Arriving>>,
 }
 
 impl Listener {
@@ -133,7 +139,11 @@ impl Listener {
         let down = || SocketError::Failed(format!("{} does not listen any more", self.local));
         tokio::select! {
             biased;
-            connection = next => connection.ok_or_else(down),
+            arriving = next => {
+                let Arriving { connection, taking } = arriving.ok_or_else(down)?;
+                taking.taken();
+                Ok(connection)
+            }
             () = self.claim.network.inner().stopping.cancelled() => Err(down()),
         }
     }
@@ -163,8 +173,10 @@ pub(crate) async fn visit<G: Send + Unpin + 'static>(
         return Err(refused());
     }
     let (near, far) = stream::pair();
+    let taking = far.taking();
     match &attached.side {
         Side::Handler(_) => {
+            taking.taken();
             let serving = speak_http(network.clone(), attached.clone(), far);
             network.inner().tasks.spawn(serving);
         }
@@ -173,7 +185,7 @@ pub(crate) async fn visit<G: Send + Unpin + 'static>(
             let permit = socket.pod.permit().map_err(|e| SocketError::Refused(format!("{server}: {e}")))?;
             let ticket = attached.admit().ok_or_else(refused)?;
             let stream = Box::new(Held::new(far, (permit, counted.then_some(ticket))));
-            let arriving = Connection::within(server, client, stream);
+            let arriving = Arriving { connection: Connection::within(server, client, stream), taking };
             let limit = network.inner().config.connect_timeout;
             let queued = tokio::time::timeout(limit, backlog.send(arriving)).await;
             let full = |_| SocketError::TimedOut(format!("{server} accepted no connection within {limit:?}"));
