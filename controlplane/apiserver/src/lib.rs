@@ -24,16 +24,16 @@ mod pki;
 mod rbac;
 mod registry;
 mod server;
-mod usage;
 mod streaming;
+mod usage;
 mod webhook;
 
 pub use audit::{AuditConfig, Level as AuditLevel, Policy as AuditPolicy, PolicyError as AuditPolicyError};
 pub use auth::{Authorizer, Decision, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
 pub use gateway::{
-    AttachOptions, ByteStream, ExecOptions, ImageRegistry, Input, LogOptions, LogStream, LogStreams, NodeGateway, Output,
-    PodPorts, Session, SessionEnd, Streams, TerminalSize,
+    AttachOptions, ByteStream, ExecOptions, ImageRegistry, Input, LogOptions, LogStream, LogStreams, NodeGateway,
+    Output, PodPorts, Session, SessionEnd, Streams, TerminalSize,
 };
 pub use local::LocalApi;
 pub use outbound::{BoxError, ServiceBody, ServiceDialer};

@@ -14,7 +14,7 @@ use crate::{
     Code,
     files::make_all,
     host,
-    io::{Io, copy, words},
+    io::{Io, Out, copy, words},
     list::{join, names_in, seconds},
 };
 
@@ -91,58 +91,60 @@ fn read_options(args: &[String]) -> Result<Asked, String> {
 }
 
 fn create(asked: &Asked, io: &mut Io) -> Code {
-    let mut code = 0;
-    let mut file = match asked.file.as_deref() {
-        None | Some("-") => None,
+    let to = match asked.file.as_deref() {
+        None | Some("-") => io.output.clone(),
         Some(path) => match File::create(path) {
-            Ok(file) => Some(file),
+            Ok(file) => Out::file(file),
             Err(error) => return io.fail("tar", format!("{path}: {}", words(&error))),
         },
     };
     if asked.members.is_empty() {
         return io.fail("tar", "empty archive: no names are given");
     }
-    let mut problems = Vec::new();
-    let to_output = file.is_none();
-    let mut writer = Writer { to: match &mut file {
-        Some(file) => file,
-        None => &mut io.output,
-    }, problems: &mut problems };
+    let mut writer = Writer { to, errors: io.errors.clone(), code: 0 };
     let mut result = Ok(());
     for member in &asked.members {
         let path = asked.dir.as_ref().map_or(member.clone(), |dir| join(dir, member));
         let name = member.trim_start_matches('/');
         if name.len() < member.len() {
-            writer.problems.push("removing leading '/' from member names".to_owned());
+            writer.say("Removing leading `/' from member names");
         }
         result = result.and_then(|()| writer.add(&path, if name.is_empty() { "." } else { name }));
     }
-    result = result.and_then(|()| writer.to.write_all(&[0; BLOCK * 2])).and_then(|()| writer.to.flush());
-    for problem in problems {
-        code |= i32::from(!problem.starts_with("removing"));
-        let _ = writeln!(io.errors, "tar: {problem}");
-    }
+    result = result.and_then(|()| writer.to.write_all(&[0; BLOCK * 2]));
     match result {
         // Whoever reads the archive has had enough.
-        Err(error) if to_output && error.kind() == sio::ErrorKind::BrokenPipe => code,
+        Err(error) if asked.file.as_deref().is_none_or(|f| f == "-") && error.kind() == sio::ErrorKind::BrokenPipe => 0,
         Err(error) => io.fail("tar", words(&error)),
-        Ok(()) => code,
+        Ok(()) => writer.code,
     }
 }
 
-struct Writer<'a> {
-    to: &'a mut dyn Write,
-    problems: &'a mut Vec<String>,
+struct Writer {
+    to: Out,
+    errors: Out,
+    code: Code,
 }
 
-impl Writer<'_> {
+impl Writer {
+    /// At once: who reads the archive may go when it is whole.
+    fn say(&mut self, words: &str) {
+        // There is nobody else to tell.
+        let _ = self.errors.write_all(format!("tar: {words}\n").as_bytes());
+    }
+
+    fn problem(&mut self, words: &str) {
+        self.code = 2;
+        self.say(words);
+    }
+
     /// Adds a file, or a folder with all in it. What cannot be read is a problem, but not the end.
     fn add(&mut self, path: &str, name: &str) -> sio::Result<()> {
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => Some(meta),
             Err(_) if !host::leads_to(path).is_empty() => None,
             Err(error) => {
-                self.problems.push(format!("{path}: {}", words(&error)));
+                self.problem(&format!("{path}: {}", words(&error)));
                 return Ok(());
             }
         };
@@ -160,16 +162,16 @@ impl Writer<'_> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) => {
-                self.problems.push(format!("{path}: {}", words(&error)));
+                self.problem(&format!("{path}: {}", words(&error)));
                 return Ok(());
             }
         };
         let size = meta.len();
         self.header(name, b'0', size, time, "")?;
-        let copied = copy(&mut file.take(size), self.to)?;
+        let copied = copy(&mut file.take(size), &mut self.to)?;
         if copied < size {
-            self.problems.push(format!("{path}: file shrank by {} bytes; padding with zeros", size - copied));
-            copy(&mut sio::repeat(0).take(size - copied), self.to)?;
+            self.problem(&format!("{path}: file shrank by {} bytes; padding with zeros", size - copied));
+            copy(&mut sio::repeat(0).take(size - copied), &mut self.to)?;
         }
         self.pad(size)
     }
@@ -305,7 +307,8 @@ fn header(from: &mut dyn BufRead) -> Result<Option<Member>, String> {
     if block.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let sum: u64 = block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u64::from(*b) }).sum();
+    let sum: u64 =
+        block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u64::from(*b) }).sum();
     if number(&block[148..156]) != sum {
         return Err("this is no tar archive, or a broken one".to_owned());
     }

@@ -191,7 +191,9 @@ pub fn stat(args: &[String], io: &mut Io) -> Code {
                 .replace("%F", kind)
                 .replace("%Y", &time.to_string())
                 .replace("%A", mode(Some(&meta))),
-            None => format!("  File: {path}\n  Size: {}\t{kind}\nModify: {}", meta.len(), crate::system::Date::of(time)),
+            None => {
+                format!("  File: {path}\n  Size: {}\t{kind}\nModify: {}", meta.len(), crate::system::Date::of(time))
+            }
         });
         Ok(())
     });

@@ -158,7 +158,8 @@ impl Options {
             let name = letter.to_string();
             if valued.contains(&name.as_str()) {
                 let behind = &letters[at + letter.len_utf8()..];
-                let value = if behind.is_empty() { rest.next().cloned().unwrap_or_default() } else { behind.to_owned() };
+                let value =
+                    if behind.is_empty() { rest.next().cloned().unwrap_or_default() } else { behind.to_owned() };
                 self.values.push((name, value));
                 return;
             }

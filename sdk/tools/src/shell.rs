@@ -44,11 +44,14 @@ pub fn sh(args: &[String], io: &mut Io) -> Code {
     let mut shell =
         Shell { variables: HashMap::new(), arguments: vec!["sh".to_owned()], last: 0, exit_on_failure: false };
     let mut rest = args;
-    while let Some((first, behind)) = rest.split_first().filter(|(first, _)| first.starts_with('-') && first.len() > 1) {
+    while let Some((first, behind)) = rest.split_first().filter(|(first, _)| first.starts_with('-') && first.len() > 1)
+    {
         rest = behind;
         shell.exit_on_failure |= first.contains('e') && !first.starts_with("--");
         if !first.starts_with("--") && first.contains('c') {
-            let Some((text, behind)) = rest.split_first() else { return io.fail("sh", "-c: option requires an argument") };
+            let Some((text, behind)) = rest.split_first() else {
+                return io.fail("sh", "-c: option requires an argument");
+            };
             if !behind.is_empty() {
                 shell.arguments = behind.to_vec();
             }
@@ -229,11 +232,8 @@ impl Shell {
         let words = self.expand_all(&simple.words, io);
         let assigned: Vec<(String, String)> =
             simple.assignments.iter().map(|(name, value)| (name.clone(), self.expand_one(value, io))).collect();
-        let targets: Vec<(Redirect, String)> = simple
-            .redirects
-            .iter()
-            .map(|(redirect, word)| (*redirect, self.expand_one(word, io)))
-            .collect();
+        let targets: Vec<(Redirect, String)> =
+            simple.redirects.iter().map(|(redirect, word)| (*redirect, self.expand_one(word, io))).collect();
         let Some((name, args)) = words.split_first() else {
             self.variables.extend(assigned);
             return Ok(0);

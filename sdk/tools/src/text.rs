@@ -132,7 +132,8 @@ struct Amount {
 
 fn amount(args: &[String]) -> Result<(Amount, Options), String> {
     // `tail -5` is as old as `tail -n 5`.
-    let old = |arg: &String| arg.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let old =
+        |arg: &String| arg.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     let args: Vec<String> =
         args.iter().map(|arg| if old(arg) { format!("-n{}", &arg[1..]) } else { arg.clone() }).collect();
     let options = Options::read(&args, &["n", "c", "lines", "bytes", "s"]);

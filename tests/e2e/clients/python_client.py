@@ -8,7 +8,7 @@ import time
 import unittest
 import uuid
 
-from kubernetes import client, config, dynamic, utils, watch
+from kubernetes import client, config, dynamic, stream, utils, watch
 from kubernetes.client.exceptions import ApiException
 
 
@@ -369,6 +369,45 @@ class Everything(Case):
         version = client.VersionApi().get_code()
         self.assertEqual(version.major, "1")
         self.assertIn("podium", version.git_version)
+
+
+class Streams(Case):
+    """exec, attach and port-forward over the client's WebSockets."""
+
+    def setUp(self):
+        super().setUp()
+        container = client.V1Container(name="app", image="file://hello.wasm", ports=[client.V1ContainerPort(container_port=8080)])
+        meta = client.V1ObjectMeta(name="box")
+        pod = client.V1Pod(metadata=meta, spec=client.V1PodSpec(containers=[container]))
+        self.core.create_namespaced_pod(self.namespace, pod)
+        wait_for(lambda: self.core.read_namespaced_pod("box", self.namespace).status.phase == "Running", 60)
+
+    def test_a_command(self):
+        answer = stream.stream(
+            self.core.connect_get_namespaced_pod_exec, "box", self.namespace, command=["sh", "-c", "echo out; echo err >&2; exit 3"],
+            stdin=False, stdout=True, stderr=True, tty=False, _preload_content=False)
+        answer.run_forever(timeout=20)
+        self.assertEqual((answer.read_stdout(), answer.read_stderr(), answer.returncode), ("out\n", "err\n", 3))
+
+    def test_input(self):
+        answer = stream.stream(
+            self.core.connect_get_namespaced_pod_exec, "box", self.namespace, command=["head", "-1"],
+            stdin=True, stdout=True, stderr=True, tty=False, _preload_content=False)
+        answer.write_stdin("hello\n")
+        answer.run_forever(timeout=20)
+        self.assertEqual((answer.read_stdout(), answer.returncode), ("hello\n", 0))
+
+    def test_a_port(self):
+        forward = stream.portforward(self.core.connect_get_namespaced_pod_portforward, "box", self.namespace, ports="8080")
+        http = forward.socket(8080)
+        http.setblocking(True)
+        http.sendall(b"GET / HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while part := http.recv(4096):
+            answer += part
+        http.close()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK"), answer)
+        self.assertIsNone(forward.error(8080))
 
 
 if __name__ == "__main__":

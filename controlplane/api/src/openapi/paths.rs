@@ -265,7 +265,12 @@ impl Described<'_> {
             item[method] = self.operation(Operation {
                 action: "connect",
                 id: group_id("connect", &self.names, &format!("{word}{}{}", self.scoped(), camel(sub.name))),
-                description: format!("connect {} requests to {} of {}", method.to_uppercase(), sub.name, self.names.kind),
+                description: format!(
+                    "connect {} requests to {} of {}",
+                    method.to_uppercase(),
+                    sub.name,
+                    self.names.kind
+                ),
                 query,
                 body: None,
                 responses: text(),

@@ -88,8 +88,7 @@ impl Frontend {
                 streaming::check(wanted)?;
                 let ports = gateway?.port_forward(pod).await?;
                 let (name, uid) = (pod.metadata.name.clone(), pod.metadata.uid.clone());
-                let forwarder =
-                    Forwarder { ports, pod: name.unwrap_or_default(), uid: uid.unwrap_or_default() };
+                let forwarder = Forwarder { ports, pod: name.unwrap_or_default(), uid: uid.unwrap_or_default() };
                 streaming::forward(wanted, call.query, forwarder, life)
             }
         }

@@ -101,9 +101,9 @@ pub(crate) fn check(pod: &Pod, options: &mut LogOptions) -> Result<Place, ApiErr
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     // Before its node has said anything, the node is asked itself.
     match status_of(pod, &options.container) {
-        Some(status) => readable(status, options.previous)
-            .map(|()| Place::Node)
-            .map_err(|why| ApiError::bad_request(why.replace("%", &format!("{:?} in pod {name:?}", options.container)))),
+        Some(status) => readable(status, options.previous).map(|()| Place::Node).map_err(|why| {
+            ApiError::bad_request(why.replace("%", &format!("{:?} in pod {name:?}", options.container)))
+        }),
         None => Ok(Place::Node),
     }
 }
@@ -178,7 +178,10 @@ mod tests {
     fn options_are_read_as_in_kubernetes() {
         let wrong = |what: &str| Err(format!("PodLogOptions \"p\" is invalid: {what}"));
         for (query, wanted) in [
-            ("tailLines=5&limitBytes=1&timestamps=true&follow=1&insecureSkipTLSVerifyBackend=true", Ok(LogStreams::All)),
+            (
+                "tailLines=5&limitBytes=1&timestamps=true&follow=1&insecureSkipTLSVerifyBackend=true",
+                Ok(LogStreams::All),
+            ),
             ("stream=Stderr", Ok(LogStreams::Stderr)),
             ("stream=All&tailLines=1", Ok(LogStreams::All)),
             ("tailLines=-1", wrong("tailLines: Invalid value: -1: must be greater than or equal to 0")),

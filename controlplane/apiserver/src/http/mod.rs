@@ -40,10 +40,10 @@ use crate::{
 
 mod about;
 pub(crate) mod body;
+mod connect;
 mod documents;
 mod images;
 mod list_options;
-mod connect;
 mod logs;
 pub(crate) mod metrics;
 mod negotiate;

@@ -44,13 +44,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
 /// The subprotocols of `exec` and `attach`.
-pub(crate) const PROTOCOLS: &[&str] = &[
-    "v5.channel.k8s.io",
-    "v4.channel.k8s.io",
-    "v4.base64.channel.k8s.io",
-    "channel.k8s.io",
-    "base64.channel.k8s.io",
-];
+pub(crate) const PROTOCOLS: &[&str] =
+    &["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io"];
 
 /// How messages are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +124,13 @@ pub(crate) async fn serve(socket: Socket, wire: Wire, prepared: Prepared, stop: 
     let (queue, messages) = mpsc::channel(CHUNKS_MAX);
     let outgoing = Outgoing::new(queue, wire);
     // The client knows by it that it is connected.
-    let first = if options.stdout { STDOUT } else if options.stderr { STDERR } else { END };
+    let first = if options.stdout {
+        STDOUT
+    } else if options.stderr {
+        STDERR
+    } else {
+        END
+    };
     outgoing.say(first, b"").await;
     let output = |wanted: bool, channel| wanted.then(|| Box::new(outgoing.output(channel)) as Output);
     let (input, inbox) = Inbox::new();

@@ -92,12 +92,7 @@ pub(crate) fn command(wanted: Wanted<'_>, prepared: Prepared, life: Life) -> Res
 ///
 /// # Errors
 /// 400 when the client's handshake or ports are not to be understood.
-pub(crate) fn forward(
-    wanted: Wanted<'_>,
-    query: &Query,
-    forwarder: Forwarder,
-    life: Life,
-) -> Result<Answer, ApiError> {
+pub(crate) fn forward(wanted: Wanted<'_>, query: &Query, forwarder: Forwarder, life: Life) -> Result<Answer, ApiError> {
     let Life { permit, stop } = life;
     if websocket::wanted(wanted.headers) {
         let handshake = Handshake::read(wanted.headers, wanted.upgrade, ports::SOCKET_PROTOCOLS)?;
@@ -147,7 +142,9 @@ fn negotiate(
 ) -> Result<Result<(&'static str, OnUpgrade), Answer>, ApiError> {
     let count = wanted.headers.len();
     let missing = || {
-        let words = format!("unable to upgrade: header X-Stream-Protocol-Version does not exist in request with {count} headers");
+        let words = format!(
+            "unable to upgrade: header X-Stream-Protocol-Version does not exist in request with {count} headers"
+        );
         ApiError::bad_request(words)
     };
     if !wanted.headers.contains_key(VERSION) {

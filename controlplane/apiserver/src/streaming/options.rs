@@ -132,12 +132,16 @@ mod tests {
             ("container=a&stdin=1&stdout=true&stderr=1", Ok(all.clone())),
             (
                 "container=a&stdin=1&stdout=true&stderr=1&tty=true",
-                Ok(AttachOptions { tty: true, stderr: false, ..all.clone() }),
+                Ok(AttachOptions { tty: true, stderr: false, ..all }),
             ),
             ("stdin=false&stdout=0", Err("you must specify at least 1 of stdin, stdout, stderr")),
             ("stderr=1&tty=1", Err("you must specify at least 1 of stdin, stdout, stderr")),
         ] {
-            assert_eq!(attach(&Query::parse(Some(query))).map_err(|e| e.message), wanted.map_err(str::to_owned), "{query}");
+            assert_eq!(
+                attach(&Query::parse(Some(query))).map_err(|e| e.message),
+                wanted.map_err(str::to_owned),
+                "{query}"
+            );
         }
         let found = exec(&Query::parse(Some("command=sh&command=-c&command=a%20b&stdout=1"))).unwrap();
         assert_eq!(found.command, ["sh", "-c", "a b"]);
@@ -150,7 +154,11 @@ mod tests {
             ("ports=0", Err("port \"0\" must be > 0")),
             ("ports=x", Err("unable to parse \"x\" as a port: it is no number from 1 to 65535")),
         ] {
-            assert_eq!(ports(&Query::parse(Some(query))).map_err(|e| e.message), wanted.map_err(str::to_owned), "{query}");
+            assert_eq!(
+                ports(&Query::parse(Some(query))).map_err(|e| e.message),
+                wanted.map_err(str::to_owned),
+                "{query}"
+            );
         }
     }
 

@@ -78,10 +78,7 @@ pub(crate) struct Outbox<T> {
 
 impl<T: Send + 'static> Outbox<T> {
     /// `wrap`: makes a message of what is written, and of the end if that is said at all.
-    pub(crate) fn new(
-        queue: mpsc::Sender<T>,
-        wrap: impl Fn(Piece) -> Option<T> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn new(queue: mpsc::Sender<T>, wrap: impl Fn(Piece) -> Option<T> + Send + Sync + 'static) -> Self {
         Self { queue: PollSender::new(queue), wrap: Box::new(wrap), ended: false }
     }
 

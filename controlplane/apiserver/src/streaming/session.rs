@@ -51,7 +51,8 @@ pub(crate) fn said(end: &SessionEnd, command: Option<&[String]>, ends: Ends) -> 
             (Some(message), status)
         }
         Err(why) => {
-            let what = if command.is_some() { "error executing command in container" } else { "error attaching to container" };
+            let what =
+                if command.is_some() { "error executing command in container" } else { "error attaching to container" };
             let why = format!("{what}: {why}");
             let message = format!("Internal error occurred: {why}");
             let status = json!({"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError",
@@ -93,7 +94,11 @@ mod tests {
                 Ends::Words,
                 Some("command terminated with non-zero exit code: error executing command [sh -c exit 3], exit code 3"),
             ),
-            (Err("no".to_owned()), Ends::Words, Some("Internal error occurred: error executing command in container: no")),
+            (
+                Err("no".to_owned()),
+                Ends::Words,
+                Some("Internal error occurred: error executing command in container: no"),
+            ),
         ] {
             let found = said(&end, Some(&command), ends).map(|b| String::from_utf8(b.to_vec()).unwrap());
             assert_eq!(found.as_deref(), wanted, "{end:?}");

@@ -21,7 +21,11 @@ pub(crate) async fn run_with(
     environment: &[(&str, &str)],
 ) -> (bool, String) {
     let mut command = tokio::process::Command::new("kubectl");
-    command.args(args).envs(environment.iter().copied()).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.folder());
+    command
+        .args(args)
+        .envs(environment.iter().copied())
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .env("HOME", cluster.folder());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

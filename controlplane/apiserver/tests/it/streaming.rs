@@ -220,11 +220,7 @@ async fn what_is_refused() {
         ("p/exec?command=cat", 400, "you must specify at least 1 of stdin, stdout, stderr"),
         ("p/attach?stdin=0", 400, "you must specify at least 1 of stdin, stdout, stderr"),
         ("p/attach?stdin=1&container=x", 400, "container x is not valid for pod p"),
-        (
-            "two/exec?command=cat&stdout=1",
-            400,
-            "a container name must be specified for pod two, choose one of: [a b]",
-        ),
+        ("two/exec?command=cat&stdout=1", 400, "a container name must be specified for pod two, choose one of: [a b]"),
         ("two/portforward", 400, "pod two does not have a host assigned"),
         ("none/portforward", 404, "pods \"none\" not found"),
     ] {
@@ -255,16 +251,12 @@ async fn kubectl_over_websockets_and_spdy() {
     }
     let (cluster, _) = cluster().await;
     for sockets in ["true", "false"] {
-        let environment = [("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", sockets), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", sockets)];
+        let environment =
+            [("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", sockets), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", sockets)];
         let large = "0123456789\n".repeat(100_000);
         for (args, input, good, wanted) in [
             ("exec -i p -- cat", large.as_str(), true, large.as_str()),
-            (
-                "exec p -- fail 3",
-                "",
-                false,
-                "something is wrong\ncommand terminated with exit code 3\n",
-            ),
+            ("exec p -- fail 3", "", false, "something is wrong\ncommand terminated with exit code 3\n"),
             ("attach -q -i p", "hello", true, "hello"),
             ("exec p -- gone", "", false, "error: unable to upgrade connection: container not found (\"c\")\n"),
             (
@@ -292,7 +284,8 @@ async fn forward(cluster: &Cluster, environment: &[(&str, &str)]) {
     let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line).await.unwrap();
-    let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{line}"));
+    let port =
+        line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{line}"));
     for size in [1, 50_000, 3] {
         let mut connection = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
         connection.write_all("x".repeat(size).as_bytes()).await.unwrap();

@@ -40,8 +40,7 @@ pub(crate) struct Done {
 /// When it cannot be started.
 pub(crate) async fn run(shared: &Shared, within: Within, argv: Vec<String>) -> Result<Done, String> {
     let name = argv.first().cloned().unwrap_or_default();
-    let place =
-        Place { image_name: within.image_name, image: Arc::downgrade(&within.image), program: within.program };
+    let place = Place { image_name: within.image_name, image: Arc::downgrade(&within.image), program: within.program };
     let image = match exec::find(shared, &place, &name).await {
         Found::Program(image) => image,
         Found::Nothing(words, _) => return Err(words.trim_end().to_owned()),

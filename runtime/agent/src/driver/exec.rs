@@ -17,7 +17,9 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use podium_api::ObjectKey;
 use podium_network::{CallError, Network, PodStream};
-use podium_sandbox::{CommandContainer, Ending, ExecSpec, HttpContainer, Image, LogSink as _, StartError, Stdin, Stream};
+use podium_sandbox::{
+    CommandContainer, Ending, ExecSpec, HttpContainer, Image, LogSink as _, StartError, Stdin, Stream,
+};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -100,7 +102,6 @@ impl Live {
             WeakGuest::Command(container) => container.upgrade().map(Guest::Command),
         }
     }
-
 }
 
 impl Place {
@@ -121,7 +122,9 @@ pub(crate) enum Found {
 impl Found {
     fn failed(command: &str, why: &str, code: i32) -> Self {
         Self::Nothing(
-            format!("OCI runtime exec failed: exec failed: unable to start container process: exec: {command:?}: {why}\n"),
+            format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: {command:?}: {why}\n"
+            ),
             code,
         )
     }
@@ -144,7 +147,6 @@ impl Streamer {
         }
         Ok((live, guest, log))
     }
-
 }
 
 /// What a command means in a container.
@@ -211,8 +213,10 @@ impl Streaming for Streamer {
     async fn port_forward(&self, key: &ObjectKey) -> Result<Arc<dyn PodPorts>, StreamError> {
         let pod = self.pod(key)?;
         let status = pod.status.as_ref();
-        let ip = status.filter(|s| s.phase.as_deref() == Some("Running")).and_then(|s| s.pod_ip.as_deref()?.parse().ok());
-        let ip = ip.ok_or_else(|| StreamError::NotRunning(format!("pod not found (\"{}_{}\")", key.name, key.namespace)))?;
+        let ip =
+            status.filter(|s| s.phase.as_deref() == Some("Running")).and_then(|s| s.pod_ip.as_deref()?.parse().ok());
+        let ip =
+            ip.ok_or_else(|| StreamError::NotRunning(format!("pod not found (\"{}_{}\")", key.name, key.namespace)))?;
         Ok(Arc::new(Ports { network: self.0.network.clone(), ip }))
     }
 }
@@ -324,13 +328,7 @@ fn code_of(ending: &Ending, pipes: &Pipes) -> i32 {
 }
 
 /// Carries input until its end.
-async fn feed(
-    mut input: Input,
-    to_guest: &InputPipe,
-    pipes: &Pipes,
-    options: &AttachOptions,
-    interrupted: &Notify,
-) {
+async fn feed(mut input: Input, to_guest: &InputPipe, pipes: &Pipes, options: &AttachOptions, interrupted: &Notify) {
     let mut terminal = Terminal::default();
     while let Some(bytes) = next_input(&mut input).await {
         if !options.tty {

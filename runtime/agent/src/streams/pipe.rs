@@ -103,7 +103,8 @@ impl Pipe {
             });
             let Some(bytes) = next.await else { return };
             self.changed.notify_waiters();
-            let written = if crlf { output.write_all(&with_returns(&bytes)).await } else { output.write_all(&bytes).await };
+            let written =
+                if crlf { output.write_all(&with_returns(&bytes)).await } else { output.write_all(&bytes).await };
             if written.is_err() {
                 return;
             }

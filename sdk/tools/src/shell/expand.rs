@@ -96,7 +96,9 @@ impl Shell {
             }
             Some('{') => {
                 let text = bracketed(chars, '{', '}');
-                let end = text.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '?' | '@' | '#')).unwrap_or(text.len());
+                let end = text
+                    .find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '?' | '@' | '#'))
+                    .unwrap_or(text.len());
                 let (name, rest) = text.split_at(end);
                 let value = self.value(name);
                 match (rest.strip_prefix(":-"), rest.strip_prefix(":+")) {

@@ -69,13 +69,25 @@ pub(crate) enum Said {
 /// What is said to a peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Say {
-    Reply { id: u32 },
-    Data { id: u32, bytes: Bytes },
-    Fin { id: u32 },
-    Reset { id: u32, why: Reset },
+    Reply {
+        id: u32,
+    },
+    Data {
+        id: u32,
+        bytes: Bytes,
+    },
+    Fin {
+        id: u32,
+    },
+    Reset {
+        id: u32,
+        why: Reset,
+    },
     Ping(u32),
     /// The last: the connection is closed behind it.
-    GoAway { last: u32 },
+    GoAway {
+        last: u32,
+    },
 }
 
 /// Reads frames.
@@ -268,8 +280,11 @@ pub(crate) mod tests {
     async fn frames_of_kubectl() {
         let said: Vec<_> = read(&recorded()).await.into_iter().map(Result::unwrap).collect();
         let headers = |kind: &str| -> Headers {
-            let mut headers: Headers =
-                vec![("streamtype".into(), kind.into()), ("port".into(), "8080".into()), ("requestid".into(), "0".into())];
+            let mut headers: Headers = vec![
+                ("streamtype".into(), kind.into()),
+                ("port".into(), "8080".into()),
+                ("requestid".into(), "0".into()),
+            ];
             headers.sort();
             headers
         };

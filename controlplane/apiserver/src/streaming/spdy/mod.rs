@@ -217,7 +217,7 @@ impl Incoming {
     }
 
     async fn offer(&mut self, id: u32, fin: bool, headers: headers::Headers) {
-        if id % 2 == 0 || id <= self.newest {
+        if id.is_multiple_of(2) || id <= self.newest {
             return self.say(Say::Reset { id, why: Reset::ProtocolError }).await;
         }
         self.newest = id;
@@ -257,5 +257,109 @@ impl Incoming {
                 self.say(Say::Reset { id, why: Reset::FlowControl }).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::{
+        frame::tests::{recorded, syn_stream},
+        headers::Deflater,
+        *,
+    };
+
+    /// A client's end, and what serves it.
+    fn start() -> (tokio::io::DuplexStream, Connection, tokio::task::JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        let (connection, talking) = serve(server, Arc::new(Activity::new()));
+        (client, connection, tokio::spawn(talking))
+    }
+
+    /// The types of frames that the server has written, data as its text.
+    async fn heard(mut client: impl AsyncRead + Unpin) -> Vec<String> {
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        let (mut all, mut rest) = (Vec::new(), bytes.as_slice());
+        while let [a, b, c, d, flags, x, y, z, behind @ ..] = rest {
+            let (payload, next) = behind.split_at(u32::from_be_bytes([0, *x, *y, *z]) as usize);
+            all.push(match (a & 0x80 != 0, d) {
+                (false, _) => {
+                    let text = String::from_utf8_lossy(payload);
+                    format!("{}:{text}{}", u32::from_be_bytes([*a, *b, *c, *d]), if *flags == 1 { "|" } else { "" })
+                }
+                (true, 2) => format!("reply {}", payload[3]),
+                (true, 3) => format!("reset {} {}", payload[3], payload[7]),
+                (true, 7) => "goaway".to_owned(),
+                (true, kind) => format!("type {kind}"),
+            });
+            rest = next;
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_kubectl() {
+        let (mut client, mut connection, talking) = start();
+        client.write_all(&recorded()).await.unwrap();
+        client.write_all(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1]).await.unwrap();
+        let error = connection.next().await.unwrap();
+        assert_eq!((error.header("streamtype"), error.header("port"), error.header("none")), ("error", "8080", ""));
+        let mut error = error.accept().await;
+        assert_eq!(error.input.read(&mut [0]).await.unwrap(), 0);
+        let mut data = connection.next().await.unwrap().accept().await;
+        let mut request = [0; 4];
+        data.input.read_exact(&mut request).await.unwrap();
+        assert_eq!(&request, b"GET ");
+        data.output.write_all(b"HTTP/1.1 200 OK").await.unwrap();
+        data.output.shutdown().await.unwrap();
+        error.output.shutdown().await.unwrap();
+        connection.close().await;
+        let (read, _write) = tokio::io::split(client);
+        let found = heard(read).await;
+        assert_eq!(found, ["type 6", "reply 1", "reply 3", "3:HTTP/1.1 200 OK", "3:|", "1:|", "goaway"]);
+        drop(_write);
+        talking.abort();
+    }
+
+    #[tokio::test]
+    async fn bad_streams_are_reset_and_resets_are_heard() {
+        let (mut client, mut connection, _talking) = start();
+        let mut deflater = Deflater::new();
+        for id in [2, 5, 3] {
+            client.write_all(&syn_stream(&mut deflater, id, false, &[("a", "b")])).await.unwrap();
+        }
+        client.write_all(&[0, 0, 0, 9, 0, 0, 0, 1, b'x']).await.unwrap();
+        let stream = connection.next().await.unwrap().accept().await;
+        // Data's end first, as kubectl does it.
+        client.write_all(&[0, 0, 0, 5, 1, 0, 0, 0]).await.unwrap();
+        client.write_all(&[0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 5, 0, 0, 0, 5]).await.unwrap();
+        stream.reset.cancelled().await;
+        drop(stream);
+        connection.close().await;
+        let (read, _write) = tokio::io::split(client);
+        let found = heard(read).await;
+        for wanted in ["reset 2 1", "reset 3 1", "reset 9 2", "reply 5", "goaway"] {
+            assert!(found.iter().any(|frame| frame == wanted), "{wanted}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn streams_are_bounded() {
+        let (mut client, mut connection, _talking) = start();
+        let mut deflater = Deflater::new();
+        let mut held = Vec::new();
+        for n in 0..=STREAMS_MAX {
+            let id = u32::try_from(n).unwrap() * 2 + 1;
+            client.write_all(&syn_stream(&mut deflater, id, true, &[("a", "b")])).await.unwrap();
+            if n < STREAMS_MAX {
+                held.push(connection.next().await.unwrap());
+            }
+        }
+        let mut head = [0; 16];
+        client.read_exact(&mut head).await.unwrap();
+        let newest = u32::try_from(STREAMS_MAX).unwrap() * 2 + 1;
+        assert_eq!((head[3], &head[8..12], head[15]), (3, &newest.to_be_bytes()[..], 3));
     }
 }
