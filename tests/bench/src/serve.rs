@@ -1,7 +1,9 @@
-//! Hello requests per second through a Service's port, beside `wasmtime serve` of the same component in the same run.
+//! Requests per second through a Service's port, beside `wasmtime serve` of the same component in the same run: guests in
+//! Rust for `wasi:http` 0.2 and 0.3, and in JavaScript and Python when `examples/build.sh js-hello python-hello` has made them.
 
 use std::{
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -25,19 +27,18 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    fn start(args: &Args, options: &[&str]) -> Result<Self> {
+    fn start(args: &Args, wasm: &Path, options: &[&str]) -> Result<Self> {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let wasm = repository().join("examples/hello/hello.wasm");
         let child = Command::new(&args.wasmtime)
             .args(["serve", "-Scli", "--addr", &free.to_string()])
             .args(options)
-            .arg(&wasm)
+            .arg(wasm)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("start {}", args.wasmtime.display()))?;
         let peer = Self(child, format!("http://{free}/"));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while TcpStream::connect(free).is_err() {
             if Instant::now() > deadline {
                 bail!("wasmtime serve does not listen");
@@ -93,12 +94,74 @@ fn milliseconds(text: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * scale)
 }
 
-/// The example's Service with a node port, and with or without instance reuse.
-fn manifest(reuse: bool) -> Result<String> {
-    let hello = std::fs::read_to_string(repository().join("examples/hello/hello.yaml"))?;
-    let hello = hello.replace("targetPort: http", "targetPort: http\n  type: NodePort");
-    let hello = hello.replace("cpu: 500m", "cpu: \"4\"");
-    Ok(if reuse { hello } else { hello.replace("podium.dev/instance-reuse", "podium.dev/no-reuse") })
+/// A guest and what it is measured with.
+struct Guest {
+    name: &'static str,
+    /// Below the repository.
+    wasm: &'static str,
+    runs: &'static [Run],
+}
+
+/// One measurement of a guest, ours and theirs.
+struct Run {
+    what: &'static str,
+    /// Requests that one of our instances answers; `None`: as the interface means it.
+    reuse: Option<u32>,
+    options: &'static [&'static str],
+    ratio_min: f64,
+}
+
+const PER_REQUEST: Run = Run { what: "an instance per request", reuse: Some(1), options: &[], ratio_min: 2.0 };
+const REUSED: Run = Run {
+    what: "instances reused",
+    reuse: Some(1000),
+    options: &["-Opooling-allocator", "--max-instance-reuse-count", "1000"],
+    ratio_min: 1.0,
+};
+const SHARED: Run =
+    Run { what: "as it comes", reuse: None, options: &["-Sp3", "-Wcomponent-model-async"], ratio_min: 1.0 };
+const SHARED_LONG: Run = Run {
+    options: &["-Sp3", "-Wcomponent-model-async", "-Opooling-allocator", "--max-instance-reuse-count", "1000"],
+    ..REUSED
+};
+
+const GUESTS: [Guest; 4] = [
+    Guest { name: "hello", wasm: "examples/hello/hello.wasm", runs: &[PER_REQUEST, REUSED] },
+    Guest { name: "0.3", wasm: "runtime/sandbox/tests/guests/http-p3.wasm", runs: &[SHARED, SHARED_LONG] },
+    Guest { name: "JavaScript", wasm: "target/examples/js-hello.wasm", runs: &[PER_REQUEST, REUSED] },
+    Guest { name: "Python", wasm: "target/examples/python-hello.wasm", runs: &[PER_REQUEST, REUSED] },
+];
+
+/// Three replicas behind a node port.
+fn manifest(reuse: Option<u32>) -> String {
+    let reuse = reuse.map(|n| format!("podium.dev/instance-reuse: \"{n}\"")).unwrap_or_default();
+    format!(
+        r#"apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: guest }}
+spec:
+  replicas: 3
+  selector: {{ matchLabels: {{ app: guest }} }}
+  template:
+    metadata:
+      labels: {{ app: guest }}
+      annotations: {{ {reuse} }}
+    spec:
+      containers:
+        - name: guest
+          image: file://guest.wasm
+          ports: [{{ containerPort: 8080 }}]
+          resources: {{ limits: {{ cpu: "4", memory: 1Gi }}, requests: {{ cpu: 50m }} }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: guest }}
+spec:
+  type: NodePort
+  selector: {{ app: guest }}
+  ports: [{{ port: 80, targetPort: 8080 }}]
+"#
+    )
 }
 
 fn service_url(cluster: &Cluster) -> Result<String> {
@@ -106,16 +169,18 @@ fn service_url(cluster: &Cluster) -> Result<String> {
     runtime.block_on(async {
         let client = crate::api::connect(cluster).await?;
         let api: kube::Api<k8s_openapi::api::core::v1::Service> = kube::Api::default_namespaced(client);
-        let service = api.get("hello").await?;
+        let service = api.get("guest").await?;
         let port = service.spec.and_then(|s| s.ports?.first()?.node_port).context("the Service has a node port")?;
         Ok(format!("http://127.0.0.1:{port}/"))
     })
 }
 
-fn podium(args: &Args, reuse: bool) -> Result<(Load, Load)> {
+fn podium(args: &Args, wasm: &Path, reuse: Option<u32>) -> Result<(Load, Load)> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("hello.yaml");
-    std::fs::write(&file, manifest(reuse)?)?;
+    let file = folder.path().join("guest.yaml");
+    std::fs::write(&file, manifest(reuse))?;
+    // Images lie beside the manifest.
+    std::fs::copy(wasm, folder.path().join("guest.wasm"))?;
     let cluster = Cluster::start(&[&file.to_string_lossy()])?;
     let url = service_url(&cluster)?;
     let loads = (load(args, &url, CONNECTIONS)?, load(args, &url, 1)?);
@@ -123,28 +188,41 @@ fn podium(args: &Args, reuse: bool) -> Result<(Load, Load)> {
     Ok(loads)
 }
 
-fn peer(args: &Args, options: &[&str]) -> Result<(Load, Load)> {
-    let peer = Peer::start(args, options)?;
+fn peer(args: &Args, wasm: &Path, options: &[&str]) -> Result<(Load, Load)> {
+    let peer = Peer::start(args, wasm, options)?;
     Ok((load(args, &peer.1, CONNECTIONS)?, load(args, &peer.1, 1)?))
 }
 
 pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let pairs: [(&str, bool, &[&str]); 2] = [
-        ("an instance per request", false, &[]),
-        ("instances reused", true, &["-Opooling-allocator", "--max-instance-reuse-count", "1000"]),
+    for guest in &GUESTS {
+        let wasm = repository().join(guest.wasm);
+        if !wasm.exists() {
+            eprintln!("{} is not there: build it with examples/build.sh", wasm.display());
+            continue;
+        }
+        for run in guest.runs {
+            figures.extend(measure_run(args, guest.name, &wasm, run)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn measure_run(args: &Args, name: &str, wasm: &Path, run: &Run) -> Result<Vec<Figure>> {
+    let what = run.what;
+    let (theirs, theirs_alone) = peer(args, wasm, run.options)?;
+    let (ours, ours_alone) = podium(args, wasm, run.reuse)?;
+    let added = ours_alone.p50_ms - theirs_alone.p50_ms;
+    let mut figures = vec![
+        Figure::new(format!("{name} through a Service, {what}"), ours.rate, "1/s"),
+        Figure::new(format!("{name} by wasmtime serve, {what}"), theirs.rate, "1/s"),
+        Figure::new(format!("… ratio, {name}, {what}"), ours.rate / theirs.rate, "x").at_least(run.ratio_min),
+        Figure::new(format!("… p99 at {CONNECTIONS} connections, {name}, {what}"), ours.p99_ms, "ms"),
+        Figure::new("… wasmtime serve p99", theirs.p99_ms, "ms"),
     ];
-    for (what, reuse, options) in pairs {
-        let (theirs, theirs_alone) = peer(args, options)?;
-        let (ours, ours_alone) = podium(args, reuse)?;
-        figures.push(Figure::new(format!("hello through a Service, {what}"), ours.rate, "1/s"));
-        figures.push(Figure::new(format!("wasmtime serve, {what}"), theirs.rate, "1/s"));
-        figures.push(Figure::new(format!("… ratio, {what}"), ours.rate / theirs.rate, "x").at_least(1.0));
-        figures.push(Figure::new(format!("… p99 at {CONNECTIONS} connections, {what}"), ours.p99_ms, "ms"));
-        figures.push(Figure::new("… wasmtime serve p99", theirs.p99_ms, "ms"));
+    if name == "hello" {
         figures.push(Figure::new("… p50 of one connection", ours_alone.p50_ms, "ms"));
         figures.push(Figure::new("… p99 of one connection", ours_alone.p99_ms, "ms"));
-        let added = ours_alone.p50_ms - theirs_alone.p50_ms;
         figures.push(Figure::new("… p50 added over wasmtime serve, one connection", added, "ms"));
     }
     Ok(figures)
