@@ -167,7 +167,7 @@ async fn tool(shared: &Shared, command: &str) -> Found {
         Tools::Image(name) => {
             let keyring = Keyring::default();
             let policy = PullPolicy::IfNotPresent;
-            let wanted = Wanted { name, policy, command: Some(command), keyring: &keyring };
+            let wanted = Wanted { requester: "", name, policy, command: Some(command), keyring: &keyring };
             match shared.images.get(wanted, |_| {}).await {
                 Ok(ready) => Ok(ready.image),
                 Err(error) => Err(format!("the tools image {name:?} cannot be used: {error:?}")),

@@ -54,6 +54,17 @@ impl Observer for Traps {
     }
 }
 
+/// A frame without addresses, the module's name and the hash that Rust adds to names: the log has all of it.
+fn short(frame: &str) -> String {
+    let Some((number, name)) = frame.split_once(':').and_then(|(n, rest)| Some((n, rest.split_once(" - ")?.1))) else {
+        return frame.to_owned();
+    };
+    let name = name.split_once('!').map_or(name, |(_, name)| name);
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = name.rsplit_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
+    format!("{number}: {name}")
+}
+
 /// Whole frames only, as many as fit.
 fn words(container: &str, message: &str, backtrace: &[String]) -> String {
     let mut words = format!("An instance of container {container} trapped: {message}");
@@ -63,13 +74,13 @@ fn words(container: &str, message: &str, backtrace: &[String]) -> String {
         words.push_str("...");
         return words;
     }
-    for frame in backtrace {
+    for frame in backtrace.iter().map(|frame| short(frame)) {
         if words.len() + frame.len() + 8 > MESSAGE_MAX {
             words.push_str("\n  ...");
             break;
         }
         words.push_str("\n  ");
-        words.push_str(frame);
+        words.push_str(&frame);
     }
     words
 }
@@ -80,13 +91,21 @@ mod tests {
 
     #[test]
     fn messages_have_whole_frames() {
-        let frames = |count: usize| (0..count).map(|i| format!("{i}: 0x12 - app!handle")).collect::<Vec<_>>();
+        let frame = |i| format!("{i}:   0x12 - app.wasm!app::handle::h0123456789abcdef");
+        let frames = |count: usize| (0..count).map(frame).collect::<Vec<_>>();
         assert_eq!(
             words("app", "unreachable", &frames(2)),
-            "An instance of container app trapped: unreachable\n  0: 0x12 - app!handle\n  1: 0x12 - app!handle"
+            "An instance of container app trapped: unreachable\n  0: app::handle\n  1: app::handle"
         );
         let long = words("app", "unreachable", &frames(100));
-        assert!(long.len() <= MESSAGE_MAX && long.ends_with("app!handle\n  ..."), "{long}");
+        assert!(long.len() <= MESSAGE_MAX && long.ends_with("app::handle\n  ..."), "{long}");
+        for (frame, wanted) in [
+            ("12:  0x6ecd - <unknown>!<wasm function 112>", "12: <wasm function 112>"),
+            ("at /src/lib.rs:12:3", "at /src/lib.rs:12:3"),
+            ("0: 0x1 - m!core::hint", "0: core::hint"),
+        ] {
+            assert_eq!(short(frame), wanted);
+        }
         let long = words("app", &"ä".repeat(2000), &frames(1));
         assert!(long.len() <= MESSAGE_MAX && long.ends_with("ä..."), "{long}");
     }

@@ -189,9 +189,13 @@ impl Cluster {
 
     /// What a GET at a pod's port 8080 answers.
     pub(crate) async fn get(&self, ip: &str) -> String {
+        self.get_path(ip, "/").await
+    }
+
+    pub(crate) async fn get_path(&self, ip: &str, path: &str) -> String {
         let caller = Caller { namespace: "default".into(), pod: "test".into(), ip: None };
         let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
-        let request = http::Request::get(format!("http://{ip}:8080/")).body(body).unwrap();
+        let request = http::Request::get(format!("http://{ip}:8080{path}")).body(body).unwrap();
         match self.network.dialer(caller).send(request).await {
             Ok(answer) => {
                 let bytes = answer.into_body().collect().await.unwrap().to_bytes();

@@ -135,3 +135,27 @@ async fn a_new_agent_finds_its_pods_again() {
     assert!(cluster.get(&ip).await.contains("from web"));
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trapped_instance_is_an_event_and_the_pod_goes_on() {
+    let cluster = Cluster::start().await;
+    cluster.guest("http-p2.wasm");
+    let container = json!({ "name": "app", "image": "file://http-p2.wasm" });
+    cluster.pod("web", json!({ "containers": [container] })).await;
+    let pod = cluster.until_ready("web").await;
+    let ip = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    let answer = cluster.get_path(&ip, "/trap?n=7").await;
+    assert!(answer.contains("trapped"), "{answer}");
+    let event = cluster.until_event("web", "Trapped", "An instance of container app trapped: wasm trap: ").await;
+    assert_eq!(
+        (&event["type"], &event["involvedObject"]["fieldPath"]),
+        (&json!("Warning"), &json!("spec.containers{app}"))
+    );
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("deep_in_here"), "{message}");
+    assert!(cluster.logs("web", LogOptions::default()).await.unwrap().contains("deep_in_here"));
+    assert_eq!(cluster.get(&ip).await, "hello");
+    let pod = cluster.json("Pod", "default", "web").await.unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    cluster.shutdown().await;
+}

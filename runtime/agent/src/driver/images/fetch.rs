@@ -21,6 +21,7 @@ pub(crate) async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Read
     let name = spec.image.as_deref().unwrap_or_default();
     let keyring = secrets::keyring(shared, &job.id.key.namespace, &job.pod).await;
     let wanted = Wanted {
+        requester: &job.id.key.namespace,
         name,
         policy: PullPolicy::of(spec.image_pull_policy.as_deref(), name),
         command: spec.command.as_ref().and_then(|words| words.first()).map(String::as_str),

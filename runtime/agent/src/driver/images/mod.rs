@@ -19,7 +19,7 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::ContainerImage;
 use parking_lot::Mutex;
-use podium_sandbox::{Image, LoadError, Sandbox};
+use podium_sandbox::{Image, LoadError, LoadOptions, Sandbox};
 use tokio::sync::{Notify, watch};
 
 use crate::images::{
@@ -64,6 +64,10 @@ impl Known {
     }
 }
 
+fn of(requester: &str) -> LoadOptions {
+    LoadOptions { requester: requester.to_owned(), ..LoadOptions::default() }
+}
+
 type Turn = Arc<tokio::sync::Mutex<()>>;
 type Pulling = BoxFuture<'static, Result<Arc<Entry>, ImageError>>;
 
@@ -99,6 +103,8 @@ impl PullPolicy {
 /// What a container wants.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
+    /// The pod's namespace: namespaces take turns in the queue for the compiler.
+    pub(crate) requester: &'a str,
     /// As the pod names it.
     pub(crate) name: &'a str,
     pub(crate) policy: PullPolicy,
@@ -160,7 +166,7 @@ impl Images {
         let reference = Reference::parse(wanted.name, &self.puller.config.registries).map_err(NotReady::Source)?;
         if wanted.policy != PullPolicy::Always
             && let Some(record) = self.present(&reference, wanted.keyring)
-            && let Some(image) = self.load(&record, wanted.command).await?
+            && let Some(image) = self.load(&record, wanted).await?
         {
             return Ok(Ready { image, record, pulled: None });
         }
@@ -172,7 +178,7 @@ impl Images {
         // Twice: what was on disk may turn out to be damaged when it is read.
         for _ in 0..2 {
             let entry = self.pull(wanted, &reference, &note).await?;
-            if let Some(image) = self.load(&entry.record, wanted.command).await? {
+            if let Some(image) = self.load(&entry.record, wanted).await? {
                 return Ok(Ready { image, record: entry.record.clone(), pulled: Some(since.elapsed()) });
             }
         }
@@ -189,7 +195,7 @@ impl Images {
         if name.starts_with("file://") {
             return self.sandbox.cached(digest).map(Some).ok_or(NotReady::Absent);
         }
-        self.module(digest).await?.map(Some).ok_or(NotReady::Absent)
+        self.module(digest, "").await?.map(Some).ok_or(NotReady::Absent)
     }
 
     /// What a name means here.
@@ -213,19 +219,19 @@ impl Images {
     }
 
     /// `None`: it is not on disk any more.
-    async fn load(&self, record: &Record, command: Option<&str>) -> Result<Option<Arc<Image>>, NotReady> {
-        let digest = record.chosen(command).map_err(NotReady::Command)?;
-        self.module(digest).await
+    async fn load(&self, record: &Record, wanted: Wanted<'_>) -> Result<Option<Arc<Image>>, NotReady> {
+        let digest = record.chosen(wanted.command).map_err(NotReady::Command)?;
+        self.module(digest, wanted.requester).await
     }
 
-    async fn module(&self, digest: &str) -> Result<Option<Arc<Image>>, NotReady> {
+    async fn module(&self, digest: &str, requester: &str) -> Result<Option<Arc<Image>>, NotReady> {
         if let Some(image) = self.sandbox.cached(digest) {
             return Ok(Some(image));
         }
-        self.alone(digest, self.read_module(digest)).await
+        self.alone(digest, self.read_module(digest, requester)).await
     }
 
-    async fn read_module(&self, digest: &str) -> Result<Option<Arc<Image>>, NotReady> {
+    async fn read_module(&self, digest: &str, requester: &str) -> Result<Option<Arc<Image>>, NotReady> {
         if let Some(image) = self.sandbox.cached(digest) {
             return Ok(Some(image));
         }
@@ -234,7 +240,7 @@ impl Images {
         let unreadable = |why: String| NotReady::Source(ImageError::Pull(format!("cannot read it from disk: {why}")));
         let read = read.map_err(|e| unreadable(e.to_string()))?.map_err(|e| unreadable(e.to_string()))?;
         let Some(wasm) = read else { return Ok(None) };
-        self.sandbox.load(wasm).await.map(Some).map_err(NotReady::Load)
+        self.sandbox.load_with(wasm, of(requester)).await.map(Some).map_err(NotReady::Load)
     }
 
     /// Does one thing at a time for each key.
@@ -316,11 +322,12 @@ impl Images {
             note(PullNote::Begins);
         }
         let since = Instant::now();
-        let (image, record) = self.read(name).await?;
+        let (image, record) = self.read(wanted).await?;
         Ok(Ready { image, record, pulled: (wanted.policy != PullPolicy::Never).then(|| since.elapsed()) })
     }
 
-    async fn read(&self, name: &str) -> Result<(Arc<Image>, Arc<Record>), NotReady> {
+    async fn read(&self, wanted: Wanted<'_>) -> Result<(Arc<Image>, Arc<Record>), NotReady> {
+        let name = wanted.name;
         let known = self.known.lock().get(name).cloned();
         let loaded = known.and_then(|known| Some((self.sandbox.cached(known.main())?, known)));
         let stamp = loaded.as_ref().map(|(_, known)| known.stamp.as_str());
@@ -329,7 +336,7 @@ impl Images {
             (Pulled::Same, None) => Err(NotReady::Absent),
             (Pulled::New(PulledImage { wasm, digest, stamp }), _) => {
                 let record = Arc::new(Record::of_file(name, &digest, wasm.len() as u64));
-                let image = self.sandbox.load(wasm).await.map_err(NotReady::Load)?;
+                let image = self.sandbox.load_with(wasm, of(wanted.requester)).await.map_err(NotReady::Load)?;
                 self.remember(name, Known { record: record.clone(), stamp });
                 Ok((image, record))
             }
