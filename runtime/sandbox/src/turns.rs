@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn idling_saves_up_nothing_and_places_are_given_up() {
         let (busy, late) = (pod(100), pod(100));
-        shares(&[busy.clone()], 1, 1);
+        shares(std::slice::from_ref(&busy), 1, 1);
         let line = Turns::new(1);
         let turn = line.begin(&busy, Waker::noop());
         for _ in 0..1000 {

@@ -212,9 +212,11 @@ impl TcpListener for Listener {
     }
 }
 
+type Received = Result<(Bytes, SocketAddr), SocketError>;
+
 struct Queue {
     /// Datagrams, and how many bytes more.
-    left: Mutex<(VecDeque<Result<(Bytes, SocketAddr), SocketError>>, usize)>,
+    left: Mutex<(VecDeque<Received>, usize)>,
     filled: Notify,
 }
 
