@@ -68,6 +68,7 @@ mod invoke;
 mod load;
 mod log;
 mod memory;
+mod meter;
 mod mounts;
 mod net;
 mod plugin;

@@ -26,18 +26,16 @@ use tokio::{
 };
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::{
-    container::Container,
-    cpu::{CpuAccount, thread_cpu_ns},
-    memory::OutOfMemory,
-    turns,
-};
+use crate::{container::Container, cpu::CpuAccount, memory::OutOfMemory, meter::Meter, turns};
 
 /// Slices on the embedder's runtime before a guest moves to the background.
 const FOREGROUND_SLICES: u64 = 4;
 
 /// A guest that has waited for this long is as good as new.
 const REST: Duration = Duration::from_millis(1);
+
+/// A guest that has computed for this long since it rested is measured by the CPU clock.
+const EXACT_NS: u64 = 500_000;
 
 /// A guest's future, whatever it does; it reports by channels of its own.
 pub(crate) type GuestFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -46,8 +44,7 @@ pub(crate) type GuestFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// callback within that poll.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// The thread's CPU clock at the last booking.
-    mark_ns: AtomicU64,
+    meter: Meter,
     /// Since it last waited or yielded.
     run_ns: AtomicU64,
     /// Since it last waited.
@@ -77,8 +74,7 @@ impl Turn {
 
     /// Books what the thread has used since the last booking. Returns whether the quota is used up.
     pub(crate) fn book(&self, container: &Container) -> bool {
-        let now_ns = thread_cpu_ns();
-        let ns = now_ns.saturating_sub(self.mark_ns.swap(now_ns, Relaxed));
+        let ns = self.meter.used_ns();
         self.run_ns.fetch_add(ns, Relaxed);
         self.burst_ns.fetch_add(ns, Relaxed);
         container.cpu.charge(ns, Instant::now)
@@ -253,7 +249,7 @@ impl Task {
             self.turn.rested();
         }
         let active = self.container.node.ticker.active();
-        self.turn.mark_ns.store(thread_cpu_ns(), Relaxed);
+        self.turn.meter.begin(self.turn.burst_ns.load(Relaxed) >= EXACT_NS);
         let poll = self.guest.as_mut().poll(cx);
         drop(active);
         self.turn.book(&self.container);
@@ -285,6 +281,7 @@ impl Task {
 #[cfg(test)]
 mod overhead {
     use super::*;
+    use crate::cpu::thread_cpu_ns;
     use crate::{ContainerSpec, HttpContainer, Instances, Reuse, Sandbox, SandboxConfig};
     use http_body_util::{BodyExt as _, Empty};
 
