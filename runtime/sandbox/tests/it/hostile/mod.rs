@@ -222,7 +222,7 @@ async fn end_of_command(command: &CommandContainer, wanted: Wanted) -> (String, 
             command.kill();
             let killed = tokio::time::timeout(Duration::from_secs(5), command.wait()).await;
             let right = killed.is_ok() && wanted == Wanted::Throttled;
-            return (format!("killed, after {:.0?} throttled", throttled), right);
+            return (format!("killed, after {throttled:.0?} throttled"), right);
         }
     };
     match (wanted, &ending) {
