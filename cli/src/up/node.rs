@@ -33,6 +33,9 @@ pub(crate) struct NodeArgs {
     /// Folder below which `hostPath` volumes may lie. Repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) host_path_dir: Vec<PathBuf>,
+    /// Folder of manifests of static pods: they run whatever the API says, which shows mirrors of them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) static_pods: Option<PathBuf>,
 }
 
 /// Starts the agent of this process, and makes what a cluster with it has.
@@ -52,6 +55,7 @@ pub(super) async fn start(
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;
     config.host_path_dirs = canonical(&args.node.host_path_dir, "--host-path-dir")?;
+    config.static_pods_dir.clone_from(&args.node.static_pods);
     config.metrics = metrics;
     config.registries = args.images.registries()?;
     config.registries.built_in = Some(registry.to_string());

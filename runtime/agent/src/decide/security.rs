@@ -85,7 +85,6 @@ pub(crate) fn ignored(pod: &Pod) -> Vec<String> {
     let mut found = Vec::new();
     let mut note = |is: bool, path: &str| found.extend(is.then(|| path.to_owned()));
     note(spec.share_process_namespace == Some(true), "spec.shareProcessNamespace");
-    note(spec.host_aliases.iter().flatten().next().is_some(), "spec.hostAliases");
     note(spec.set_hostname_as_fqdn == Some(true), "spec.setHostnameAsFQDN");
     note(spec.resource_claims.iter().flatten().next().is_some(), "spec.resourceClaims");
     if let Some(context) = &spec.security_context {

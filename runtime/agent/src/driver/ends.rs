@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use podium_api::ObjectKey;
+use tokio::sync::watch;
 
 use super::{
     PodId,
@@ -29,8 +30,11 @@ impl Pods {
         let of_pod = decide::grace(&entry.pod);
         let deleting = entry.pod.metadata.deletion_grace_period_seconds.is_some();
         let grace = seconds(grace_seconds.filter(|_| !deleting).unwrap_or(of_pod));
+        let deadline = Deadline::after(grace);
+        entry.restarts.retain(|deadline| !deadline.left().is_zero());
+        entry.restarts.push(deadline.clone());
         let (id, pod, ip) = (entry.id.clone(), entry.pod.clone(), entry.local.ip);
-        tokio::spawn(stop::restart(shared, Restart { id, pod, ip, slot, runtime, grace }));
+        tokio::spawn(stop::restart(shared, Restart { id, pod, ip, slot, runtime, deadline }));
     }
 
     /// A container's end begins the whole pod anew: the others end too.
@@ -57,6 +61,9 @@ impl Pods {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         entry.local.stopping = Stopping::Running;
         entry.local.grace_seconds = Some(grace_seconds);
+        entry.hurry(seconds(grace_seconds));
+        // Hooks of containers that start give up.
+        entry.wanted = watch::Sender::new(());
         if let Some((reason, message)) = failed {
             shared.note(&entry.pod, None, reason == "Evicted", reason, message.clone());
             entry.local.failed = Some((reason, message));
@@ -81,9 +88,7 @@ impl Pods {
     pub(super) fn hurry(&mut self, key: &ObjectKey, grace_seconds: i64) -> bool {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.local.grace_seconds = Some(grace_seconds);
-            if let Some(deadline) = &entry.stop {
-                deadline.hurry(seconds(grace_seconds));
-            }
+            entry.hurry(seconds(grace_seconds));
         }
         true
     }

@@ -1,10 +1,11 @@
 //! What the owner keeps of one pod.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use podium_sandbox::Group;
+use tokio::sync::watch;
 
 use super::{PodId, Shared, deadline::Deadline, guest::Runtime};
 use crate::decide::{
@@ -31,6 +32,10 @@ pub(crate) struct Entry {
     pub(crate) holds: Option<Amounts>,
     /// Until when its containers, which are being ended beside the owner, may go on.
     pub(crate) stop: Option<Deadline>,
+    /// The same for those that are ended to be started again.
+    pub(crate) restarts: Vec<Deadline>,
+    /// Dropped when starts under way are not wanted any more.
+    pub(crate) wanted: watch::Sender<()>,
     pub(crate) deleted: bool,
 }
 
@@ -45,6 +50,8 @@ impl Entry {
             ip_held: local.ip.is_some() && !decide::is_final(&pod),
             holds: None,
             stop: None,
+            restarts: Vec::new(),
+            wanted: watch::Sender::new(()),
             deleted: false,
             id,
             pod,
@@ -81,6 +88,11 @@ impl Entry {
         let wanted = |(s, runtime): &(Slot, Runtime)| *s == slot && run.is_none_or(|run| *runtime.id == *run);
         let at = self.runtimes.iter().position(wanted)?;
         Some(self.runtimes.swap_remove(at).1)
+    }
+
+    /// Whatever is being ended may go on for so long at most.
+    pub(crate) fn hurry(&self, time: Duration) {
+        self.stop.iter().chain(&self.restarts).for_each(|deadline| deadline.hurry(time));
     }
 
     /// Takes out everything that runs.

@@ -166,6 +166,40 @@ fn serving(mut body: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// Answers every call with a status, as a service would.
+    struct Health(u8);
+
+    #[async_trait::async_trait]
+    impl podium_network::HttpHandler for Health {
+        async fn call(
+            &self,
+            request: http::Request<podium_network::Body>,
+        ) -> Result<http::Response<podium_network::Body>, podium_network::CallError> {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let asked = request.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&asked[..], b"\0\0\0\0\x05\x0a\x03a.B");
+            let answer = Bytes::from(vec![0, 0, 0, 0, 2, 8, self.0]);
+            let trailers =
+                async { Some(Ok(HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]))) };
+            let body = Full::new(answer).with_trailers(trailers).map_err(|never| match never {}).boxed_unsync();
+            Ok(http::Response::new(body))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_says_how_it_is() {
+        let network = Network::new(podium_network::NetworkConfig::default());
+        let limit = Duration::from_secs(10);
+        let address = |port| SocketAddr::new([10, 244, 0, 9].into(), port);
+        let _well = network.attach(address(1).ip(), 1, std::sync::Arc::new(Health(1)));
+        let _ill = network.attach(address(2).ip(), 2, std::sync::Arc::new(Health(2)));
+        assert_eq!(check(&network, address(1), "a.B", limit).await, Ok(()));
+        let ill = check(&network, address(2), "a.B", limit).await.unwrap_err();
+        assert_eq!(ill, "service unhealthy (responded with \"NOT_SERVING\")");
+        let nobody = check(&network, address(3), "a.B", limit).await.unwrap_err();
+        assert!(nobody.starts_with("error: failed to connect service at \"10.244.0.9:3\""), "{nobody}");
+    }
+
     #[test]
     fn messages() {
         assert_eq!(&message("")[..], b"\0\0\0\0\0");

@@ -178,7 +178,7 @@ fn status(
     let allocatable = machine.allocatable(config);
     let resources = |cpu: u64, memory: u64, disk: u64| {
         let ki = |bytes: u64| format!("{}Ki", bytes / 1024);
-        let cpu = if cpu % 1000 == 0 { (cpu / 1000).to_string() } else { format!("{cpu}m") };
+        let cpu = if cpu.is_multiple_of(1000) { (cpu / 1000).to_string() } else { format!("{cpu}m") };
         let pods = config.pods_max.to_string();
         let amounts = [("cpu", cpu), ("memory", ki(memory)), ("ephemeral-storage", ki(disk)), ("pods", pods)];
         BTreeMap::from(amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))))

@@ -35,7 +35,8 @@ impl Pods {
             shared.metrics.restarts.inc();
         }
         container.starting(now);
-        let job = start::Job { id: entry.id.clone(), pod: entry.pod.clone(), slot, ip, run, group };
+        let wanted = entry.wanted.subscribe();
+        let job = start::Job { id: entry.id.clone(), pod: entry.pod.clone(), slot, ip, run, group, wanted };
         tokio::spawn(start::start(shared, job));
         true
     }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
 use podium_network::{Caller, Dialer};
 use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin};
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
@@ -50,6 +51,8 @@ pub(crate) struct Job {
     pub(crate) run: i32,
     /// The accounts of its pod.
     pub(crate) group: Arc<Group>,
+    /// Fails when nobody wants it to start any more.
+    pub(crate) wanted: watch::Receiver<()>,
 }
 
 /// Why it did not start.
@@ -97,10 +100,12 @@ async fn post_start(shared: &Shared, job: &Job, runtime: &Runtime) -> bool {
     let spec = job.slot.spec(&job.pod);
     let Some(handler) = spec.and_then(|s| s.lifecycle.as_ref()?.post_start.as_ref()) else { return true };
     let hook = Hook { id: &job.id, pod: &job.pod, slot: job.slot, ip: job.ip, runtime, handler };
+    let mut wanted = job.wanted.clone();
     let outcome = tokio::select! {
         outcome = hooks::run(shared, hook) => outcome,
         // Its end is told as any other.
         _ = runtime.guest.ended() => return true,
+        _ = wanted.changed() => return true,
     };
     let Err(why) = outcome else { return true };
     tracing::info!(pod = %job.id.key, why, "a postStart hook failed");
@@ -145,7 +150,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         group: Some(job.group.clone()),
         limits: resources::limits(spec, annotations, &shared.node),
-        logs: Arc::new(Sink(log.clone())),
+        logs: Arc::new(Sink(log)),
         stdin: reader.map(Stdin::new),
         tty: spec.tty.unwrap_or(false),
         observer: Some(Arc::new(Traps::new(shared, &job.pod, job.slot))),

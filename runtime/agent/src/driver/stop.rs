@@ -68,14 +68,13 @@ pub(crate) struct Restart {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) slot: Slot,
     pub(crate) runtime: Runtime,
-    pub(crate) grace: Duration,
+    pub(crate) deadline: Deadline,
 }
 
 /// Ends one container and reports that.
 pub(crate) async fn restart(shared: Arc<Shared>, job: Restart) {
-    let Restart { id, pod, ip, slot, runtime, grace } = job;
+    let Restart { id, pod, ip, slot, runtime, deadline } = job;
     let run = runtime.id.clone();
-    let deadline = Deadline::after(grace);
     pre_stop(&shared, &id, &pod, slot, ip, &runtime, &deadline).await;
     let Stopped { ending, message, .. } = end(&shared, runtime, &pod, slot, &deadline.at_least(MINIMUM)).await;
     let ending = match ending {

@@ -97,6 +97,12 @@ async fn hooks_run_and_fail() {
     // The container runs when its hook has run.
     assert_eq!(std::fs::read_to_string(cluster.dir().join("host/begun")).unwrap(), "yes");
 
+    // A hook that goes on for long holds nobody up who wants the pod gone.
+    cluster.pod("slow", hooked("postStart", exec(&["sleep", "600000"]))).await;
+    cluster.until_event("slow", "Started", "").await;
+    cluster.delete("slow").await;
+    cluster.until("Pod", "default", "slow", |pod| pod.is_none()).await;
+
     cluster.pod("fails", hooked("postStart", exec(&["exit", "3"]))).await;
     cluster.until_event("fails", "FailedPostStartHook", "PostStartHook failed").await;
     cluster.until_event("fails", "Killing", "FailedPostStartHook").await;
