@@ -138,6 +138,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     let left = Left { file: Arc::new(file), log: log.clone(), log_path: log_path.into() };
     let mounts = mounts.into_iter().chain(mount).collect();
     let dialer = dialer(shared, job)?;
+    let way_out = WayOut::new(dialer.clone(), log.clone());
     let annotations = job.pod.metadata.annotations.as_ref();
     let program: Arc<str> = args.first().map_or("", String::as_str).into();
     let (stdin, reader) = exec::input(spec).unzip();
@@ -157,8 +158,8 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         core_dumps: instances::core_dumps(annotations, || {
             shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
         }),
-        outgoing: Some(Arc::new(WayOut(dialer.clone()))),
-        sockets: Some(Arc::new(WayOut(dialer.clone()))),
+        outgoing: Some(Arc::new(way_out.clone())),
+        sockets: Some(Arc::new(way_out)),
         listen: listening(&image, spec, config),
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };

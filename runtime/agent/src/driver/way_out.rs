@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use podium_network::{
     ALLOWED_HOSTS, CallError, CallTimeouts, Connection, DEFAULT_HOSTS, Dialer, HostPatterns, Listener, MAX_HOSTS,
     Membership, NamespaceEgress, SocketError as NetError,
@@ -18,20 +20,60 @@ use podium_sandbox::{
     UdpSocket,
 };
 
+use crate::logs::writer::ContainerLog;
+
 /// A container's way out.
-pub(crate) struct WayOut(pub(crate) Dialer);
+#[derive(Clone)]
+pub(crate) struct WayOut {
+    dialer: Dialer,
+    refusals: Arc<Refusals>,
+}
+
+/// Says in the container's log what it was refused: the error codes that a guest hears say nothing of that.
+struct Refusals {
+    log: Arc<ContainerLog>,
+    last: Mutex<String>,
+}
+
+impl WayOut {
+    pub(crate) fn new(dialer: Dialer, log: Arc<ContainerLog>) -> Self {
+        Self { dialer, refusals: Arc::new(Refusals { log, last: Mutex::default() }) }
+    }
+}
+
+impl Refusals {
+    /// Says it, but not twice in a row.
+    fn note(&self, why: &str) {
+        let mut last = self.last.lock();
+        if *last != why {
+            why.clone_into(&mut last);
+            self.log.note(&format!("not allowed: {why}"));
+        }
+    }
+
+    /// `at`: the address that was asked for.
+    fn failure(&self, error: NetError, at: SocketAddr) -> SocketError {
+        if let NetError::Denied(why) = &error {
+            self.note(why);
+        }
+        failure(error, at)
+    }
+}
 
 #[async_trait]
 impl Outgoing for WayOut {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutgoingError> {
         let limits = request.extensions().get::<OutgoingTimeouts>().copied().unwrap_or_default();
         let OutgoingTimeouts { connect, first_byte, between_bytes } = limits;
-        let sent = self.0.send_within(request, CallTimeouts { connect, first_byte, between_bytes }).await;
+        let sent = self.dialer.send_within(request, CallTimeouts { connect, first_byte, between_bytes }).await;
         sent.map_err(|error| match error {
             CallError::NameNotFound(m) => OutgoingError::NameNotFound(m),
             CallError::Refused(m) | CallError::NotAccepted(m) => OutgoingError::Refused(m),
             CallError::TimedOut(m) => OutgoingError::TimedOut(m),
-            CallError::Denied(m) => OutgoingError::Denied(m),
+            CallError::Denied(m) => {
+                self.refusals.note(&m);
+                OutgoingError::Denied(m)
+            }
             CallError::Failed(m) => OutgoingError::Other(m),
         })
     }
@@ -40,30 +82,30 @@ impl Outgoing for WayOut {
 #[async_trait]
 impl Sockets for WayOut {
     async fn connect(&self, to: SocketAddr) -> Result<TcpConnection, SocketError> {
-        self.0.connect(to).await.map(connection).map_err(|error| failure(error, to))
+        self.dialer.connect(to).await.map(connection).map_err(|error| self.refusals.failure(error, to))
     }
 
     fn bind_tcp(&self, at: SocketAddr) -> Result<Box<dyn TcpPort>, SocketError> {
-        match self.0.bind_tcp(at) {
-            Ok(port) => Ok(Box::new(Port(port))),
-            Err(error) => Err(failure(error, at)),
+        match self.dialer.bind_tcp(at) {
+            Ok(port) => Ok(Box::new(Port(port, self.refusals.clone()))),
+            Err(error) => Err(self.refusals.failure(error, at)),
         }
     }
 
     fn bind_udp(&self, at: SocketAddr, queue_bytes: usize) -> Result<Box<dyn UdpSocket>, SocketError> {
-        match self.0.bind_udp(at, queue_bytes) {
-            Ok(socket) => Ok(Box::new(Udp(socket))),
-            Err(error) => Err(failure(error, at)),
+        match self.dialer.bind_udp(at, queue_bytes) {
+            Ok(socket) => Ok(Box::new(Udp(socket, self.refusals.clone()))),
+            Err(error) => Err(self.refusals.failure(error, at)),
         }
     }
 
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.0.lookup(name).await.map_err(|error| failure(error, nowhere))
+        self.dialer.lookup(name).await.map_err(|error| self.refusals.failure(error, nowhere))
     }
 }
 
-struct Port(podium_network::TcpPort);
+struct Port(podium_network::TcpPort, Arc<Refusals>);
 
 #[async_trait]
 impl TcpPort for Port {
@@ -76,7 +118,8 @@ impl TcpPort for Port {
     }
 
     async fn connect(self: Box<Self>, to: SocketAddr) -> Result<TcpConnection, SocketError> {
-        self.0.connect(to).await.map(connection).map_err(|error| failure(error, to))
+        let Self(port, refusals) = *self;
+        port.connect(to).await.map(connection).map_err(|error| refusals.failure(error, to))
     }
 }
 
@@ -93,7 +136,7 @@ impl TcpListener for Listening {
     }
 }
 
-struct Udp(podium_network::UdpSocket);
+struct Udp(podium_network::UdpSocket, Arc<Refusals>);
 
 #[async_trait]
 impl UdpSocket for Udp {
@@ -102,7 +145,7 @@ impl UdpSocket for Udp {
     }
 
     async fn send_to(&self, bytes: Bytes, to: SocketAddr) -> Result<(), SocketError> {
-        self.0.send_to(bytes, to).await.map_err(|error| failure(error, to))
+        self.0.send_to(bytes, to).await.map_err(|error| self.1.failure(error, to))
     }
 
     async fn recv_from(&self) -> Result<(Bytes, SocketAddr), SocketError> {

@@ -1,5 +1,9 @@
 //! Pods that listen themselves, and what a pod's spec grants of the way out.
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use podium_agent::LogOptions;
+use podium_network::Caller;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -64,6 +68,39 @@ async fn a_core_module_that_accepts_connections_is_a_pod() {
     drop(stream);
     cluster.until("Pod", "default", "echo", |pod| pod.is_none()).await;
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_calls_one_that_listens_and_hears_why_it_may_not_call_others() {
+    let cluster = Cluster::start().await;
+    cluster.guest("http-p2.wasm");
+    cluster.image("echo.wasm", ECHO);
+    cluster.pod("web", json!({ "containers": [{ "name": "web", "image": "file://http-p2.wasm" }, echo()] })).await;
+    let pod = cluster.until_ready("web").await;
+    let ip = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    // The guest knows only a code; its author reads the rest in the log.
+    for _ in 0..3 {
+        let answer = fetch(&cluster, &ip, "api.example.com/").await;
+        assert!(answer.contains("HttpRequestDenied"), "{answer}");
+    }
+    let options = LogOptions { container: Some("web".into()), ..LogOptions::default() };
+    let log = cluster.logs("web", options).await.unwrap();
+    let expected = "podium: not allowed: api.example.com:80 is outside the cluster: the pod's annotation \
+        podium.dev/allowed-outbound-hosts would grant it\n";
+    assert_eq!(log, expected, "said once");
+    // A sibling that listens is reached at localhost, with HTTP although it only echoes: it is no server of HTTP.
+    let answer = fetch(&cluster, &ip, "localhost:7777/").await;
+    assert!(!answer.contains("HttpRequestDenied") && !answer.contains("ConnectionRefused"), "{answer}");
+    cluster.shutdown().await;
+}
+
+async fn fetch(cluster: &Cluster, ip: &str, url: &str) -> String {
+    let caller = Caller { namespace: "default".into(), pod: "test".into(), ip: None };
+    let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
+    let request = http::Request::get(format!("http://{ip}:8080/fetch?url={url}")).body(body).unwrap();
+    let answer = cluster.network.dialer(caller).send(request).await.unwrap();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
