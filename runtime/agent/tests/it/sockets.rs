@@ -42,7 +42,7 @@ const ECHO: &str = r#"(module
 
 fn echo() -> Value {
     json!({ "name": "echo", "image": "file://echo.wasm", "ports": [{ "containerPort": 7777 }],
-        "readinessProbe": { "tcpSocket": { "port": 7777 } } })
+        "readinessProbe": { "tcpSocket": { "port": 7777 }, "periodSeconds": 1 } })
 }
 
 #[tokio::test(flavor = "multi_thread")]
