@@ -49,8 +49,12 @@ pub(super) async fn start(
     network: &Network,
     (metrics, registry): (prometheus::Registry, SocketAddr),
 ) -> Result<Agent> {
-    let sandbox =
-        SandboxConfig { cache_dir: Some(data.join("cache")), compiler: Some(compiler()?), ..SandboxConfig::default() };
+    let sandbox = SandboxConfig {
+        cache_dir: Some(data.join("cache")),
+        compiler: Some(compiler()?),
+        scratch_dir: Some(data.join("scratch")),
+        ..SandboxConfig::default()
+    };
     let sandbox = Sandbox::new(sandbox).context("the sandbox did not start")?;
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;

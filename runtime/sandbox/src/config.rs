@@ -16,7 +16,7 @@ pub struct SandboxConfig {
     /// Memory of all guests of this node together; a guest that grows past it ends as out of memory.
     pub guest_memory_bytes_max: u64,
     /// Where private folders for single mounted files are made: on the filesystem of the volumes, best of all. `None`: where
-    /// the system keeps temporary files.
+    /// the system keeps temporary files. One process uses it: what an earlier one has left there is removed at the start.
     pub scratch_dir: Option<PathBuf>,
     /// Images compiled at once (each compile uses all cores by itself). One more is taken when it is small, so that small
     /// modules pass large ones.

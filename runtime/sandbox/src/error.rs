@@ -28,6 +28,14 @@ pub enum SandboxError {
         /// What the system said.
         reason: String,
     },
+    /// The folder for single mounted files cannot be used.
+    #[error("cannot use the scratch folder {path}: {reason}")]
+    Scratch {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(String),

@@ -25,6 +25,8 @@ use crate::{Mount, StartError};
 
 /// A single file that is copied, because it cannot be linked, is at most this large.
 const COPY_BYTES_MAX: u64 = 16 << 20;
+/// How the names of private folders begin.
+const PREFIX: &str = "podium-file-";
 /// Mounts of one container.
 const MOUNTS_MAX: usize = 256;
 
@@ -198,7 +200,7 @@ impl Files {
 
     fn private_dir(&self) -> io::Result<TempDir> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix("podium-file-");
+        builder.prefix(PREFIX);
         match &self.scratch_dir {
             Some(dir) => builder.tempdir_in(dir),
             None => builder.tempdir(),
@@ -227,6 +229,20 @@ impl Mount {
             opened => opened.map_err(named),
         }
     }
+}
+
+/// Removes private folders that a process before this one has left when it was killed.
+pub(crate) fn sweep(scratch_dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(scratch_dir)?;
+    for entry in fs::read_dir(scratch_dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type()?.is_dir() {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a path of which no link leads out of `root`.

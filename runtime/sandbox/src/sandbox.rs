@@ -22,6 +22,7 @@ use crate::{
     image::Linkers,
     load::{self, blocking, interrupted},
     memory::MemoryAccount,
+    mounts,
     ticker::Ticker,
     turns::Turns,
 };
@@ -69,6 +70,10 @@ impl Sandbox {
     /// # Errors
     /// When the address space is too small or the cache folder cannot be used.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        if let Some(dir) = &config.scratch_dir {
+            mounts::sweep(dir)
+                .map_err(|error| SandboxError::Scratch { path: dir.clone(), reason: error.to_string() })?;
+        }
         let engine = engine::engine(&config)?;
         let linkers = Linkers::new(&engine).map_err(|error| SandboxError::Link(format!("{error:#}")))?;
         let thread = |error: std::io::Error| SandboxError::Thread(error.to_string());

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
 use podium_network::{Caller, Dialer};
-use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin};
+use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin, Tls};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -148,6 +148,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         env,
         mounts,
         stores: volumes.stores(spec),
+        tls: Some(Tls::system()),
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         group: Some(job.group.clone()),
         limits: resources::limits(spec, annotations, &shared.node),

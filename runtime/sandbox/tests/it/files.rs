@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -361,8 +361,12 @@ async fn private_folders_are_taken_away() {
     let _turn = support::shared().await;
     let dir = tempfile::tempdir().unwrap();
     let scratch = folder(dir.path().join("scratch"));
+    // What a killed process has left, as it left it.
+    let old = file(scratch.join("podium-file-old/file"), "old");
+    fs::set_permissions(old.parent().unwrap(), fs::Permissions::from_mode(0o500)).unwrap();
     let config = SandboxConfig { scratch_dir: Some(scratch.clone()), instances_max: 16, ..SandboxConfig::default() };
     let sandbox = Sandbox::new(config).unwrap();
+    assert!(!old.exists());
     let mounts = vec![mount(file(dir.path().join("file"), "text"), "/etc/file", true)];
     let printed = run(&sandbox, FILES_P1, &["read /etc/file"], |spec| spec.mounts = mounts.clone()).await;
     assert_eq!(printed, ["text"]);
