@@ -2,14 +2,15 @@
 //! nodes and for other tools.
 //!
 //! Whoever can connect to the loopback port may pull; to push takes a bearer token of the cluster whose owner may use the path
-//! (`nonResourceURLs`). The port speaks plain HTTP, as other tools do with loopback addresses: it is refused elsewhere.
+//! (`nonResourceURLs`). Tools give it as a password and get it back from `/token`: the one way that all of them know for both
+//! anonymous pulls and pushes. The port speaks plain HTTP, as tools do with loopback addresses: it is refused elsewhere.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use podium_agent::Registries;
 use podium_api::{
@@ -24,6 +25,10 @@ use super::data_dir::DataDir;
 
 /// Where the registry listens when nothing is said; another port when this one is taken.
 const ADDRESS_DEFAULT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 5000));
+/// Where tools ask for tokens.
+const TOKEN_PATH: &str = "/token";
+/// The token of everybody: it opens nothing that is not open.
+const ANYBODY: &str = "anybody";
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What is said about images.
@@ -69,7 +74,10 @@ impl Images {
         let registry =
             Registry::open(RegistryConfig::new(data.join("registry"))).context("open the registry's folder")?;
         let access = Arc::new(Tokens { door: server.door() });
-        let listener = listen(args.registry, registry.router(access)).await?;
+        let door = server.door();
+        let tokens = axum::routing::get(move |headers: HeaderMap| async move { token_answer(&door, &headers) });
+        let router = axum::Router::new().route(TOKEN_PATH, tokens).merge(registry.router(access));
+        let listener = listen(args.registry, router).await?;
         server.connect_images(Arc::new(Mounted { router: registry.router(Arc::new(Anonymous)) }));
         announce(api, listener.address()).await?;
         let sweeper = tokio::spawn(async move { registry.keep_clean(SWEEP_EVERY).await });
@@ -143,17 +151,51 @@ struct Tokens {
 #[async_trait]
 impl Access for Tokens {
     async fn check(&self, headers: &HeaderMap, action: Action, repository: &str) -> Result<(), Refusal> {
-        if action == Action::Pull {
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| token(value.to_str().ok()?));
+        // Tools ask for `/v2/` first, and say who they are only when this is refused.
+        if action == Action::Pull && (!repository.is_empty() || token.as_deref() == Some(ANYBODY)) {
             return Ok(());
         }
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| token(value.to_str().ok()?));
         let token = token.ok_or(Refusal::Unauthorized)?;
+        if action == Action::Pull {
+            return if is_known(&self.door, &token) { Ok(()) } else { Err(Refusal::Unauthorized) };
+        }
         let verb = if action == Action::Delete { "delete" } else { "put" };
         self.door.check_path(&token, verb, &format!("/v2/{repository}")).map_err(|error| match error.reason {
             Reason::Forbidden => Refusal::Denied(error.message),
             _ => Refusal::Unauthorized,
         })
     }
+
+    fn challenge(&self, headers: &HeaderMap, action: Action, repository: &str) -> String {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || ".:-[]".contains(*c)).collect();
+        let realm = format!("Bearer realm=\"http://{host}{TOKEN_PATH}\",service=\"podium\"");
+        let actions = if action == Action::Pull { "pull" } else { "pull,push" };
+        if repository.is_empty() { realm } else { format!("{realm},scope=\"repository:{repository}:{actions}\"") }
+    }
+}
+
+/// Gives back the token that came as a password, or one that everybody may have.
+fn token_answer(door: &Door, headers: &HeaderMap) -> Response<axum::body::Body> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| token(value.to_str().ok()?));
+    let given = given.filter(|token| !token.is_empty()).unwrap_or_else(|| ANYBODY.to_owned());
+    let known = given == ANYBODY || is_known(door, &given);
+    let said = if known {
+        serde_json::json!({ "token": given, "access_token": given, "expires_in": 300 })
+    } else {
+        serde_json::json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "this is no token of the cluster" }] })
+    };
+    let mut response = Response::new(axum::body::Body::from(said.to_string()));
+    *response.status_mut() = if known { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whether it is somebody's token, whatever they may do.
+fn is_known(door: &Door, token: &str) -> bool {
+    door.check_path(token, "get", "/v2/").map_or_else(|error| error.reason == Reason::Forbidden, |()| true)
 }
 
 /// The token of a header: as bearer, or as the password of anybody.

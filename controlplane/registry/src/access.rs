@@ -17,7 +17,7 @@ pub enum Action {
 /// Why it may not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody knows who asks: 401, with a challenge for a name and a password.
+    /// Nobody knows who asks: 401 with [`Access::challenge`].
     Unauthorized,
     /// It is known, and may not: 403 with this message.
     Denied(String),
@@ -26,11 +26,17 @@ pub enum Refusal {
 /// Decides over requests.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
-    /// Whether whoever sent these headers may do this. `repository` is empty for what concerns none.
+    /// Whether whoever sent these headers may do this. `repository`: empty for `/v2/` itself, which tools ask for to
+    /// learn whether they must say who they are; `_catalog` for the list of all.
     ///
     /// # Errors
     /// Why not.
     async fn check(&self, headers: &HeaderMap, action: Action, repository: &str) -> Result<(), Refusal>;
+
+    /// How whoever is unknown can say who they are: the value of `WWW-Authenticate`.
+    fn challenge(&self, _headers: &HeaderMap, _action: Action, _repository: &str) -> String {
+        "Basic realm=\"podium\"".to_owned()
+    }
 }
 
 /// Everybody may do everything: for a router that stands behind other doors, and for tests.

@@ -109,15 +109,14 @@ impl From<tokio::task::JoinError> for Error {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unauthorized => {
-                let message = "authentication required: any user name, and a token of the cluster as password";
-                error(Code::Unauthorized, message).header(header::WWW_AUTHENTICATE, "Basic realm=\"podium\"")
-            }
-            Refusal::Denied(message) => error(Code::Denied, message),
+/// What a refusal is answered with.
+pub(crate) fn refused(refusal: Refusal, challenge: impl FnOnce() -> String) -> Error {
+    match refusal {
+        Refusal::Unauthorized => {
+            let message = "authentication required: any user name, and a token of the cluster as password";
+            error(Code::Unauthorized, message).header(header::WWW_AUTHENTICATE, challenge())
         }
+        Refusal::Denied(message) => error(Code::Denied, message),
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{
     Access, Action, Inner, Refusal, answer, blobs,
-    error::{Code, Error, error},
+    error::{Code, Error, error, refused},
     listing::{self, decode, query},
     manifests,
     names::{BadName, Digest, Reference, Repository},
@@ -56,7 +56,8 @@ impl Route {
 
     fn repository(&self) -> &str {
         match self {
-            Self::Base | Self::Catalog => "",
+            Self::Base => "",
+            Self::Catalog => "_catalog",
             Self::Tags(name)
             | Self::Begin(name)
             | Self::Manifest(name, _)
@@ -105,7 +106,9 @@ async fn respond(shared: &Shared, request: Request) -> Result<Response, Error> {
     let path = decode(parts.uri.path());
     let path = if path == "/v2" { "" } else { path.strip_prefix("/v2/").ok_or_else(nothing)? };
     let route = Route::parse(path)?.ok_or_else(nothing)?;
-    shared.access.check(&parts.headers, action(&route, &parts.method), route.repository()).await?;
+    let (action, repository) = (action(&route, &parts.method), route.repository());
+    let checked = shared.access.check(&parts.headers, action, repository).await;
+    checked.map_err(|why| refused(why, || shared.access.challenge(&parts.headers, action, repository)))?;
     let query = query(parts.uri.query());
     let (inner, method) = (&shared.inner, &parts.method);
     let disk = inner.disk.clone();
@@ -182,7 +185,7 @@ mod tests {
                 Ok(None) => "nothing".to_owned(),
                 Ok(Some(route)) => {
                     let kind = format!("{route:?}").split('(').next().unwrap_or_default().to_owned();
-                    if route.repository().is_empty() { kind } else { format!("{kind}({})", route.repository()) }
+                    if !route.repository().contains(|c: char| c.is_lowercase()) || kind == "Catalog" { kind } else { format!("{kind}({})", route.repository()) }
                 }
             };
             assert_eq!(found, expected, "{path}");
