@@ -185,7 +185,11 @@ mod tests {
                 Ok(None) => "nothing".to_owned(),
                 Ok(Some(route)) => {
                     let kind = format!("{route:?}").split('(').next().unwrap_or_default().to_owned();
-                    if !route.repository().contains(|c: char| c.is_lowercase()) || kind == "Catalog" { kind } else { format!("{kind}({})", route.repository()) }
+                    if !route.repository().contains(|c: char| c.is_lowercase()) || kind == "Catalog" {
+                        kind
+                    } else {
+                        format!("{kind}({})", route.repository())
+                    }
                 }
             };
             assert_eq!(found, expected, "{path}");
