@@ -77,8 +77,8 @@ impl Reference {
 
     /// For messages.
     pub(crate) fn words(&self) -> String {
-        let place = self.host.as_deref().unwrap_or("the cluster's registry");
-        format!("{}:{} from {place}", self.repository, self.version())
+        let mark = if self.digest.is_some() { '@' } else { ':' };
+        format!("{}{mark}{}", self.repository, self.version())
     }
 }
 
