@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod clients;
+mod images;
 mod life;
 mod transcripts;
 mod webhook;
@@ -11,10 +12,17 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [life::trials(), bad_input::trials(), clients::trials(), transcripts::trials(), webhook::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        life::trials(),
+        bad_input::trials(),
+        clients::trials(),
+        images::trials(),
+        transcripts::trials(),
+        webhook::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
