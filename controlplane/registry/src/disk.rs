@@ -122,9 +122,9 @@ impl Disk {
     ) -> io::Result<()> {
         let place = self.blob(digest);
         if place.exists() {
-            self.touch(digest)
+            self.touch(digest);
         } else {
-            self.write(&place, bytes)?
+            self.write(&place, bytes)?;
         }
         self.write(&self.link(repository, "_manifests", digest), media_type.as_bytes())
     }

@@ -19,6 +19,9 @@ const PAGE_MAX: usize = 1000;
 
 type Query = HashMap<String, String>;
 
+/// Size and beginning of the next page, if there is one.
+type Next = Option<(usize, String)>;
+
 /// `tags/list`
 pub(crate) fn tags(disk: &Disk, repository: &Repository, query: &Query) -> Result<Response, Error> {
     if !disk.has(repository) {
@@ -59,7 +62,7 @@ pub(crate) fn referrers(
 }
 
 /// One page of a sorted list, and where the next one begins.
-fn page(all: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<(usize, String)>), Error> {
+fn page(all: Vec<String>, query: &Query) -> Result<(Vec<String>, Next), Error> {
     let count = match query.get("n") {
         None => PAGE_MAX,
         Some(n) => {
@@ -74,7 +77,7 @@ fn page(all: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<(usize, 
     Ok((page, next))
 }
 
-fn linked(mut response: Response, path: &str, next: Option<(usize, String)>) -> Response {
+fn linked(mut response: Response, path: &str, next: Next) -> Response {
     if let Some((count, last)) = next
         && let Ok(link) = HeaderValue::from_str(&format!("<{path}?n={count}&last={last}>; rel=\"next\""))
     {
