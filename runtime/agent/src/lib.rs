@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod decide;
 mod driver;
+mod dry_run;
 mod images;
 pub mod ipam;
 mod logs;
@@ -17,6 +18,8 @@ mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
 pub use driver::images::garbage::ImageGc;
+#[doc(hidden)]
+pub use dry_run::dry_run;
 pub use images::{
     FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record, Registries, Registry, Rewrite,
 };

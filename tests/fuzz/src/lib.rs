@@ -18,18 +18,28 @@ use podium_api::{
 use podium_custom::cel::{Budget, Env, Expression, Vars};
 use serde_json::Value;
 
-/// A property, by name.
-pub type Target = (&'static str, fn(&[u8]));
+mod guests;
+
+pub use guests::{modules, pods};
+
+/// A property, by name, and how many mutations of its examples a test run looks at.
+pub type Target = (&'static str, fn(&[u8]), u64);
+
+/// For properties that are looked at in microseconds.
+const MANY: u64 = 20_000;
 
 /// Every property.
-pub const TARGETS: [Target; 7] = [
-    ("apply", apply),
-    ("bodies", bodies),
-    ("cel", cel),
-    ("managed_fields", managed_fields),
-    ("patches", patches),
-    ("quantities", quantities),
-    ("selectors", selectors),
+pub const TARGETS: [Target; 9] = [
+    ("apply", apply, MANY),
+    ("bodies", bodies, MANY),
+    ("cel", cel, MANY),
+    ("managed_fields", managed_fields, MANY),
+    // Each is compiled and run.
+    ("modules", modules, 200),
+    ("patches", patches, MANY),
+    ("pods", pods, MANY / 4),
+    ("quantities", quantities, MANY),
+    ("selectors", selectors, MANY),
 ];
 
 fn lines(data: &[u8]) -> impl Iterator<Item = &str> {

@@ -330,6 +330,17 @@ impl Volumes {
     }
 }
 
+/// The files of a volume that shows objects of the API; none for others.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn files_of(volume: &VolumeSpec, around: &Surroundings<'_>) -> Result<usize, String> {
+    if !is_api_volume(volume) {
+        return Ok(0);
+    }
+    payload::payload(volume, around, &payload::Tokens::new()).map(|files| files.len())
+}
+
 /// kubelet's words in the event `FailedMount`.
 fn set_up_failed(volume: &str, error: &str) -> String {
     format!("MountVolume.SetUp failed for volume {volume:?} : {error}")

@@ -5,19 +5,16 @@ use std::{fs, panic, path::Path};
 use podium_fuzz::TARGETS;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-/// Mutations of each target in one run.
-const ROUNDS: u64 = 20_000;
-
 #[test]
 fn properties_hold_for_mutated_examples() {
-    for (name, target) in TARGETS {
+    for (name, target, rounds) in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
         let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         let examples: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
         assert!(!examples.is_empty(), "no examples for {name}");
         examples.iter().for_each(|example| target(example));
-        for seed in 0..ROUNDS {
+        for seed in 0..rounds {
             let input = mutate(&examples, seed);
             let shown = String::from_utf8_lossy(&input).into_owned();
             if panic::catch_unwind(|| target(&input)).is_err() {
