@@ -84,7 +84,8 @@ impl Cluster {
             false => Some(node::start(args, data, component("node"), &network, (metrics, images.address())).await?),
         };
         if let Some(agent) = &agent {
-            server.connect_node(Arc::new(AgentGateway { logs: agent.logs(), streaming: agent.streaming() }));
+            let (logs, streaming, stats) = (agent.logs(), agent.streaming(), Arc::new(agent.stats()));
+            server.connect_node(Arc::new(AgentGateway { logs, streaming, stats }));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
         Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })

@@ -18,10 +18,15 @@ use tokio::sync::watch;
 pub(crate) struct AgentGateway {
     pub(crate) logs: Arc<dyn LogReader>,
     pub(crate) streaming: Arc<dyn Streaming>,
+    pub(crate) stats: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
 
 #[async_trait]
 impl NodeGateway for AgentGateway {
+    async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
+        Ok(vec![(self.stats)()])
+    }
+
     async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
         let options = podium_agent::LogOptions {

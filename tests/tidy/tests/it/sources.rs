@@ -11,8 +11,8 @@ use crate::assert_none;
 const LINES_MAX: usize = 600;
 /// Stands in a file that may be longer, because it is a table.
 const DATA_TABLE: &str = concat!("// tidy: ", "data table");
-/// The only place with blocks that the compiler cannot check.
-const UNSAFE_ALLOWED: &str = "runtime/sandbox/";
+/// The only places with blocks that the compiler cannot check: what loads compiled code, and a guest, which can harm nobody.
+const UNSAFE_ALLOWED: [&str; 2] = ["runtime/sandbox/", "sdk/tools/"];
 
 /// What must not be in code, and what to do instead. Split, so that this file does not offend.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -47,8 +47,8 @@ fn offences(path: &str, text: &str) -> Vec<String> {
         for (pattern, instead) in FORBIDDEN.iter().filter(|(pattern, _)| code.contains(pattern)) {
             found.push(format!("{place}: {pattern}: {instead}"));
         }
-        if UNSAFE.iter().any(|pattern| code.contains(pattern)) && !path.starts_with(UNSAFE_ALLOWED) {
-            found.push(format!("{place}: code that the compiler cannot check is allowed only below {UNSAFE_ALLOWED}"));
+        if UNSAFE.iter().any(|pattern| code.contains(pattern)) && !UNSAFE_ALLOWED.iter().any(|p| path.starts_with(p)) {
+            found.push(format!("{place}: code that the compiler cannot check is allowed only below {UNSAFE_ALLOWED:?}"));
         }
     }
     found
