@@ -218,7 +218,7 @@ impl Remote<'_> {
             sent += chunk.len();
             let headers = [(header::CONTENT_RANGE, range.as_str()), (header::CONTENT_TYPE, "application/octet-stream")];
             place = location(self.expect(Method::PATCH, &place, &headers, chunk, StatusCode::ACCEPTED).await?)?;
-            self.say(&format!("{what}: {} of {total} bytes", sent), sent == total);
+            self.say(&format!("{what}: {sent} of {total} bytes"), sent == total);
         }
         let separator = if place.contains('?') { '&' } else { '?' };
         let end = format!("{place}{separator}digest={digest}");

@@ -259,9 +259,9 @@ fn check(claim: &PersistentVolumeClaim, view: &dyn View, plan: &mut Plan) {
         }
         Some(volume) if is_for(&volume, claim) => {
             if claim_uid(&volume).is_empty() {
-                bind(claim, &volume, plan)
+                bind(claim, &volume, plan);
             } else {
-                bound(claim, &volume, plan)
+                bound(claim, &volume, plan);
             }
         }
         Some(volume) if claim_key(&volume).is_none() => bind(claim, &volume, plan),

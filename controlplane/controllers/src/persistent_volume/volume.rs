@@ -43,7 +43,7 @@ impl Controller for Volumes {
         let claim = view.get_as::<PersistentVolumeClaim>(&claim_key);
         match claim.filter(|claim| claim.metadata.uid.as_deref() == Some(uid)) {
             None if view.revision(&PersistentVolumeClaim::NAMES) < (&*volume as &dyn Object).revision() => {
-                plan.requeue_in(1)
+                plan.requeue_in(1);
             }
             None => release(&volume, &mut plan),
             Some(claim) if Some(volume_name(&claim)) == volume.metadata.name.as_deref() => {

@@ -97,7 +97,7 @@ async fn answer(State(content): State<Arc<Content>>, request: Request) -> Respon
     let manifest = path.contains("/manifests/");
     match (manner.as_str(), manifest) {
         ("secret", _)
-            if !request.headers().get(header::AUTHORIZATION).is_some_and(|a| a == &format!("Bearer {TOKEN}")) =>
+            if request.headers().get(header::AUTHORIZATION).is_none_or(|a| a != &format!("Bearer {TOKEN}")) =>
         {
             let host = request.headers()[header::HOST].to_str().unwrap();
             let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"x\"");

@@ -48,7 +48,8 @@ fn offences(path: &str, text: &str) -> Vec<String> {
             found.push(format!("{place}: {pattern}: {instead}"));
         }
         if UNSAFE.iter().any(|pattern| code.contains(pattern)) && !UNSAFE_ALLOWED.iter().any(|p| path.starts_with(p)) {
-            found.push(format!("{place}: code that the compiler cannot check is allowed only below {UNSAFE_ALLOWED:?}"));
+            found
+                .push(format!("{place}: code that the compiler cannot check is allowed only below {UNSAFE_ALLOWED:?}"));
         }
     }
     found
