@@ -125,12 +125,14 @@ fn chosen<'a>(pod: &'a Pod, container: Option<&str>) -> Result<&'a str, LogError
     let spec = pod.spec.as_ref();
     let names: Vec<_> = spec.iter().flat_map(|s| s.containers.iter().map(|c| c.name.as_str())).collect();
     let init = spec.iter().flat_map(|s| s.init_containers.iter().flatten().map(|c| c.name.as_str()));
+    let ephemeral = spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()));
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     match (container.filter(|c| !c.is_empty()), names.as_slice()) {
         (Some(wanted), _) => names
             .iter()
             .copied()
             .chain(init)
+            .chain(ephemeral)
             .find(|name| *name == wanted)
             .ok_or_else(|| LogError::BadRequest(format!("container {wanted} is not valid for pod {pod_name}"))),
         (None, [one]) => Ok(one),

@@ -212,6 +212,10 @@ impl Cluster {
         Ok(String::from_utf8(chunks.concat()).unwrap())
     }
 
+    pub(crate) fn streaming(&self) -> Arc<dyn podium_agent::streams::Streaming> {
+        self.agent.as_ref().unwrap().streaming()
+    }
+
     pub(crate) fn log_folders(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("data/logs")).unwrap().count()
     }

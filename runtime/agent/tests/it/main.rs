@@ -8,6 +8,7 @@ mod leaving;
 mod lives;
 mod sockets;
 mod statics;
+mod streams;
 mod volumes;
 
 use std::time::Duration;
