@@ -21,11 +21,13 @@ async fn talk(session: Session, input: &str) -> (String, String, Result<i32, Str
     let (_size, size) = watch::channel(Some(TerminalSize { width: 80, height: 24 }));
     let streams =
         Streams { stdin: Some(Box::new(stdin)), stdout: Some(Box::new(stdout)), stderr: Some(Box::new(stderr)), size };
-    client_in.write_all(input.as_bytes()).await.unwrap();
-    client_in.shutdown().await.unwrap();
+    let typing = async move {
+        client_in.write_all(input.as_bytes()).await.unwrap();
+        client_in.shutdown().await.unwrap();
+    };
     let (mut out_text, mut err_text) = (String::new(), String::new());
-    let (end, read_out, read_err) =
-        tokio::join!(session(streams), out.read_to_string(&mut out_text), err.read_to_string(&mut err_text));
+    let (end, read_out, read_err, ()) =
+        tokio::join!(session(streams), out.read_to_string(&mut out_text), err.read_to_string(&mut err_text), typing);
     (read_out.unwrap(), read_err.unwrap());
     (out_text, err_text, end)
 }
@@ -83,8 +85,9 @@ async fn commands_are_of_the_image_or_of_the_tools() {
         );
     }
     assert_eq!(refusal(exec(&cluster, "none", false, &["ls"]).await), "pod does not exist");
-    let other = cluster.streaming().exec(&ObjectKey::new("default", "web"), options("other", false), vec!["ls".into()]);
-    assert_eq!(refusal(other.await), "container not found (\"other\")");
+    let web = ObjectKey::new("default", "web");
+    let other = cluster.streaming().exec(&web, options("other", false), vec!["ls".into()]).await;
+    assert_eq!(refusal(other), "container not found (\"other\")");
     cluster.shutdown().await;
 }
 
