@@ -1,6 +1,6 @@
 //! What the standard library does not offer on WASI: symbolic links, and which folders there are at all.
 //!
-//! The only place with `unsafe`: four functions of the C library and of WASI itself.
+//! The only place with `unsafe`: functions of the C library and of WASI itself, and the environment.
 
 use std::{ffi::CString, io};
 
@@ -54,4 +54,16 @@ pub fn leads_to(dir: &str) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Sets a variable of the environment.
+pub fn set_var(name: &str, value: &str) {
+    // SAFETY: a WASI program has one thread.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// Removes a variable of the environment.
+pub fn remove_var(name: &str) {
+    // SAFETY: as above.
+    unsafe { std::env::remove_var(name) };
 }

@@ -240,17 +240,13 @@ impl Shell {
         };
         let before: Vec<_> = assigned.iter().map(|(name, _)| (name.clone(), std::env::var(name).ok())).collect();
         for (name, value) in &assigned {
-            // SAFETY: a WASI program has one thread.
-            unsafe { std::env::set_var(name, value) };
+            crate::host::set_var(name, &value);
         }
         let result = redirected(&targets, io, |io| self.command(name, args, io));
         for (name, value) in before {
-            // SAFETY: as above.
-            unsafe {
-                match value {
-                    Some(value) => std::env::set_var(name, value),
-                    None => std::env::remove_var(name),
-                }
+            match value {
+                Some(value) => crate::host::set_var(&name, &value),
+                None => crate::host::remove_var(&name),
             }
         }
         result
@@ -276,16 +272,14 @@ impl Shell {
                         Some((name, value)) => (name, value.to_owned()),
                         None => (arg.as_str(), self.variables.get(arg).cloned().unwrap_or_default()),
                     };
-                    // SAFETY: a WASI program has one thread.
-                    unsafe { std::env::set_var(name, value) };
+                    crate::host::set_var(name, &value);
                 }
                 Ok(0)
             }
             "unset" => {
                 for name in args {
                     self.variables.remove(name);
-                    // SAFETY: as above.
-                    unsafe { std::env::remove_var(name) };
+                    crate::host::remove_var(name);
                 }
                 Ok(0)
             }

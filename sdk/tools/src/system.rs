@@ -18,8 +18,7 @@ pub fn env(args: &[String], io: &mut Io) -> Code {
         return 0;
     };
     for (name, value) in assigned.iter().filter_map(|a| a.split_once('=')) {
-        // SAFETY: a WASI program has one thread.
-        unsafe { std::env::set_var(name, value) };
+        crate::host::set_var(name, value);
     }
     match find_command(name.rsplit('/').next().unwrap_or_default()) {
         Some(command) => command(args, io),
