@@ -28,7 +28,7 @@ async fn talk(session: Session, input: &str) -> (String, String, Result<i32, Str
     let (mut out_text, mut err_text) = (String::new(), String::new());
     let (end, read_out, read_err, ()) =
         tokio::join!(session(streams), out.read_to_string(&mut out_text), err.read_to_string(&mut err_text), typing);
-    (read_out.unwrap(), read_err.unwrap());
+    let _lengths = (read_out.unwrap(), read_err.unwrap());
     (out_text, err_text, end)
 }
 
