@@ -20,7 +20,7 @@ use http_body_util::BodyExt as _;
 use tokio::{runtime::Handle, sync::Notify};
 use wasmtime_wasi_http::WasiBody;
 
-use crate::{Body, BoxError, CallFailure};
+use crate::{Body, BoxError, CallFailure, container::Container, traffic::Way};
 
 type Response = http::Response<WasiBody>;
 
@@ -98,6 +98,7 @@ pub(crate) struct Call {
     leaving: Leaving,
     broken: Arc<AtomicBool>,
     cut: oneshot::Receiver<()>,
+    container: Arc<Container>,
 }
 
 /// Tells the guest's end how the caller leaves.
@@ -127,7 +128,7 @@ impl Drop for Leaving {
 }
 
 /// Makes both ends.
-pub(crate) fn call() -> (Call, Answer) {
+pub(crate) fn call(container: &Arc<Container>) -> (Call, Answer) {
     let (reply, on_reply) = oneshot::channel();
     let (fate, on_fate) = oneshot::channel();
     let (satisfied, left) = oneshot::channel();
@@ -136,7 +137,8 @@ pub(crate) fn call() -> (Call, Answer) {
     let (cut, on_cut) = oneshot::channel();
     let broken = Arc::new(AtomicBool::new(false));
     let body = BodyEnd { left, watch, broken: broken.clone(), cut: Some(cut) };
-    (Call { reply: on_reply, fate: on_fate, leaving, broken, cut: on_cut }, Answer { reply, fate, body })
+    let call = Call { reply: on_reply, fate: on_fate, leaving, broken, cut: on_cut, container: container.clone() };
+    (call, Answer { reply, fate, body })
 }
 
 impl Call {
@@ -165,8 +167,8 @@ impl Call {
             || status == http::StatusCode::NOT_MODIFIED;
         let length = head.headers.get(http::header::CONTENT_LENGTH);
         let owed = length.and_then(|length| length.to_str().ok()?.trim().parse().ok());
-        let Self { leaving, broken, cut, .. } = self;
-        let body = GuestBody { body, broken, cut: Some(cut), leaving: Some(leaving), owed, head_only };
+        let Self { leaving, broken, cut, container, .. } = self;
+        let body = GuestBody { body, container, broken, cut: Some(cut), leaving: Some(leaving), owed, head_only };
         Ok(http::Response::from_parts(head, body.boxed_unsync()))
     }
 }
@@ -174,6 +176,7 @@ impl Call {
 /// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
 struct GuestBody {
     body: WasiBody,
+    container: Arc<Container>,
     broken: Arc<AtomicBool>,
     cut: Option<oneshot::Receiver<()>>,
     leaving: Option<Leaving>,
@@ -219,8 +222,9 @@ impl http_body::Body for GuestBody {
         }
         match ready!(polled) {
             Some(Ok(frame)) => {
-                if let (Some(owed), Some(data)) = (&mut self.owed, frame.data_ref()) {
-                    *owed = owed.saturating_sub(data.len() as u64);
+                if let Some(data) = frame.data_ref() {
+                    self.container.traffic.count(Way::Out, data.len());
+                    self.owed = self.owed.map(|owed| owed.saturating_sub(data.len() as u64));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

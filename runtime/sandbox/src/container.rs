@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ContainerSpec, CpuLimit, Ending, StartError, Usage, cpu::CpuAccount, memory::MemoryAccount, mounts::Files,
-    sandbox::Node, sockets::SocketQuota,
+    sandbox::Node, sockets::SocketQuota, traffic::Traffic,
 };
 
 /// What a container, or a group of them, is billed with.
@@ -68,6 +68,8 @@ pub(crate) struct Container {
     ending: OnceLock<Ending>,
     /// The container that it runs within, whose accounts it has: see [`Container::within`].
     within: Option<Arc<Self>>,
+    /// Shared with the commands within it.
+    pub(crate) traffic: Arc<Traffic>,
     instances: AtomicU64,
     requests: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Container {
             sockets: Arc::new(SocketQuota::new(&spec.limits.sockets)),
             ended: CancellationToken::new(),
             ending: OnceLock::new(),
+            traffic: Arc::default(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             within: None,
@@ -103,6 +106,7 @@ impl Container {
             sockets: other.sockets.clone(),
             ended: other.ended.child_token(),
             ending: OnceLock::new(),
+            traffic: other.traffic.clone(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             within: Some(other.clone()),
@@ -151,7 +155,10 @@ impl Container {
     }
 
     pub(crate) fn usage(&self) -> Usage {
+        let (received_bytes, sent_bytes) = self.traffic.bytes();
         Usage {
+            received_bytes,
+            sent_bytes,
             instances: self.instances.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             ..Accounts::usage(&self.cpu, &self.memory)

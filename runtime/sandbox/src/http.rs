@@ -31,6 +31,7 @@ use crate::{
     serve::{Job, Spare, work},
     shared,
     task::{self, Turn},
+    traffic::{Counted, Way},
 };
 
 /// A running container of an HTTP image. Dropping it kills what is under way.
@@ -100,9 +101,10 @@ impl HttpContainer {
         let deadline = Instant::now() + timeout;
         let flight = Flight::begin(&self.inner)?;
         let permit = self.inner.permit(deadline).await?;
-        let (call, answer) = answer::call();
+        let (call, answer) = answer::call(&self.inner.container);
         let head_only = request.method() == http::Method::HEAD;
-        let request = request.map(|body| body.map_err(body_error).boxed_unsync());
+        let container = &self.inner.container;
+        let request = request.map(|body| Counted::new(body, container.clone(), Way::In, body_error).boxed_unsync());
         self.inner.begin(Job { request, answer, deadline, permit, flight, place: None });
         let response = call.response(head_only, |error| self.inner.call_failure(error)).await?;
         self.inner.container.answered();

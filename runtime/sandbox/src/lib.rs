@@ -83,6 +83,7 @@ mod stores;
 mod task;
 mod ticker;
 mod tls;
+mod traffic;
 mod turns;
 
 pub use command::CommandContainer;

@@ -414,4 +414,8 @@ pub struct Usage {
     pub instances: u64,
     /// Requests answered.
     pub requests: u64,
+    /// Bytes that came in: bodies, TCP and UDP.
+    pub received_bytes: u64,
+    /// Bytes that went out.
+    pub sent_bytes: u64,
 }

@@ -99,7 +99,10 @@ pub(crate) struct PodUse {
 
 impl Meter {
     pub(crate) fn new(clock: ClockRef, node_name: String) -> Arc<Self> {
-        Arc::new(Self { started: clock.now(), clock, node_name, state: Mutex::default() })
+        let started = clock.now();
+        let cpu = machine_cpu(&fs::read_to_string("/proc/stat").unwrap_or_default());
+        let node = Some(Rate { before: (started, cpu), last: (started, cpu) });
+        Arc::new(Self { started, clock, node_name, state: Mutex::new(State { pods: HashMap::new(), node }) })
     }
 
     /// A container runs from now on.
@@ -208,12 +211,18 @@ impl PodUse {
         let nano_cores = self.containers.iter().map(|c| c.nano_cores).sum();
         let window = self.containers.iter().map(|c| c.window).max().unwrap_or_default();
         let memory = self.containers.iter().map(|c| c.usage.memory_bytes).sum();
+        let received: u64 = self.containers.iter().map(|c| c.usage.received_bytes).sum();
+        let sent: u64 = self.containers.iter().map(|c| c.usage.sent_bytes).sum();
         json!({
             "podRef": { "name": self.id.key.name, "namespace": self.id.key.namespace, "uid": self.id.uid },
             "startTime": self.containers.iter().map(|c| c.started).min(),
             "containers": containers,
             "cpu": cpu_of(now, cpu, nano_cores, window),
             "memory": memory_of(now, memory),
+            "network": {
+                "time": now, "name": "pod", "rxBytes": received, "txBytes": sent,
+                "interfaces": [{ "name": "pod", "rxBytes": received, "txBytes": sent }],
+            },
         })
     }
 }

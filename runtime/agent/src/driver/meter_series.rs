@@ -73,6 +73,18 @@ const SERIES: &[Series] = &[
     series("podium_container_requests_total", "Requests that the container has answered", MetricType::COUNTER, |c| {
         float(c.usage.requests)
     }),
+    series(
+        "podium_container_received_bytes_total",
+        "Bytes of bodies, TCP and UDP that the container has received",
+        MetricType::COUNTER,
+        |c| float(c.usage.received_bytes),
+    ),
+    series(
+        "podium_container_sent_bytes_total",
+        "Bytes of bodies, TCP and UDP that the container has sent",
+        MetricType::COUNTER,
+        |c| float(c.usage.sent_bytes),
+    ),
 ];
 
 /// The series of all containers, made when they are scraped.

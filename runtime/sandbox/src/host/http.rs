@@ -7,7 +7,11 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::{Capability, Guest};
-use crate::{BoxError, Outgoing, OutgoingError, OutgoingTimeouts, container::Container};
+use crate::{
+    BoxError, OutgoingError, OutgoingTimeouts,
+    container::Container,
+    traffic::{Counted, Way},
+};
 
 /// Bytes of one chunk of a body.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
@@ -33,12 +37,10 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(container: &Container) -> Self {
-        let granted = container.spec.grants.has(CAPABILITY.group);
-        let outgoing = container.spec.outgoing.clone().filter(|_| granted);
+    pub(super) fn new(container: &Arc<Container>) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS_BYTES_MAX);
-        Self { ctx, exit: Exit(outgoing) }
+        Self { ctx, exit: Exit(container.clone()) }
     }
 }
 
@@ -51,7 +53,7 @@ impl WasiHttpView for Guest {
 }
 
 /// The way out.
-struct Exit(Option<Arc<dyn Outgoing>>);
+struct Exit(Arc<Container>);
 
 type HttpError = wasmtime_wasi_http::Error;
 type IoDone = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
@@ -64,10 +66,13 @@ impl WasiHttpHooks for Exit {
         options: Option<RequestOptions>,
         _response_done: IoDone,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let outgoing = self.0.clone();
+        let container = self.0.clone();
         Box::new(async move {
-            let outgoing = outgoing.ok_or(HttpError::HttpRequestDenied)?;
-            let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+            let granted = container.spec.grants.has(CAPABILITY.group);
+            let outgoing = container.spec.outgoing.as_ref().filter(|_| granted).ok_or(HttpError::HttpRequestDenied)?;
+            let sent =
+                |body| Counted::new(body, container.clone(), Way::Out, |e| Box::new(e) as BoxError).boxed_unsync();
+            let mut request = request.map(sent);
             request.extensions_mut().insert(timeouts(options.as_ref()));
             let sending = outgoing.send(request);
             let response = match options.and_then(|o| o.first_byte_timeout) {
@@ -77,7 +82,8 @@ impl WasiHttpHooks for Exit {
                 None => sending.await,
             };
             let response = response.map_err(outgoing_error)?;
-            let response = response.map(|body| body.map_err(body_error).boxed_unsync());
+            let received = |body| Counted::new(body, container.clone(), Way::In, body_error).boxed_unsync();
+            let response = response.map(received);
             Ok((response, Box::new(std::future::ready(Ok(()))) as IoDone))
         })
     }

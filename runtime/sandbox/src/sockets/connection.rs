@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{Code, once, quota::Instance, quota::Permit};
-use crate::{ByteStream, TcpConnection, container::Container, cpu::thread_cpu_ns, memory::Charge};
+use crate::{ByteStream, TcpConnection, container::Container, cpu::thread_cpu_ns, memory::Charge, traffic::Way};
 
 /// Read ahead to learn whether there is anything to read.
 const AHEAD_BYTES: usize = 4 << 10;
@@ -29,6 +29,12 @@ pub(crate) struct Open {
     unread: Mutex<Option<Reading>>,
     _permit: Permit,
     _buffers: Charge,
+}
+
+impl Open {
+    fn count(&self, way: Way, bytes: usize) {
+        self.instance.container().traffic.count(way, bytes);
+    }
 }
 
 type Reading = ReadHalf<Box<dyn ByteStream>>;
@@ -70,7 +76,7 @@ impl Receiver {
         self.ahead.truncate(filled);
         match ready!(poll) {
             Ok(()) if filled == 0 => self.ended = Some(Ok(())),
-            Ok(()) => {}
+            Ok(()) => self.open.count(Way::In, filled),
             Err(error) => self.ended = Some(Err(error.into())),
         }
         Poll::Ready(())
@@ -91,7 +97,10 @@ impl Receiver {
                 Poll::Pending if from_ahead == 0 => return Poll::Pending,
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.ended = Some(Ok(())),
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(from_ahead + buffer.filled().len())),
+                Poll::Ready(Ok(())) => {
+                    self.open.count(Way::In, buffer.filled().len());
+                    return Poll::Ready(Ok(from_ahead + buffer.filled().len()));
+                }
                 Poll::Ready(Err(error)) => self.ended = Some(Err(error.into())),
             }
         }
@@ -137,7 +146,10 @@ impl Sender {
         let Some(writing) = &mut self.writing else { return Poll::Ready(Err(Code::ConnectionBroken)) };
         match ready!(Pin::new(writing).poll_write(cx, bytes)) {
             Ok(0) if !bytes.is_empty() => Poll::Ready(Err(Code::ConnectionBroken)),
-            Ok(written) => Poll::Ready(Ok(written)),
+            Ok(written) => {
+                self.open.count(Way::Out, written);
+                Poll::Ready(Ok(written))
+            }
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Code, Family, Instance, Options, Ready, once, quota::Permit};
-use crate::{SocketError, UdpSocket as Network, memory::Charge};
+use crate::{SocketError, UdpSocket as Network, memory::Charge, traffic::Way};
 
 /// Largest payload: what IPv4 leaves of 64 KiB after its header and UDP's.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -106,7 +106,7 @@ impl UdpSocket {
     /// For receiving, from where it is connected now.
     pub(crate) fn incoming(&self) -> Result<Incoming, Code> {
         let bound = self.bound.clone().ok_or(Code::InvalidState)?;
-        Ok(Incoming { bound, remote: self.remote, next: None })
+        Ok(Incoming { instance: self.instance.clone(), bound, remote: self.remote, next: None })
     }
 }
 
@@ -114,6 +114,7 @@ type Received = Result<(Bytes, SocketAddr), SocketError>;
 
 /// Receives.
 pub(crate) struct Incoming {
+    instance: Instance,
     bound: Arc<Bound>,
     remote: Option<SocketAddr>,
     next: Option<Ready<Received>>,
@@ -140,7 +141,11 @@ impl Incoming {
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, SocketAddr), Code>> {
         ready!(self.poll_ready(cx));
         match self.next.take().and_then(Ready::done) {
-            Some(received) => Poll::Ready(received.map_err(Code::from)),
+            Some(Ok(received)) => {
+                self.instance.container().traffic.count(Way::In, received.0.len());
+                Poll::Ready(Ok(received))
+            }
+            Some(Err(error)) => Poll::Ready(Err(error.into())),
             None => Poll::Ready(Err(Code::Other)),
         }
     }
@@ -163,6 +168,7 @@ impl Outgoing {
             return Err(Code::DatagramTooLarge);
         }
         let (bound, charge) = (self.bound.clone(), self.instance.charge(bytes.len() as u64)?);
+        self.instance.container().traffic.count(Way::Out, bytes.len());
         self.sending = Some(Ready::new(async move {
             let _charge = charge;
             bound.socket.send_to(bytes.into(), to).await

@@ -47,6 +47,9 @@ async fn bodies_stream_through() {
         }
         drop(pieces);
         assert!(answer.frame().await.is_none());
+        let usage = container.usage();
+        let bytes = large.len() as u64 + 6;
+        assert_eq!((usage.received_bytes, usage.sent_bytes), (bytes, bytes));
     }
 }
 
