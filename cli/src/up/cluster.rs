@@ -45,7 +45,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts everything.
-    pub(crate) async fn start(args: &UpArgs, data: &DataDir) -> Result<Self> {
+    pub(crate) async fn start(args: &UpArgs, data: &DataDir, scheduling: podium_scheduler::Config) -> Result<Self> {
         // Whoever holds the folder is said before any port, which is most likely theirs too.
         let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
         must_be_free(args.api, "--api").await?;
@@ -77,7 +77,7 @@ impl Cluster {
         );
         let scheduler = Scheduler::start(
             component("kube-scheduler"),
-            SchedulerConfig { metrics: drivers, ..SchedulerConfig::default() },
+            SchedulerConfig { config: Arc::new(scheduling), metrics: drivers, ..SchedulerConfig::default() },
         );
         let agent = match args.no_agent {
             true => None,

@@ -11,6 +11,7 @@ mod gateway;
 mod node;
 mod progress;
 mod registry;
+mod scheduler;
 mod services;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
@@ -52,6 +53,9 @@ pub(crate) struct UpArgs {
     pub(crate) node: node::NodeArgs,
     #[command(flatten)]
     pub(crate) images: registry::RegistryArgs,
+    /// A KubeSchedulerConfiguration: profiles, plugins and their weights and arguments
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scheduler_config: Option<PathBuf>,
     /// Run the control plane alone: pods wait for a node that registers itself through the API
     #[arg(long)]
     pub(crate) no_agent: bool,
@@ -72,11 +76,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?} is no filter", args.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let documents = check::read(&args.filename)?;
+    let scheduling = scheduler::read(args.scheduler_config.as_deref())?;
     let data = DataDir::open(args.data_dir.clone())?;
     println!("Podium {} in {}", env!("CARGO_PKG_VERSION"), data.path().display());
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let cluster = Cluster::start(&args, &data).await?;
+    let cluster = Cluster::start(&args, &data, scheduling).await?;
     println!("  api server   {}  (up after {} ms)", cluster.api_url(), since.elapsed().as_millis());
     println!("  registry     {}  (podium push FILE.wasm NAME:TAG)", cluster.registry());
 

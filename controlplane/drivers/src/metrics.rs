@@ -2,6 +2,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
+use crate::scheduler::metrics::SchedulerMetrics;
+
 /// The metrics of controllers and scheduler.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -13,12 +15,10 @@ pub struct Metrics {
     pub(crate) duration: HistogramVec,
     /// `podium_controller_reconcile_total{controller,result}`; result: `success`, `error`, `panic`
     pub(crate) reconciles: IntCounterVec,
-    /// `scheduler_schedule_attempts_total{result}`; result: `scheduled`, `unschedulable`, `error`
-    pub(crate) attempts: IntCounterVec,
-    /// `scheduler_pending_pods{queue}`; queue: `active`, `unschedulable`
-    pub(crate) pending: IntGaugeVec,
     /// `leader_election_master_status{name}`
     pub(crate) leading: IntGaugeVec,
+    /// Those of the scheduler.
+    pub(crate) scheduler: SchedulerMetrics,
 }
 
 impl Metrics {
@@ -38,13 +38,8 @@ impl Metrics {
                 "Reconciles by their result.",
                 &["controller", "result"],
             ),
-            attempts: counters(
-                "scheduler_schedule_attempts_total",
-                "Attempts to schedule pods by result.",
-                &["result"],
-            ),
-            pending: gauges("scheduler_pending_pods", "Pods that wait for a node.", "queue"),
             leading: gauges("leader_election_master_status", "1 while this process leads.", "name"),
+            scheduler: SchedulerMetrics::default(),
         };
         for collector in metrics.collectors() {
             if let Err(error) = registry.register(collector) {
@@ -55,15 +50,15 @@ impl Metrics {
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut all: Vec<Box<dyn Collector>> = vec![
             Box::new(self.depth.clone()),
             Box::new(self.retries.clone()),
             Box::new(self.duration.clone()),
             Box::new(self.reconciles.clone()),
-            Box::new(self.attempts.clone()),
-            Box::new(self.pending.clone()),
             Box::new(self.leading.clone()),
-        ]
+        ];
+        all.extend(self.scheduler.collectors());
+        all
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-/// A set of kinds of changes. Filters say which may unblock what they refused; the snapshot says which happened.
+/// A set of kinds of changes. Plugins say which may unblock what they refused; the snapshot says which happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Changes(u8);
+pub struct Changes(u16);
 
 impl Changes {
     /// Nothing.
@@ -19,15 +19,30 @@ impl Changes {
     pub const NODE_TAINTS: Self = Self(1 << 3);
     /// A node was cordoned or uncordoned.
     pub const NODE_UNSCHEDULABLE: Self = Self(1 << 4);
-    /// A pod left a node (deleted or finished).
+    /// A pod left a node (deleted or finished): there is more room.
     pub const POD_REMOVED: Self = Self(1 << 5);
+    /// A pod that others may want to be near, or to be spread against, came to a node.
+    pub const POD_CAME: Self = Self(1 << 6);
+    /// A pod that others may want to be far from, or to be spread against, left a node.
+    pub const POD_LEFT: Self = Self(1 << 7);
+    /// The domains that nodes make up are different: a node came, went, or changed its labels or taints.
+    pub const DOMAINS: Self = Self(1 << 8);
+    /// A claim, a volume or a storage class appeared or changed.
+    pub const VOLUMES: Self = Self(1 << 9);
 
     /// How many kinds of changes there are.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 10;
+    /// What a node's own state says.
+    pub(crate) const OF_NODES: Self = Self(0b1_1111);
 
     /// Whether the two sets share a kind of change.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// What the two sets share.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether nothing happened.

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use crate::{change::Changes, resources::Resources};
+use crate::{change::Changes, pod::HostPort, resources::Resources};
 
 /// One node and what runs on it.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +28,12 @@ pub struct NodeInfo {
     pub requested: Resources,
     /// The same with Kubernetes' minimum for containers that request nothing: 100 m CPU, 200 MiB memory. Scores use it.
     pub nonzero: Resources,
+    /// Ports of the node that its pods have.
+    pub ports: Vec<HostPort>,
     /// Names of the images on it.
     pub images: BTreeSet<String>,
+    /// Its pods, by number.
+    pub(crate) pods: Vec<u32>,
 }
 
 impl NodeInfo {
@@ -53,21 +57,25 @@ impl NodeInfo {
         }
     }
 
-    /// Takes over a newer state of the same node and says what is different. The requested sums stay.
-    pub(crate) fn refresh(&mut self, newer: Self) -> Changes {
+    /// What is different in a newer state of the same node.
+    pub(crate) fn changes(&self, newer: &Self) -> Changes {
         let mut changes = Changes::NONE;
         let mut note = |differs: bool, change| {
             if differs {
                 changes |= change;
             }
         };
-        note(self.labels != newer.labels, Changes::NODE_LABELS);
-        note(self.taints != newer.taints, Changes::NODE_TAINTS);
+        note(self.labels != newer.labels, Changes::NODE_LABELS | Changes::DOMAINS);
+        note(self.taints != newer.taints, Changes::NODE_TAINTS | Changes::DOMAINS);
         note(self.unschedulable != newer.unschedulable, Changes::NODE_UNSCHEDULABLE);
         note(self.allocatable != newer.allocatable, Changes::NODE_ALLOCATABLE);
-        let requested = std::mem::take(&mut self.requested);
-        let nonzero = std::mem::take(&mut self.nonzero);
-        *self = Self { requested, nonzero, ..newer };
         changes
+    }
+
+    /// Takes over a newer state of the same node. What its pods use stays.
+    pub(crate) fn refresh(&mut self, newer: Self) {
+        let before = std::mem::take(self);
+        let Self { requested, nonzero, ports, pods, .. } = before;
+        *self = Self { requested, nonzero, ports, pods, ..newer };
     }
 }

@@ -42,6 +42,15 @@ impl Resources {
         self.other.iter().find(|(n, _)| &**n == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// Whether both ask for some of the same. The number of pods does not count: every pod is one.
+    pub fn shares(&self, with: &Self) -> bool {
+        let both = |a: i64, b: i64| a > 0 && b > 0;
+        both(self.millicores, with.millicores)
+            || both(self.memory_bytes, with.memory_bytes)
+            || both(self.ephemeral_bytes, with.ephemeral_bytes)
+            || self.other.iter().any(|(name, amount)| both(*amount, with.other(name)))
+    }
+
     /// Adds amounts.
     pub fn add(&mut self, more: &Self) {
         self.combine(more, i64::saturating_add);

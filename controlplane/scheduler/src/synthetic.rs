@@ -58,7 +58,7 @@ pub fn fill(snapshot: &mut Snapshot, profile: &Profile, pods: usize) -> usize {
     let mut bound = 0;
     for i in 0..pods {
         let info = PodInfo::of(&pod(&format!("pod-{i}")));
-        if let Decision::Bind { node } = schedule(&info, snapshot, profile, i as u64) {
+        if let Decision::Bind { node, .. } = schedule(&info, snapshot, profile, i as u64) {
             snapshot.assume(&info, &node);
             bound += 1;
         }

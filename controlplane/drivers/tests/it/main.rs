@@ -4,6 +4,7 @@
 
 mod controllers;
 mod leases;
+mod preempting;
 mod scheduling;
 
 use std::{sync::Arc, time::Duration};

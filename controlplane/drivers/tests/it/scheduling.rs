@@ -12,29 +12,35 @@ use podium_api::{
 };
 use podium_client::{Api, ApiRef, ModelApi};
 use podium_drivers::{Handle, Scheduler, SchedulerConfig};
+use podium_scheduler::Config;
 use serde_json::json;
 
 use crate::{clock, eventually};
 
-struct Cluster {
-    api: Arc<ModelApi>,
+pub(crate) struct Cluster {
+    pub(crate) api: Arc<ModelApi>,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { api: Arc::new(ModelApi::new(clock())) }
     }
 
-    fn start(&self) -> Handle {
-        let config = SchedulerConfig { clock: clock(), seed: 7, ..SchedulerConfig::default() };
-        Scheduler::start(Arc::clone(&self.api) as ApiRef, config)
+    pub(crate) fn start(&self) -> Handle {
+        self.start_with(Arc::clone(&self.api) as ApiRef, Config::default())
     }
 
-    async fn make(&self, kind: podium_api::KindRef, value: serde_json::Value) {
+    pub(crate) fn start_with(&self, api: ApiRef, config: Config) -> Handle {
+        let config =
+            SchedulerConfig { config: Arc::new(config), clock: clock(), seed: 7, ..SchedulerConfig::default() };
+        Scheduler::start(api, config)
+    }
+
+    pub(crate) async fn make(&self, kind: podium_api::KindRef, value: serde_json::Value) {
         self.api.create(kind.decode_value(value).unwrap().object).await.unwrap();
     }
 
-    async fn node(&self, name: &str, pods: u32) {
+    pub(crate) async fn node(&self, name: &str, pods: u32) {
         let capacity = json!({"cpu": "64", "memory": "256Gi", "pods": pods.to_string()});
         let status = json!({"allocatable": capacity, "capacity": capacity});
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status});
@@ -44,7 +50,7 @@ impl Cluster {
         self.api.update(status, Some("status")).await.unwrap();
     }
 
-    async fn pod(&self, name: &str, scheduler: &str) {
+    pub(crate) async fn pod(&self, name: &str, scheduler: &str) {
         let spec = json!({"schedulerName": scheduler, "containers": [{"name": "c", "image": "i"}]});
         let metadata = json!({"name": name, "namespace": "d"});
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
@@ -52,7 +58,7 @@ impl Cluster {
     }
 
     /// Node name -> how many pods.
-    fn placed(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn placed(&self) -> BTreeMap<String, usize> {
         let mut placed = BTreeMap::new();
         for pod in self.api.list(&kind_of::<Pod>()) {
             let pod = pod.downcast_ref::<Pod>().unwrap();
@@ -62,11 +68,11 @@ impl Cluster {
         placed
     }
 
-    fn show(&self) -> String {
+    pub(crate) fn show(&self) -> String {
         self.placed().into_iter().map(|(node, pods)| format!("{node}:{pods} ")).collect()
     }
 
-    fn events(&self, reason: &str) -> Vec<String> {
+    pub(crate) fn events(&self, reason: &str) -> Vec<String> {
         let events = self.api.list(&kind_of::<Event>()).into_iter();
         let events = events.filter_map(<dyn Object>::downcast_arc::<Event>);
         let mut said: Vec<_> =
@@ -75,7 +81,7 @@ impl Cluster {
         said
     }
 
-    async fn condition(&self, pod: &str) -> String {
+    pub(crate) async fn condition(&self, pod: &str) -> String {
         let pod = self.api.get(&kind_of::<Pod>(), &ObjectKey::new("d", pod)).await.unwrap();
         let conditions = pod.downcast_ref::<Pod>().unwrap().status.clone().unwrap_or_default().conditions;
         let condition = conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled");

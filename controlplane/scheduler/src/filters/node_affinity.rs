@@ -1,17 +1,27 @@
 //! `nodeSelector` and required node affinity: labels (and the name) that a node must have.
+//!
+//! # Source
+//! Kubernetes `plugins/nodeaffinity/node_affinity.go`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
-use crate::{Changes, Filter, NodeInfo, PodInfo, PreparedFilter, Unmet, Verdict};
+use crate::{Changes, Filter, NodeInfo, PodInfo, Prepared, PreparedFilter, Snapshot, Verdict, subject::Subject};
+
+const UNMET: Verdict = Verdict::never("node(s) didn't match Pod's node affinity/selector");
+const UNMET_ADDED: Verdict = Verdict::never("node(s) didn't match scheduler-enforced node affinity");
 
 /// Compares labels.
-pub struct NodeAffinity;
+#[derive(Debug, Default)]
+pub struct NodeAffinity {
+    /// What the configuration demands of the nodes of all pods.
+    pub added: Option<NodeSelector>,
+}
 
 struct Wanted<'p> {
-    labels: &'p BTreeMap<String, String>,
-    affinity: Option<&'p NodeSelector>,
+    pod: &'p PodInfo,
+    added: Option<NodeSelector>,
 }
 
 impl Filter for NodeAffinity {
@@ -23,28 +33,63 @@ impl Filter for NodeAffinity {
         Changes::NODE_ADDED | Changes::NODE_LABELS
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo) -> Option<Box<dyn PreparedFilter + 'p>> {
-        if pod.node_selector.is_empty() && pod.required_affinity.is_none() {
-            return None;
+    fn prepare<'p>(&self, subject: &Subject<'p>, _snapshot: &Snapshot) -> Prepared<'p> {
+        let pod = subject.pod;
+        if pod.node_selector.is_empty() && pod.required_affinity.is_none() && self.added.is_none() {
+            return Prepared::Skip;
         }
-        Some(Box::new(Wanted { labels: &pod.node_selector, affinity: pod.required_affinity.as_ref() }))
+        let wanted = Box::new(Wanted { pod, added: self.added.clone() });
+        match pod.required_affinity.as_ref().and_then(named_nodes) {
+            Some(names) if names.is_empty() => {
+                Prepared::Refuse { reason: "pod affinity terms conflict".to_owned(), preemption_helps: false }
+            }
+            Some(names) => Prepared::Only(names.into_iter().collect(), wanted),
+            None => Prepared::Check(wanted),
+        }
     }
 }
 
 impl PreparedFilter for Wanted<'_> {
-    fn check<'n>(&self, node: &'n NodeInfo) -> Verdict<'n> {
-        let labels = self.labels.iter().all(|(k, v)| node.labels.get(k) == Some(v));
-        let affinity = self.affinity.is_none_or(|a| a.node_selector_terms.iter().any(|t| term_matches(t, node)));
-        if labels && affinity {
-            return Verdict::Fits;
+    fn check(&self, _snapshot: &Snapshot, _slot: u32, node: &NodeInfo) -> Verdict {
+        if self.added.as_ref().is_some_and(|added| !selector_matches(added, node)) {
+            return UNMET_ADDED;
         }
-        let reason = Unmet::Text("node(s) didn't match Pod's node affinity/selector");
-        Verdict::Unfit { reason, preemption_helps: false }
+        if affinity_matches(self.pod, node) { Verdict::Fits } else { UNMET }
     }
 }
 
+/// The nodes that a selector names, when each of its terms names some.
+fn named_nodes(selector: &NodeSelector) -> Option<BTreeSet<&str>> {
+    let mut all = BTreeSet::new();
+    for term in &selector.node_selector_terms {
+        let mut of_term: Option<BTreeSet<&str>> = None;
+        for field in term.match_fields.iter().flatten() {
+            if field.key == "metadata.name" && field.operator == "In" {
+                let names = field.values.iter().flatten().map(String::as_str).collect();
+                of_term = Some(match of_term {
+                    Some(before) => before.intersection(&names).copied().collect(),
+                    None => names,
+                });
+            }
+        }
+        all.extend(of_term?);
+    }
+    Some(all)
+}
+
+/// Whether a node has what a pod's selector and required affinity demand.
+pub(crate) fn affinity_matches(pod: &PodInfo, node: &NodeInfo) -> bool {
+    pod.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v))
+        && pod.required_affinity.as_ref().is_none_or(|affinity| selector_matches(affinity, node))
+}
+
+/// Whether one of the terms matches.
+pub(crate) fn selector_matches(selector: &NodeSelector, node: &NodeInfo) -> bool {
+    selector.node_selector_terms.iter().any(|term| term_matches(term, node))
+}
+
 /// A term without requirements matches nothing. `matchFields` knows `metadata.name` only, as in Kubernetes.
-fn term_matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
+pub(crate) fn term_matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {

@@ -1,6 +1,6 @@
 //! A pod that names its node goes nowhere else.
 
-use crate::{Changes, Filter, NodeInfo, PodInfo, PreparedFilter, Unmet, Verdict};
+use crate::{Changes, Filter, NodeInfo, Prepared, PreparedFilter, Snapshot, Verdict, subject::Subject};
 
 /// Compares `spec.nodeName`.
 pub struct NodeName;
@@ -16,17 +16,19 @@ impl Filter for NodeName {
         Changes::NODE_ADDED
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo) -> Option<Box<dyn PreparedFilter + 'p>> {
-        if pod.node_name.is_empty() { None } else { Some(Box::new(Wanted(&pod.node_name))) }
+    fn prepare<'p>(&self, subject: &Subject<'p>, _snapshot: &Snapshot) -> Prepared<'p> {
+        match subject.pod.node_name.as_str() {
+            "" => Prepared::Skip,
+            name => Prepared::Check(Box::new(Wanted(name))),
+        }
     }
 }
 
 impl PreparedFilter for Wanted<'_> {
-    fn check<'n>(&self, node: &'n NodeInfo) -> Verdict<'n> {
+    fn check(&self, _snapshot: &Snapshot, _slot: u32, node: &NodeInfo) -> Verdict {
         if *node.name == *self.0 {
             return Verdict::Fits;
         }
-        let reason = Unmet::Text("node(s) didn't match the requested node name");
-        Verdict::Unfit { reason, preemption_helps: false }
+        Verdict::never("node(s) didn't match the requested node name")
     }
 }

@@ -1,6 +1,9 @@
 //! Cordoned nodes take only pods that tolerate it.
 
-use crate::{Changes, Filter, NodeInfo, PodInfo, PreparedFilter, Unmet, Verdict, filters::tolerates};
+use crate::{
+    Changes, Filter, NodeInfo, PodInfo, Prepared, PreparedFilter, Snapshot, Verdict, filters::tolerates,
+    subject::Subject,
+};
 
 /// Looks at `spec.unschedulable`.
 pub struct NodeUnschedulable;
@@ -16,17 +19,21 @@ impl Filter for NodeUnschedulable {
         Changes::NODE_ADDED | Changes::NODE_UNSCHEDULABLE
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo) -> Option<Box<dyn PreparedFilter + 'p>> {
-        let tolerated = tolerates(&pod.tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule");
-        if tolerated { None } else { Some(Box::new(Intolerant)) }
+    fn prepare<'p>(&self, subject: &Subject<'p>, snapshot: &Snapshot) -> Prepared<'p> {
+        if snapshot.census.cordoned == 0 || tolerated(subject.pod) {
+            return Prepared::Skip;
+        }
+        Prepared::Check(Box::new(Intolerant))
     }
 }
 
 impl PreparedFilter for Intolerant {
-    fn check<'n>(&self, node: &'n NodeInfo) -> Verdict<'n> {
-        if !node.unschedulable {
-            return Verdict::Fits;
-        }
-        Verdict::Unfit { reason: Unmet::Text("node(s) were unschedulable"), preemption_helps: false }
+    fn check(&self, _snapshot: &Snapshot, _slot: u32, node: &NodeInfo) -> Verdict {
+        if node.unschedulable { Verdict::never("node(s) were unschedulable") } else { Verdict::Fits }
     }
+}
+
+/// Whether a pod may go to cordoned nodes.
+pub(crate) fn tolerated(pod: &PodInfo) -> bool {
+    tolerates(&pod.tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule")
 }

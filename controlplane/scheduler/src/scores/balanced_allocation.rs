@@ -1,42 +1,88 @@
-//! Prefers nodes where CPU and memory run out together.
+//! Prefers nodes where resources run out together.
 
-use crate::{NodeInfo, PodInfo, PreparedScore, Resources, Score, Snapshot};
+use crate::{
+    NodeInfo, PreparedScore, Resources, Score, Snapshot,
+    scores::{WeightedResource, resources::cpu_and_memory},
+    subject::Subject,
+};
 
-/// 100 less the standard deviation of the used shares of CPU and memory, in percent.
+/// 100 less the standard deviation of the used shares, in percent.
 ///
 /// # Source
-/// Kubernetes `pkg/scheduler/framework/plugins/noderesources/balanced_allocation.go`.
-pub struct BalancedAllocation;
+/// Kubernetes `plugins/noderesources/balanced_allocation.go`.
+pub struct BalancedAllocation {
+    /// Which resources count. Their weights do not.
+    pub resources: Vec<WeightedResource>,
+}
 
-struct Requests<'p>(&'p Resources);
+impl Default for BalancedAllocation {
+    fn default() -> Self {
+        Self { resources: cpu_and_memory() }
+    }
+}
+
+struct Requests<'p> {
+    requests: &'p Resources,
+    names: Vec<String>,
+    /// CPU and memory alone.
+    usual: bool,
+}
 
 impl Score for BalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo, _snapshot: &'p Snapshot) -> Option<Box<dyn PreparedScore + 'p>> {
-        // A pod that requests neither leaves every balance as it is.
-        if pod.requests.millicores == 0 && pod.requests.memory_bytes == 0 {
-            return None;
-        }
-        Some(Box::new(Requests(&pod.requests)))
+    fn prepare<'p>(
+        &self,
+        subject: &Subject<'p>,
+        _snapshot: &'p Snapshot,
+        _feasible: &[u32],
+    ) -> Option<Box<dyn PreparedScore + 'p>> {
+        let requests = &subject.pod.requests;
+        let asked = self.resources.iter().filter(|r| amount(&r.name, requests) > 0);
+        // A pod that requests none of them leaves every balance as it is.
+        asked.count().checked_sub(1)?;
+        let names: Vec<String> = self.resources.iter().map(|r| r.name.clone()).collect();
+        let usual = names == ["cpu", "memory"];
+        Some(Box::new(Requests { requests, names, usual }))
     }
 }
 
 impl PreparedScore for Requests<'_> {
-    fn score(&self, node: &NodeInfo) -> u32 {
-        let cpu = used_permille(node.requested.millicores + self.0.millicores, node.allocatable.millicores);
-        let memory = used_permille(node.requested.memory_bytes + self.0.memory_bytes, node.allocatable.memory_bytes);
-        // The standard deviation of two values is half their distance.
-        let deviation_percent = cpu.abs_diff(memory) / 20;
-        100 - deviation_percent.min(100)
+    fn score(&self, _slot: u32, node: &NodeInfo) -> i64 {
+        let (used, all) = (&node.requested, &node.allocatable);
+        if self.usual {
+            let cpu = used_share(used.millicores + self.requests.millicores, all.millicores);
+            let memory = used_share(used.memory_bytes + self.requests.memory_bytes, all.memory_bytes);
+            return match (cpu, memory) {
+                // The standard deviation of two values is half their distance.
+                (Some(cpu), Some(memory)) => score_of((cpu - memory).abs() / 2.0),
+                _ => score_of(0.0),
+            };
+        }
+        let share = |name: &String| used_share(amount(name, used) + amount(name, self.requests), amount(name, all));
+        let shares = || self.names.iter().filter_map(share);
+        let count = shares().count().max(1) as f64;
+        let mean = shares().sum::<f64>() / count;
+        let variance = shares().map(|s| (s - mean) * (s - mean)).sum::<f64>() / count;
+        score_of(variance.sqrt())
     }
 }
 
-fn used_permille(used: i64, all: i64) -> u32 {
-    if all <= 0 || used >= all {
-        return 1000;
+fn score_of(deviation: f64) -> i64 {
+    ((1.0 - deviation) * 100.0) as i64
+}
+
+fn used_share(used: i64, all: i64) -> Option<f64> {
+    (all > 0).then(|| (used as f64 / all as f64).min(1.0))
+}
+
+fn amount(name: &str, of: &Resources) -> i64 {
+    match name {
+        "cpu" => of.millicores,
+        "memory" => of.memory_bytes,
+        "ephemeral-storage" => of.ephemeral_bytes,
+        name => of.other(name),
     }
-    u32::try_from(i128::from(used.max(0)) * 1000 / i128::from(all)).unwrap_or(1000)
 }

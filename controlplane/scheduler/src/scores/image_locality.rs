@@ -1,6 +1,6 @@
 //! Prefers nodes that have the pod's images, and thus their compiled code.
 
-use crate::{NodeInfo, PodInfo, PreparedScore, Score, Snapshot};
+use crate::{NodeInfo, PreparedScore, Score, Snapshot, subject::Subject};
 
 /// The share of the pod's images that are on the node, each scaled by the share of the nodes that have it.
 ///
@@ -9,29 +9,37 @@ use crate::{NodeInfo, PodInfo, PreparedScore, Score, Snapshot};
 pub struct ImageLocality;
 
 /// Images and what each adds to the score, in hundredths of a point.
-struct Images<'p>(Vec<(&'p str, u32)>);
+struct Images<'p>(Vec<(&'p str, i64)>);
 
 impl Score for ImageLocality {
     fn name(&self) -> &'static str {
         "ImageLocality"
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo, snapshot: &'p Snapshot) -> Option<Box<dyn PreparedScore + 'p>> {
+    fn prepare<'p>(
+        &self,
+        subject: &Subject<'p>,
+        snapshot: &'p Snapshot,
+        _feasible: &[u32],
+    ) -> Option<Box<dyn PreparedScore + 'p>> {
         let nodes = snapshot.nodes().len().max(1);
-        let worth = |image: &'p String| {
-            let points = 10_000 * snapshot.nodes_with_image(image) / nodes / pod.images.len();
-            (image.as_str(), u32::try_from(points).unwrap_or(0))
-        };
-        let images: Vec<_> = pod.images.iter().map(worth).filter(|(_, points)| *points > 0).collect();
+        let images = &subject.pod.images;
         // On all nodes: no difference between them.
-        let known = |image: &String| snapshot.nodes_with_image(image) == nodes;
-        if images.is_empty() || pod.images.iter().all(known) { None } else { Some(Box::new(Images(images))) }
+        if images.iter().all(|image| snapshot.nodes_with_image(image) == nodes) {
+            return None;
+        }
+        let worth = |image: &'p String| {
+            let points = 10_000 * snapshot.nodes_with_image(image) / nodes / images.len();
+            (image.as_str(), i64::try_from(points).unwrap_or(0))
+        };
+        let known: Vec<_> = images.iter().map(worth).filter(|(_, points)| *points > 0).collect();
+        if known.is_empty() { None } else { Some(Box::new(Images(known))) }
     }
 }
 
 impl PreparedScore for Images<'_> {
-    fn score(&self, node: &NodeInfo) -> u32 {
-        let points: u32 = self.0.iter().filter(|(image, _)| node.images.contains(*image)).map(|(_, p)| p).sum();
+    fn score(&self, _slot: u32, node: &NodeInfo) -> i64 {
+        let points: i64 = self.0.iter().filter(|(image, _)| node.images.contains(*image)).map(|(_, p)| p).sum();
         (points / 100).min(100)
     }
 }

@@ -2,9 +2,11 @@
 
 use k8s_openapi::api::core::v1::Toleration;
 
-use crate::{NodeInfo, PodInfo, PreparedScore, Score, Snapshot, filters::tolerates};
+use crate::{
+    NodeInfo, PreparedScore, Score, Snapshot, filters::tolerates, plugin::normalize_by_highest, subject::Subject,
+};
 
-/// 100 without such a taint, halved by each.
+/// The fewer such taints the better.
 pub struct PreferredTaints;
 
 struct Tolerations<'p>(&'p [Toleration]);
@@ -14,18 +16,26 @@ impl Score for PreferredTaints {
         "TaintToleration"
     }
 
-    fn prepare<'p>(&self, pod: &'p PodInfo, _snapshot: &'p Snapshot) -> Option<Box<dyn PreparedScore + 'p>> {
-        Some(Box::new(Tolerations(&pod.tolerations)))
+    fn prepare<'p>(
+        &self,
+        subject: &Subject<'p>,
+        snapshot: &'p Snapshot,
+        _feasible: &[u32],
+    ) -> Option<Box<dyn PreparedScore + 'p>> {
+        if snapshot.census.soft_tainted == 0 { None } else { Some(Box::new(Tolerations(&subject.pod.tolerations))) }
     }
 }
 
 impl PreparedScore for Tolerations<'_> {
-    fn score(&self, node: &NodeInfo) -> u32 {
-        let intolerable = |t: &&_| -> bool {
-            let t: &k8s_openapi::api::core::v1::Taint = t;
-            !tolerates(self.0, &t.key, t.value.as_deref().unwrap_or_default(), &t.effect)
+    fn score(&self, _slot: u32, node: &NodeInfo) -> i64 {
+        let tolerated = |key: &str, value: Option<&String>, effect: &str| {
+            tolerates(self.0, key, value.map_or("", String::as_str), effect)
         };
-        let count = node.soft_taints.iter().filter(intolerable).count();
-        100_u32 >> count.min(31)
+        let intolerable = node.soft_taints.iter().filter(|t| !tolerated(&t.key, t.value.as_ref(), &t.effect));
+        i64::try_from(intolerable.count()).unwrap_or(i64::MAX)
+    }
+
+    fn normalize(&self, scores: &mut [i64]) {
+        normalize_by_highest(scores, true);
     }
 }

@@ -1,13 +1,17 @@
 //! [`Queue`]: the pods that wait for a node, in three parts.
 //!
 //! *Active* pods are tried in order of priority, then of arrival. Pods *backing off* were tried and become active when
-//! their time comes. *Unschedulable* pods fit nowhere and wait for a change that may help, at most
-//! [`UNSCHEDULABLE_SECONDS_MAX`]. A pod is in exactly one part, or popped and thus in none.
+//! their time comes; those whose attempt did not fail for an error are tried earlier when there is nothing else to do.
+//! *Unschedulable* pods fit nowhere and wait for a change that may help, at most [`UNSCHEDULABLE_SECONDS_MAX`]. A pod is
+//! in exactly one part, or popped and thus in none.
 //!
 //! Time is passed in as the [`Duration`] since any fixed start; it must not go back.
 //!
 //! # Source
 //! Kubernetes `pkg/scheduler/backend/queue/scheduling_queue.go`.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     cmp::Reverse,
@@ -18,9 +22,9 @@ use std::{
 
 use crate::{change::Changes, pod::PodInfo};
 
-/// The first back-off; each further attempt doubles it.
+/// The first back-off when nothing else is configured; each further attempt doubles it.
 pub const BACKOFF_INITIAL: Duration = Duration::from_secs(1);
-/// The longest back-off.
+/// The longest back-off when nothing else is configured.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// After so long an unschedulable pod is tried again even if nothing happened.
 pub const UNSCHEDULABLE_SECONDS_MAX: u64 = 300;
@@ -33,6 +37,8 @@ pub struct Queued {
     pub pod: Arc<PodInfo>,
     /// How often it has been tried, this time included.
     pub attempts: u32,
+    /// When it was first seen.
+    pub since: Duration,
     arrival: u64,
     /// How many changes there had been when it was popped.
     popped_at: u64,
@@ -57,8 +63,17 @@ type Place = (Reverse<i32>, u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Active,
-    Backoff { until: Duration },
-    Unschedulable { since: Duration, unblocked_by: Changes },
+    Backoff {
+        until: Duration,
+    },
+    /// The same after an error: not tried earlier.
+    Failed {
+        until: Duration,
+    },
+    Unschedulable {
+        since: Duration,
+        unblocked_by: Changes,
+    },
     Gated,
 }
 
@@ -66,6 +81,7 @@ enum Part {
 struct Entry {
     pod: Arc<PodInfo>,
     attempts: u32,
+    since: Duration,
     arrival: u64,
     part: Part,
     /// End of the back-off that the attempts so far have earned.
@@ -73,15 +89,26 @@ struct Entry {
 }
 
 /// The pods that wait. See the module documentation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
-    entries: HashMap<String, Entry>,
-    active: BTreeSet<(Place, String)>,
-    backoff: BTreeSet<(Duration, String)>,
-    unschedulable: BTreeSet<(Duration, String)>,
+    entries: HashMap<Arc<str>, Entry>,
+    active: BTreeSet<(Place, Arc<str>)>,
+    backoff: BTreeSet<(Duration, Arc<str>)>,
+    failed: BTreeSet<(Duration, Arc<str>)>,
+    unschedulable: BTreeSet<(Duration, Arc<str>)>,
+    /// How many unschedulable pods wait for each kind of change.
+    waiting: [usize; Changes::COUNT],
     arrivals: u64,
     changes: u64,
     changed_at: [u64; Changes::COUNT],
+    backoff_initial: Duration,
+    backoff_max: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::with_backoff(BACKOFF_INITIAL, BACKOFF_MAX)
+    }
 }
 
 impl Queue {
@@ -90,18 +117,41 @@ impl Queue {
         Self::default()
     }
 
+    /// An empty queue with back-offs of its own.
+    pub fn with_backoff(initial: Duration, max: Duration) -> Self {
+        Self {
+            entries: HashMap::new(),
+            active: BTreeSet::new(),
+            backoff: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            unschedulable: BTreeSet::new(),
+            waiting: [0; Changes::COUNT],
+            arrivals: 0,
+            changes: 0,
+            changed_at: [0; Changes::COUNT],
+            backoff_initial: initial,
+            backoff_max: max.max(initial),
+        }
+    }
+
     /// A pod without a node appeared or changed. A change makes a waiting pod active, since it may fit now.
-    pub fn add(&mut self, pod: Arc<PodInfo>) {
+    pub fn add(&mut self, pod: Arc<PodInfo>, now: Duration) {
         let old = self.take(&pod.uid);
         let attempts = old.as_ref().map_or(0, |e| e.attempts);
+        let since = old.as_ref().map_or(now, |e| e.since);
         let arrival = old.map_or_else(|| self.next_arrival(), |e| e.arrival);
         let part = if pod.gated { Part::Gated } else { Part::Active };
-        self.put(Entry { pod, attempts, arrival, part, rests_until: Duration::ZERO });
+        self.put(Entry { pod, attempts, since, arrival, part, rests_until: Duration::ZERO });
     }
 
     /// A pod was bound, deleted or given to another scheduler.
     pub fn remove(&mut self, uid: &str) {
         self.take(uid);
+    }
+
+    /// A pod that waits, if it does.
+    pub fn get(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.entries.get(uid).map(|entry| &entry.pod)
     }
 
     /// Whether a pod waits in any part.
@@ -112,17 +162,19 @@ impl Queue {
     /// The next pod to try.
     pub fn pop(&mut self, now: Duration) -> Option<Queued> {
         self.advance(now);
-        let uid = self.active.first()?.1.clone();
-        let entry = self.take(&uid)?;
-        let Entry { pod, attempts, arrival, .. } = entry;
-        Some(Queued { pod, attempts: attempts + 1, arrival, popped_at: self.changes })
+        let uid = match self.active.first() {
+            Some((_, uid)) => uid.clone(),
+            None => self.backoff.first()?.1.clone(),
+        };
+        let Entry { pod, attempts, since, arrival, .. } = self.take(&uid)?;
+        Some(Queued { pod, attempts: attempts + 1, since, arrival, popped_at: self.changes })
     }
 
     /// Hands back a pod that fits nowhere. It waits for one of `unblocked_by`; if one happened since it was popped, only
     /// for its back-off.
     pub fn unschedulable(&mut self, queued: Queued, unblocked_by: Changes, now: Duration) {
         let missed = unblocked_by.positions().any(|i| self.changed_at[i] > queued.popped_at);
-        let rests_until = now + backoff(queued.attempts);
+        let rests_until = now + self.backoff_after(queued.attempts);
         let part = if missed {
             Part::Backoff { until: rests_until }
         } else {
@@ -133,12 +185,13 @@ impl Queue {
 
     /// Hands back a pod whose binding failed. It is tried again after its back-off.
     pub fn failed(&mut self, queued: Queued, now: Duration) {
-        let rests_until = now + backoff(queued.attempts);
-        self.hand_back(queued, Part::Backoff { until: rests_until }, rests_until);
+        let rests_until = now + self.backoff_after(queued.attempts);
+        self.hand_back(queued, Part::Failed { until: rests_until }, rests_until);
     }
 
-    /// Something happened: pods that it may help are tried again, after what is left of their back-off.
-    pub fn wake(&mut self, changes: Changes, now: Duration) {
+    /// Something happened: pods that it may help are tried again, after what is left of their back-off. `helps` looks
+    /// closer at a pod that waits for one of the changes.
+    pub fn wake(&mut self, changes: Changes, now: Duration, helps: impl Fn(&PodInfo, Changes) -> bool) {
         if changes.is_empty() {
             return;
         }
@@ -146,22 +199,35 @@ impl Queue {
         for position in changes.positions() {
             self.changed_at[position] = self.changes;
         }
-        let helped = |uid: &String| match self.entries.get(uid).map(|e| e.part) {
-            Some(Part::Unschedulable { unblocked_by, .. }) => unblocked_by.intersects(changes),
+        if changes.positions().all(|position| self.waiting[position] == 0) {
+            return;
+        }
+        let helped = |uid: &Arc<str>| match self.entries.get(uid) {
+            Some(Entry { pod, part: Part::Unschedulable { unblocked_by, .. }, .. }) => {
+                unblocked_by.intersects(changes) && helps(pod, *unblocked_by)
+            }
             _ => false,
         };
-        let woken: Vec<String> = self.unschedulable.iter().map(|(_, uid)| uid).filter(|u| helped(u)).cloned().collect();
+        let woken: Vec<Arc<str>> =
+            self.unschedulable.iter().map(|(_, uid)| uid).filter(|u| helped(u)).cloned().collect();
         for uid in woken {
             self.rouse(&uid, now);
         }
     }
 
+    /// A pod that waits for a change is tried again, after what is left of its back-off.
+    pub fn activate(&mut self, uid: &str, now: Duration) {
+        if self.entries.get(uid).is_some_and(|e| matches!(e.part, Part::Unschedulable { .. })) {
+            self.rouse(uid, now);
+        }
+    }
+
     /// When [`Queue::pop`] may answer next if nothing is added or woken: `None` when never, a time not after now when at once.
     pub fn next_at(&self) -> Option<Duration> {
-        if !self.active.is_empty() {
+        if !self.active.is_empty() || !self.backoff.is_empty() {
             return Some(Duration::ZERO);
         }
-        let rested = self.backoff.first().map(|(until, _)| *until);
+        let rested = self.failed.first().map(|(until, _)| *until);
         let stale =
             self.unschedulable.first().map(|(since, _)| *since + Duration::from_secs(UNSCHEDULABLE_SECONDS_MAX));
         rested.into_iter().chain(stale).min()
@@ -169,7 +235,8 @@ impl Queue {
 
     /// How many pods wait.
     pub fn pending(&self) -> Pending {
-        let (active, backoff, unschedulable) = (self.active.len(), self.backoff.len(), self.unschedulable.len());
+        let (active, unschedulable) = (self.active.len(), self.unschedulable.len());
+        let backoff = self.backoff.len() + self.failed.len();
         Pending { active, backoff, unschedulable, gated: self.entries.len() - active - backoff - unschedulable }
     }
 
@@ -181,6 +248,9 @@ impl Queue {
     /// Moves whose time has come to the active part.
     fn advance(&mut self, now: Duration) {
         while let Some((_, uid)) = self.backoff.first().filter(|(until, _)| *until <= now).cloned() {
+            self.move_to(&uid, Part::Active);
+        }
+        while let Some((_, uid)) = self.failed.first().filter(|(until, _)| *until <= now).cloned() {
             self.move_to(&uid, Part::Active);
         }
         let patience = Duration::from_secs(UNSCHEDULABLE_SECONDS_MAX);
@@ -202,19 +272,23 @@ impl Queue {
 
     /// A newer state of the pod that was added in between wins over the popped one.
     fn hand_back(&mut self, queued: Queued, part: Part, rests_until: Duration) {
-        let Queued { pod, attempts, arrival, .. } = queued;
-        match self.entries.get_mut(&pod.uid) {
+        let Queued { pod, attempts, since, arrival, .. } = queued;
+        match self.entries.get_mut(pod.uid.as_str()) {
             Some(newer) => newer.attempts = attempts,
-            None => self.put(Entry { pod, attempts, arrival, part, rests_until }),
+            None => self.put(Entry { pod, attempts, since, arrival, part, rests_until }),
         }
     }
 
     fn put(&mut self, entry: Entry) {
-        let uid = entry.pod.uid.clone();
+        let uid: Arc<str> = entry.pod.uid.as_str().into();
         match entry.part {
             Part::Active => drop(self.active.insert((place(&entry), uid.clone()))),
             Part::Backoff { until } => drop(self.backoff.insert((until, uid.clone()))),
-            Part::Unschedulable { since, .. } => drop(self.unschedulable.insert((since, uid.clone()))),
+            Part::Failed { until } => drop(self.failed.insert((until, uid.clone()))),
+            Part::Unschedulable { since, unblocked_by } => {
+                self.unschedulable.insert((since, uid.clone()));
+                unblocked_by.positions().for_each(|position| self.waiting[position] += 1);
+            }
             Part::Gated => {}
         }
         self.entries.insert(uid, entry);
@@ -225,18 +299,22 @@ impl Queue {
         match entry.part {
             Part::Active => drop(self.active.remove(&(place(&entry), uid))),
             Part::Backoff { until } => drop(self.backoff.remove(&(until, uid))),
-            Part::Unschedulable { since, .. } => drop(self.unschedulable.remove(&(since, uid))),
+            Part::Failed { until } => drop(self.failed.remove(&(until, uid))),
+            Part::Unschedulable { since, unblocked_by } => {
+                self.unschedulable.remove(&(since, uid));
+                unblocked_by.positions().for_each(|position| self.waiting[position] -= 1);
+            }
             Part::Gated => {}
         }
         Some(entry)
+    }
+
+    fn backoff_after(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        self.backoff_initial.saturating_mul(2_u32.pow(doublings)).min(self.backoff_max)
     }
 }
 
 fn place(entry: &Entry) -> Place {
     (Reverse(entry.pod.priority), entry.arrival)
-}
-
-fn backoff(attempts: u32) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(8);
-    (BACKOFF_INITIAL * 2_u32.pow(doublings)).min(BACKOFF_MAX)
 }
