@@ -9,6 +9,7 @@ mod network;
 mod pods;
 mod process;
 mod sandbox_cpu;
+mod scheduler;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,7 +43,7 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 9] = [
+const ALL: [Benchmark; 11] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
@@ -52,6 +53,8 @@ const ALL: [Benchmark; 9] = [
     ("custom", api::custom::measure),
     ("pods", api::large::measure),
     ("sandbox", sandbox_cpu::measure),
+    ("decisions", scheduler::decisions),
+    ("scheduler", scheduler::end_to_end),
 ];
 
 fn main() -> Result<ExitCode> {

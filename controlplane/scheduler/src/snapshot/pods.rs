@@ -58,14 +58,20 @@ impl Snapshot {
                 Happened::default()
             }
             before => {
-                let was = before.map(|at| self.placed[at as usize].group);
+                let ended = before.is_some_and(|at| {
+                    let known = &self.placed[at as usize];
+                    !known.terminating && pod.metadata.deletion_timestamp.is_some()
+                });
                 let mut happened = self.assume(&PodInfo::of(pod), node);
                 if let Some(at) = self.by_uid.get(uid) {
                     self.placed[*at as usize].generation = pod.metadata.generation.unwrap_or(0);
                 }
-                // Changed on its node: it may mean less to others than before.
-                if was.is_some() {
-                    happened.changes |= Changes::POD_REMOVED | Changes::POD_LEFT;
+                // A pod that begins to end still has its room, but counts no more in topology spread. Other changes on its
+                // node (it was resized, or has other labels) may help whoever was refused for it.
+                match (before, ended) {
+                    (None, _) => {}
+                    (Some(_), true) => happened.changes = Changes::POD_LEFT,
+                    (Some(_), false) => happened.changes |= Changes::POD_REMOVED | Changes::POD_LEFT,
                 }
                 happened
             }

@@ -4,7 +4,10 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use super::{check, cluster, decide, merge, node, pod, requests};
-use crate::{Changes, Decision, PodInfo, Profile, Snapshot, schedule};
+use crate::{
+    Changes, Decision, PodInfo, Profile, Snapshot, schedule,
+    synthetic::{self, Workload},
+};
 
 #[test]
 fn says_why_no_node_fits() {
@@ -164,13 +167,14 @@ fn spreads_equal_pods_over_equal_nodes() {
 
 #[test]
 fn fills_a_large_cluster() {
-    let mut snapshot = crate::synthetic::cluster(1000);
-    let started = std::time::Instant::now();
-    let bound = crate::synthetic::fill(&mut snapshot, &Profile::default(), 5000);
-    let elapsed = started.elapsed();
-    assert_eq!((bound, snapshot.pods()), (5000, 5000));
-    let fullest = snapshot.nodes().map(|n| n.requested.pods).max();
-    // Scores are whole percents, which 30 such pods do not move: it is chance that spreads them, five on average.
-    assert!(fullest <= Some(20), "{fullest:?} pods on one of 1,000 nodes for 5,000 pods");
-    println!("5,000 pods on 1,000 nodes in {elapsed:?}");
+    for (workload, most) in
+        [(Workload::Plain, 20), (Workload::Affinity, 40), (Workload::AntiAffinity, 25), (Workload::Spread, 25)]
+    {
+        let mut snapshot = synthetic::cluster(1000);
+        let bound = synthetic::fill(&mut snapshot, &Profile::default(), 5000, workload);
+        assert_eq!((bound, snapshot.pods()), (5000, 5000));
+        // Scores are whole percents, which 30 such pods do not move: it is chance that spreads them, five on average.
+        let fullest = snapshot.nodes().map(|n| n.requested.pods).max();
+        assert!(fullest <= Some(most), "{workload:?}: {fullest:?} pods on one of 1,000 nodes for 5,000 pods");
+    }
 }
