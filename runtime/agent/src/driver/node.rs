@@ -176,12 +176,19 @@ fn status(
     now: Timestamp,
 ) -> NodeStatus {
     let allocatable = machine.allocatable(config);
+    // What somebody else offers on this node (devices, licences): a capacity that is not the agent's stays, and can be had.
+    let others = |own: &BTreeMap<String, Quantity>| {
+        let capacity = before.and_then(|s| s.capacity.clone()).unwrap_or_default();
+        capacity.into_iter().filter(|(name, _)| !own.contains_key(name)).collect::<Vec<_>>()
+    };
     let resources = |cpu: u64, memory: u64, disk: u64| {
         let ki = |bytes: u64| format!("{}Ki", bytes / 1024);
         let cpu = if cpu.is_multiple_of(1000) { (cpu / 1000).to_string() } else { format!("{cpu}m") };
         let pods = config.pods_max.to_string();
         let amounts = [("cpu", cpu), ("memory", ki(memory)), ("ephemeral-storage", ki(disk)), ("pods", pods)];
-        BTreeMap::from(amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))))
+        let mut all = BTreeMap::from(amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount))));
+        all.extend(others(&all));
+        all
     };
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     let own = conditions(seen.pressure);
