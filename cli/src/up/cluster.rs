@@ -20,7 +20,7 @@ use podium_store::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, gateway::AgentGateway, node, registry::Images, services::Pods};
+use super::{UpArgs, data_dir::DataDir, gateway::AgentGateway, node, own_kinds, registry::Images, services::Pods};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -69,6 +69,7 @@ impl Cluster {
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
         let api = server.api(Identity::new("podium-up", &["system:masters"]));
+        own_kinds::install(&api).await?;
         let images = Images::start(&args.images, data, &server, &api).await?;
         let component = |name: &str| server.api(Identity::new(format!("system:{name}"), &["system:masters"]));
         let controllers = ControllerManager::start(

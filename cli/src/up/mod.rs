@@ -9,6 +9,7 @@ mod cluster;
 mod data_dir;
 mod gateway;
 mod node;
+mod own_kinds;
 mod progress;
 mod registry;
 mod scheduler;

@@ -29,6 +29,7 @@ use crate::{
         metrics::Metrics,
         node::{self, Machine},
         pods::Pods,
+        policies::Policies,
         pressure::{self, NodeState},
         static_pods,
         status::StatusWriter,
@@ -105,6 +106,9 @@ impl Agent {
         };
 
         let mut others = JoinSet::new();
+        let policies = Policies::load(&shared.api, &shared.network, shared.pods.clone()).await;
+        let policies = policies.map_err(|source| StartError::Api { operation: "watch the policies", source })?;
+        others.spawn(policies.follow());
         others.spawn(translate::follow(shared.network.clone(), tables));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());

@@ -9,6 +9,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use tokio::{
 
 use crate::{
     Body, CallError, CallTimeouts, HttpHandler, Inner, Network,
+    leash::{Rein, Watch, watched},
     pods::Pod,
     ports::{Ports, Scope, View},
     tcp::Arriving,
@@ -126,19 +128,24 @@ impl Attached {
         self.open.store(false, Ordering::Release);
     }
 
-    /// Passes an admitted request to the pod; the ticket lives as long as the response's body.
+    /// Passes an admitted request to the pod; the ticket lives as long as the response's body. With a watch it is cut when
+    /// policies come to forbid it.
     pub(crate) async fn call(
         &self,
         network: &Network,
         request: Request<Body>,
         ticket: Ticket,
-        timeouts: CallTimeouts,
+        (timeouts, watch): (CallTimeouts, Option<Watch>),
     ) -> Result<Response<Body>, CallError> {
-        let response = match &self.side {
-            Side::Handler(handler) => handler.call(request).await?,
-            Side::Socket(_) => network.inner().pod_http.call(network, self.address, request, timeouts).await?,
+        let called = async {
+            match &self.side {
+                Side::Handler(handler) => handler.call(request).await,
+                Side::Socket(_) => network.inner().pod_http.call(network, self.address, request, timeouts).await,
+            }
         };
-        Ok(response.map(|body| Counted { body, _ticket: ticket }.boxed_unsync()))
+        let (response, leash) = watched(watch.as_ref(), called).await;
+        let rein = Rein::new(watch, leash);
+        Ok(response?.map(|body| Counted { body, rein, _ticket: ticket }.boxed_unsync()))
     }
 
     fn under_way(&self) -> usize {
@@ -186,6 +193,7 @@ pin_project_lite::pin_project! {
     struct Counted {
         #[pin]
         body: Body,
+        rein: Rein,
         _ticket: Ticket,
     }
 }
@@ -196,9 +204,13 @@ impl http_body::Body for Counted {
 
     fn poll_frame(
         self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        if let ready @ Poll::Ready(_) = this.body.poll_frame(cx) {
+            return ready;
+        }
+        this.rein.poll_cut(cx).map(|cut| Some(Err(Box::new(cut) as crate::BoxError)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,6 +18,7 @@ use crate::{
     egress::Way,
     http_client::Opened,
     names::Meaning,
+    policy::Source,
     services::{Lookup, Port},
     stream::PodStream,
     table::{Name, Protocol},
@@ -107,7 +108,9 @@ impl Dialer {
         match self.network().behind(&port) {
             Behind::Listeners | Behind::Elsewhere if call.secure => self.call_secure(request, call.timeouts).await,
             Behind::Elsewhere => self.call_plain(request, call.timeouts).await,
-            Behind::Handlers | Behind::Listeners => self.network().call_port(port, request, call.timeouts).await,
+            Behind::Handlers | Behind::Listeners => {
+                self.network().call_port(port, self.source(), request, call.timeouts).await
+            }
         }
     }
 
@@ -130,7 +133,9 @@ impl Dialer {
                 let ticket = attached.admit();
                 let ticket =
                     ticket.ok_or_else(|| CallError::NotAccepted(format!("{address} takes no requests now")))?;
-                attached.call(self.network(), request, ticket, call.timeouts).await
+                let (network, at) = (self.network(), attached.address);
+                network.inner().policies.judge(self.source(), at, Protocol::Tcp)?;
+                attached.call(network, request, ticket, (call.timeouts, self.watch(at))).await
             }
             Route::Service(port) => self.call_endpoints(port, call, request).await,
             Route::Nobody(why) => Err(CallError::Refused(why)),
@@ -159,7 +164,8 @@ impl Dialer {
 
     /// A connection to a host outside whose name has been granted.
     async fn open_outside(&self, way: Way, host: &str, port: u16) -> Result<PodStream, SocketError> {
-        let outside = &self.network().inner().outside;
+        let inner = self.network().inner();
+        let outside = &inner.outside;
         let addresses = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
             Err(_) => self.lookup_outside(host).await?,
@@ -171,9 +177,18 @@ impl Dialer {
                 Err(why) => bad = Some(format!("{host}: {why}")),
             }
         }
-        match bad {
-            Some(why) if fine.is_empty() => Err(self.refused_host(why)),
-            _ => Ok(outside.connect(fine, self.permit()?).await?.2),
+        let mut denied = None;
+        fine.retain(|address| match inner.policies.judge(self.source(), *address, Protocol::Tcp) {
+            Ok(()) => true,
+            Err(error) => {
+                denied = Some(error);
+                false
+            }
+        });
+        match (bad, denied) {
+            (_, Some(error)) if fine.is_empty() => Err(error),
+            (Some(why), None) if fine.is_empty() => Err(self.refused_host(why)),
+            _ => Ok(self.connect_outside(way, fine, Some(host)).await?.2),
         }
     }
 
@@ -240,12 +255,13 @@ impl Network {
     pub(crate) async fn call_port(
         &self,
         port: Arc<Port>,
+        from: Source,
         request: Request<Body>,
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
         let since = Instant::now();
         let metrics = port.metrics.clone();
-        let answer = self.balanced(port, request, timeouts).await;
+        let answer = self.balanced(port, from, request, timeouts).await;
         metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
         answer
     }
@@ -253,13 +269,16 @@ impl Network {
     async fn balanced(
         &self,
         port: Arc<Port>,
+        from: Source,
         request: Request<Body>,
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
         match self.among_present(port, |port| self.admitted(port)) {
             Ok((endpoint, attached, ticket)) => {
+                self.inner().policies.judge(from, attached.address, Protocol::Tcp)?;
                 let _load = endpoint.begin();
-                attached.call(self, request, ticket, timeouts).await
+                let watch = self.watch(from, attached.address);
+                attached.call(self, request, ticket, (timeouts, watch)).await
             }
             Err(error) => Err(error),
         }
@@ -301,12 +320,13 @@ impl Network {
     pub(crate) async fn visit_service<G: Send + Unpin + 'static>(
         &self,
         port: Arc<Port>,
+        from: Source,
         client: SocketAddr,
         held: G,
     ) -> Result<PodStream, SocketError> {
         let found = self.among_present(port, |port| self.admitted(port));
         let (endpoint, attached, ticket) = found.map_err(|error| SocketError::Refused(error.to_string()))?;
-        let visit = Visit { client, server: endpoint.address, held: (held, endpoint.hold()), counted: true };
+        let visit = Visit { from, client, server: endpoint.address, held: (held, endpoint.hold()), counted: true };
         let stream = tcp::visit(self, &attached, visit).await;
         drop(ticket);
         stream

@@ -20,8 +20,10 @@ use crate::{
     calls::Behind,
     egress::{Host, HostPatterns, Refusal, Way, decide},
     http_client::HttpPool,
+    leash::{Leashed, Watch},
     names::{Known, Meaning, meaning},
     pods::{Permit, Pod},
+    policy::{Opened, OutsideFlow, PodFacts, Source},
     ports::View,
     seen::SeenNames,
     services::{Lookup, Port},
@@ -54,6 +56,8 @@ pub struct Membership {
     pub aliases: Vec<(IpAddr, Vec<String>)>,
     /// What it may reach outside the cluster; `None`: what its namespace says.
     pub egress: Option<HostPatterns>,
+    /// What policies are to know of it from its first moment on, before they hear of it otherwise.
+    pub facts: Option<PodFacts>,
 }
 
 /// The network as one container of a pod sees it. Clones share what it has.
@@ -84,12 +88,25 @@ pub(crate) enum Route {
 impl Dialer {
     pub(crate) fn new(network: Network, caller: Caller, member: Membership) -> Self {
         let pod = Pod::of(&network.0, caller.ip);
+        if let Some(facts) = member.facts.clone() {
+            network.put_pod(facts);
+        }
         let (listeners, http, seen) = (Mutex::default(), HttpPool::default(), SeenNames::default());
         Self { network, own: Arc::new(Own { caller, member, pod, listeners, http, seen }) }
     }
 
+    /// The same once more, for what is open.
+    pub(crate) fn again(network: Network, own: Arc<Own>) -> Self {
+        Self { network, own }
+    }
+
     pub(crate) fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Who it is, to the policies.
+    pub(crate) fn source(&self) -> Source {
+        self.own.caller.ip.map_or(Source::Node, Source::Ip)
     }
 
     pub(crate) fn own(&self) -> &Own {
@@ -253,7 +270,7 @@ impl Dialer {
         match self.route(to) {
             Route::Here(attached) => {
                 let client = self.from(bound, loopback_view(to.ip()).map(|_| to.ip()));
-                let visit = Visit { client, server: to, held: self.permit()?, counted: true };
+                let visit = Visit { from: self.source(), client, server: to, held: self.permit()?, counted: true };
                 let stream = tcp::visit(&self.network, &attached, visit).await?;
                 Ok(Connection::within(client, to, stream))
             }
@@ -261,8 +278,7 @@ impl Dialer {
             Route::Nobody(why) => Err(SocketError::Refused(why)),
             Route::Outside => {
                 self.may_reach(Way::Tcp, to)?;
-                let (permit, outside) = (self.permit()?, &self.network.inner().outside);
-                let (local, remote, stream) = outside.connect(vec![to], permit).await?;
+                let (local, remote, stream) = self.connect_outside(Way::Tcp, vec![to], None).await?;
                 let local = SocketAddr::new(self.own.caller.ip.unwrap_or(local.ip()), local.port());
                 Ok(Connection { local, remote, stream, buffer_bytes: 0 })
             }
@@ -281,7 +297,7 @@ impl Dialer {
             return Ok(Connection { local: client, remote: to, stream, buffer_bytes: 0 });
         }
         let permit = self.permit()?;
-        let stream = self.network.visit_service(port, client, permit).await?;
+        let stream = self.network.visit_service(port, self.source(), client, permit).await?;
         Ok(Connection::within(client, to, stream))
     }
 
@@ -292,10 +308,49 @@ impl Dialer {
         addresses.retain(|address| !inner.is_cluster(address.ip()));
         addresses.shuffle(&mut rand::rng());
         let open = |address: &SocketAddr| inner.open_endpoints.read().contains(address);
-        for address in addresses.iter().filter(|address| !open(address)) {
-            self.may_reach(Way::Tcp, *address)?;
+        for address in &addresses {
+            match open(address) {
+                true => inner.policies.judge(self.source(), *address, Protocol::Tcp)?,
+                false => self.may_reach(Way::Tcp, *address)?,
+            }
         }
-        Ok(inner.outside.connect(addresses, self.permit()?).await?.2)
+        Ok(self.connect_outside(Way::Tcp, addresses, None).await?.2)
+    }
+
+    /// Connects to the first of several addresses outside that answers; all of them may be reached. `name`: what led
+    /// there, when it was no earlier look-up.
+    pub(crate) async fn connect_outside(
+        &self,
+        way: Way,
+        addresses: Vec<SocketAddr>,
+        name: Option<&str>,
+    ) -> Result<(SocketAddr, SocketAddr, PodStream), SocketError> {
+        let inner = self.network.inner();
+        let (local, to, stream) = inner.outside.connect(addresses, self.permit()?).await?;
+        let mut names = self.own.seen.names(to.ip());
+        names.extend(name.map(Arc::from));
+        let open_to_all = inner.open_endpoints.read().contains(&to);
+        let flow = OutsideFlow { own: Arc::downgrade(&self.own), way, to, names, open_to_all };
+        let flow = Arc::new(flow);
+        let leash = inner.policies.flows.leash(Opened::Outside(flow.clone()));
+        if !self.still_allows(&flow) {
+            return Err(SocketError::Denied(format!("{to}: a policy has come to forbid it")));
+        }
+        Ok((local, to, Box::new(Leashed::new(stream, leash))))
+    }
+
+    /// Whether something that is open to a host outside would be granted now.
+    pub(crate) fn still_allows(&self, flow: &OutsideFlow) -> bool {
+        let protocol = protocol(flow.way);
+        if !self.network.inner().policies.allows(self.source(), flow.to, protocol) {
+            return false;
+        }
+        flow.open_to_all || self.granted(|patterns| allowed_by(patterns, flow.way, flow.to, &flow.names)).is_ok()
+    }
+
+    /// What a request to a pod is noted as when it has to wait; those of the node are not.
+    pub(crate) fn watch(&self, to: SocketAddr) -> Option<Watch> {
+        self.network.watch(self.source(), to)
     }
 
     /// Where a datagram goes; `choose` picks one of a Service's endpoints.
@@ -330,25 +385,34 @@ impl Dialer {
     pub(crate) fn may_reach(&self, way: Way, to: SocketAddr) -> Result<(), SocketError> {
         let outside = &self.network.inner().outside;
         let names = self.own.seen.names(to.ip());
-        let granted = self.granted(|patterns| {
-            let by_name = |name: &Arc<str>| patterns.allow(way, Host::Name(name), to.port());
-            patterns.allow(way, Host::Ip(to.ip()), to.port()) || names.iter().any(by_name)
-        });
+        let granted = self.granted(|patterns| allowed_by(patterns, way, to, &names));
         granted.map_err(|refusal| self.refused(way, &to.to_string(), refusal))?;
-        outside.judge(way, to).map_err(|why| self.refused_host(why))
+        outside.judge(way, to).map_err(|why| self.refused_host(why))?;
+        self.network.inner().policies.judge(self.source(), to, protocol(way))
     }
 
     /// Whether the pod may go to a host outside by this name; its addresses are judged when they are known.
     pub(crate) fn may_reach_name(&self, way: Way, name: &str, port: u16) -> Result<(), SocketError> {
         let granted = self.granted(|patterns| patterns.allow(way, Host::Name(name), port));
         granted.map_err(|refusal| self.refused(way, &format!("{name}:{port}"), refusal))?;
-        self.network.inner().outside.judge_name(name).map_err(|why| self.refused_host(why))
+        self.may_ask_for(name)
     }
 
     pub(crate) fn may_look_up(&self, name: &str) -> Result<(), SocketError> {
         let granted = self.granted(|patterns| patterns.name(name));
         granted.map_err(|refusal| self.refused(Way::Tcp, name, refusal))?;
-        self.network.inner().outside.judge_name(name).map_err(|why| self.refused_host(why))
+        self.may_ask_for(name)
+    }
+
+    /// A name that is asked for outside is something that goes out.
+    fn may_ask_for(&self, name: &str) -> Result<(), SocketError> {
+        let inner = self.network.inner();
+        inner.outside.judge_name(name).map_err(|why| self.refused_host(why))?;
+        if !inner.policies.any() {
+            return Ok(());
+        }
+        let dns = inner.services.addresses(&Name::new("kube-system", "kube-dns")).first().copied();
+        inner.policies.judge_names(self.source(), dns)
     }
 
     pub(crate) async fn lookup_outside(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
@@ -358,8 +422,12 @@ impl Dialer {
     }
 
     fn granted(&self, holds: impl Fn(&HostPatterns) -> bool) -> Result<(), Refusal> {
-        let namespace = self.network.inner().namespaces.read().get(&self.own.caller.namespace).cloned();
-        decide(self.own.member.egress.as_ref(), namespace.as_ref(), holds)
+        let inner = self.network.inner();
+        let Caller { namespace, pod, .. } = &self.own.caller;
+        let limits = inner.namespaces.read().get(namespace).cloned();
+        let policies =
+            inner.egress_policies.of(namespace, || inner.policies.labels(&Name::new(namespace.as_str(), pod.as_str())));
+        decide(self.own.member.egress.as_ref(), limits.as_ref(), policies.as_deref(), holds)
     }
 
     fn refused(&self, way: Way, target: &str, refusal: Refusal) -> SocketError {
@@ -380,6 +448,16 @@ impl Dialer {
     fn count_refusal(&self, reason: &str) {
         self.network.inner().metrics.refused(reason);
     }
+}
+
+/// Whether patterns allow an address, by its number or by one of the names that led there.
+fn allowed_by(patterns: &HostPatterns, way: Way, to: SocketAddr, names: &[Arc<str>]) -> bool {
+    let by_name = |name: &Arc<str>| patterns.allow(way, Host::Name(name), to.port());
+    patterns.allow(way, Host::Ip(to.ip()), to.port()) || names.iter().any(by_name)
+}
+
+fn protocol(way: Way) -> Protocol {
+    if way == Way::Udp { Protocol::Udp } else { Protocol::Tcp }
 }
 
 /// From where a pod sees its own port under this address; `None` for other addresses.

@@ -9,7 +9,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use crate::ranges::IpRange;
+use crate::{ranges::IpRange, table::Protocol};
 
 /// Annotation of a pod: patterns of what it may reach outside the cluster, separated by commas or white space.
 pub const ALLOWED_HOSTS: &str = "podium.dev/allowed-outbound-hosts";
@@ -84,6 +84,24 @@ pub(crate) enum Host<'a> {
 }
 
 impl HostPattern {
+    /// That of a host (a name, `*.name`, an address, a range, `*`) and its ports, from the first to the last; for one
+    /// protocol, or for all.
+    ///
+    /// # Errors
+    /// When the host is none, or no port lies between.
+    pub fn new(host: &str, ports: (u16, u16), protocol: Option<Protocol>) -> Result<Self, BadPattern> {
+        let bad = |why| BadPattern { pattern: host.to_owned(), why };
+        let scheme = protocol.map(|protocol| match protocol {
+            Protocol::Tcp => "tcp".to_owned(),
+            Protocol::Udp => "udp".to_owned(),
+        });
+        let (first, last) = ports;
+        if first == 0 || last < first {
+            return Err(bad("its ports are from 1 to 65535, the first before the last"));
+        }
+        Ok(Self { scheme, host: host_is(host).map_err(bad)?, ports: Ports { first, last } })
+    }
+
     fn allows(&self, way: Way, host: Host<'_>, port: u16) -> bool {
         self.takes(way) && (self.ports.first..=self.ports.last).contains(&port) && self.host.is(host)
     }
@@ -121,6 +139,12 @@ impl HostPatterns {
     /// Whether it allows anything of a host, so that its name may be looked up.
     pub(crate) fn name(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.host.is(Host::Name(name)))
+    }
+}
+
+impl FromIterator<HostPattern> for HostPatterns {
+    fn from_iter<I: IntoIterator<Item = HostPattern>>(patterns: I) -> Self {
+        Self(patterns.into_iter().collect())
     }
 }
 
@@ -222,6 +246,7 @@ fn host_is(host: &str) -> Result<HostIs, &'static str> {
 pub(crate) enum Refusal {
     NotGranted,
     AboveNamespace,
+    AbovePolicies,
 }
 
 impl Refusal {
@@ -230,6 +255,7 @@ impl Refusal {
         match self {
             Self::NotGranted => "not_granted",
             Self::AboveNamespace => "namespace_max",
+            Self::AbovePolicies => "egress_policy",
         }
     }
 
@@ -238,6 +264,7 @@ impl Refusal {
         match self {
             Self::NotGranted => format!("the pod's annotation {ALLOWED_HOSTS} would grant it"),
             Self::AboveNamespace => format!("the annotation {MAX_HOSTS} of its namespace does not allow it"),
+            Self::AbovePolicies => "no EgressPolicy that selects the pod allows it".to_owned(),
         }
     }
 }
@@ -253,15 +280,21 @@ impl fmt::Display for Way {
     }
 }
 
-/// Whether a test of patterns holds for what a pod has been granted, and within what its namespace allows.
+/// Whether a test of patterns holds for what a pod has been granted, and within what its namespace and the policies that
+/// select it allow. `policies`: of those, each with what it allows; a pod that was granted nothing otherwise is granted
+/// that.
 pub(crate) fn decide(
     pod: Option<&HostPatterns>,
     namespace: Option<&NamespaceEgress>,
+    policies: Option<&[HostPatterns]>,
     holds: impl Fn(&HostPatterns) -> bool,
 ) -> Result<(), Refusal> {
     let granted = pod.or_else(|| namespace.and_then(|n| n.default.as_ref()));
-    if !granted.is_some_and(&holds) {
-        return Err(Refusal::NotGranted);
+    let by_policy = policies.map(|all| all.iter().any(&holds));
+    match (granted.map(&holds), by_policy) {
+        (Some(false), _) | (None, None) => return Err(Refusal::NotGranted),
+        (_, Some(false)) => return Err(Refusal::AbovePolicies),
+        (_, Some(true)) | (Some(true), None) => {}
     }
     match namespace.and_then(|n| n.max.as_ref()) {
         Some(max) if !holds(max) => Err(Refusal::AboveNamespace),
@@ -332,6 +365,35 @@ mod tests {
     }
 
     #[test]
+    fn policies_and_annotations_limit_each_other() {
+        let (a, b) = (list("a:1"), list("b:1"));
+        let wants = |patterns: &HostPatterns| patterns.allow(Way::Tcp, Host::Name("b"), 1);
+        let max = |patterns: &HostPatterns| Some(NamespaceEgress { default: None, max: Some(patterns.clone()) });
+        let default = |patterns: &HostPatterns| Some(NamespaceEgress { default: Some(patterns.clone()), max: None });
+        for (pod, namespace, policies, expected) in [
+            (None, None, vec![], Err(Refusal::AbovePolicies)),
+            (None, None, vec![&a], Err(Refusal::AbovePolicies)),
+            (None, None, vec![&a, &b], Ok(())),
+            (Some(&a), None, vec![&b], Err(Refusal::NotGranted)),
+            (Some(&b), None, vec![&a], Err(Refusal::AbovePolicies)),
+            (Some(&b), None, vec![&b], Ok(())),
+            (None, default(&a), vec![&b], Err(Refusal::NotGranted)),
+            (None, max(&a), vec![&b], Err(Refusal::AboveNamespace)),
+            (None, max(&b), vec![&b], Ok(())),
+        ] {
+            let policies: Vec<_> = policies.into_iter().cloned().collect();
+            let decided = decide(pod, namespace.as_ref(), Some(&policies), wants);
+            assert_eq!(decided, expected, "{pod:?} {namespace:?} {policies:?}");
+        }
+        let pattern = |host, ports, protocol| HostPattern::new(host, ports, protocol);
+        let tcp: HostPatterns = [pattern("*.b", (1, 9), Some(Protocol::Tcp)).unwrap()].into_iter().collect();
+        let allows = |way, host| tcp.allow(way, Host::Name(host), 9);
+        assert!(allows(Way::Tcp, "x.b") && allows(Way::Https, "x.b"));
+        assert!(!allows(Way::Udp, "x.b") && !allows(Way::Tcp, "b"));
+        assert!(pattern("b", (0, 1), None).is_err() && pattern("b", (2, 1), None).is_err());
+    }
+
+    #[test]
     fn a_namespace_fills_in_and_limits() {
         let (a, ab) = (list("a:1"), list("a:1 b:1"));
         let wants = |patterns: &HostPatterns| patterns.allow(Way::Tcp, Host::Name("b"), 1);
@@ -348,7 +410,7 @@ mod tests {
             (None, namespace(None, Some(&ab)), Err(Refusal::NotGranted)),
             (Some(&ab), namespace(None, Some(&ab)), Ok(())),
         ] {
-            assert_eq!(decide(pod, namespace.as_ref(), wants), expected, "{pod:?} {namespace:?}");
+            assert_eq!(decide(pod, namespace.as_ref(), None, wants), expected, "{pod:?} {namespace:?}");
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     Body, CallError, CallTimeouts, Network,
     calls::Behind,
     http_server,
+    policy::Source,
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
@@ -144,20 +145,26 @@ async fn connection(
         return splice(&network, stream, peer, port).await;
     }
     let peer = peer.ip();
+    let from = network.visitor(peer);
     let answer = |request| {
         let (network, entrance) = (network.clone(), entrance.clone());
-        async move { answer(&network, &entrance, peer, request).await }
+        async move { answer(&network, &entrance, (peer, from), request).await }
     };
     if let Err(error) = http_server::serve(&network.inner().config, stream, &stop, answer).await {
         tracing::debug!(%peer, error, "a connection ended early");
     }
 }
 
-async fn answer(network: &Network, entrance: &Entrance, peer: IpAddr, request: Request<Body>) -> Response<Body> {
+async fn answer(
+    network: &Network,
+    entrance: &Entrance,
+    (peer, from): (IpAddr, Source),
+    request: Request<Body>,
+) -> Response<Body> {
     let request = forwarded(request, peer);
     match route(network, entrance, &request) {
         Lookup::Found(port) => {
-            network.call_port(port, request, CallTimeouts::default()).await.unwrap_or_else(|e| failure(&e))
+            network.call_port(port, from, request, CallTimeouts::default()).await.unwrap_or_else(|e| failure(&e))
         }
         Lookup::NoPort => text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"),
         Lookup::NoService => text(StatusCode::NOT_FOUND, "No route leads from here to a service.\n"),

@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     Body, BoxError, CallError, Network, SocketError,
+    policy::Source,
     stream::PodStream,
     tcp::{self, Visit},
 };
@@ -365,7 +366,9 @@ impl PodHttp {
         let connect = || async move {
             let refused = || SocketError::Refused(format!("nobody listens at {address}"));
             let attached = network.inner().attachments.get(address).ok_or_else(refused)?;
-            let visit = Visit { client: network.node_side(), server: address, held: (), counted: false };
+            // Who is served over it has been asked for each request.
+            let from = Source::Node;
+            let visit = Visit { from, client: network.node_side(), server: address, held: (), counted: false };
             Ok(Opened { stream: tcp::visit(network, &attached, visit).await?, h2 })
         };
         self.0.send(&key, request, timeouts, connect).await

@@ -9,15 +9,19 @@ mod balance;
 mod calls;
 mod dialer;
 mod egress;
+mod egress_policy;
 mod error;
 mod front;
+mod guard;
 mod http_client;
 mod http_server;
 mod ingress;
+mod leash;
 mod metrics;
 mod names;
 mod outside;
 mod pods;
+mod policy;
 mod ports;
 mod ranges;
 mod secure;
@@ -47,19 +51,33 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use attach::Attachment;
 pub use dialer::{Caller, Dialer, Membership};
 pub use egress::{ALLOWED_HOSTS, BadPattern, DEFAULT_HOSTS, HostPattern, HostPatterns, MAX_HOSTS, NamespaceEgress};
+pub use egress_policy::EgressPolicy;
 pub use error::{CallError, SocketError};
 pub use front::ListenError;
 pub use http_client::CallTimeouts;
 pub use metrics::Metrics;
 pub use outside::{Resolver, SystemResolver};
+pub use policy::{
+    Labels, NamedPort, NetworkPolicy, Operator, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Requirement,
+    Selector,
+};
 pub use ranges::{BadRange, IpRange};
 pub use stream::{ByteStream, PodStream};
 pub use tcp::{Connection, Listener, TcpPort};
 pub use udp::UdpSocket;
 
 use crate::{
-    attach::Attachments, front::NodePorts, http_client::PodHttp, ingress::Routes, outside::Outside, pods::Pods,
-    secure::Tls, services::Services, tcp::Visit,
+    attach::Attachments,
+    egress_policy::EgressPolicies,
+    front::NodePorts,
+    http_client::PodHttp,
+    ingress::Routes,
+    outside::Outside,
+    pods::Pods,
+    policy::{Policies, Source},
+    secure::Tls,
+    services::Services,
+    tcp::Visit,
 };
 
 /// Any error, boxed.
@@ -147,6 +165,8 @@ pub(crate) struct Inner {
     pub(crate) routes: Routes,
     pub(crate) node_ports: NodePorts,
     pub(crate) metrics: Metrics,
+    pub(crate) policies: Policies,
+    pub(crate) egress_policies: EgressPolicies,
     pub(crate) connections: Arc<tokio::sync::Semaphore>,
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -173,6 +193,7 @@ impl Network {
     /// A network that knows nobody yet.
     pub fn new(config: NetworkConfig) -> Self {
         let connections = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
+        let metrics = Metrics::default();
         Self(Arc::new(Inner {
             pods: Pods::default(),
             pod_http: PodHttp::default(),
@@ -186,7 +207,9 @@ impl Network {
             services: Services::default(),
             routes: Routes::default(),
             node_ports: NodePorts::default(),
-            metrics: Metrics::default(),
+            policies: Policies::new(&metrics),
+            metrics,
+            egress_policies: EgressPolicies::default(),
             connections,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -212,7 +235,7 @@ impl Network {
         let server = SocketAddr::new(ip, port);
         let refused = || CallError::Refused(format!("nobody listens at {server}"));
         let attached = self.0.attachments.get(server).ok_or_else(refused)?;
-        let visit = Visit { client: self.node_side(), server, held: (), counted: true };
+        let visit = Visit { from: Source::Node, client: self.node_side(), server, held: (), counted: true };
         Ok(tcp::visit(self, &attached, visit).await?)
     }
 
@@ -238,7 +261,8 @@ impl Network {
         }
     }
 
-    /// Says what a namespace grants and limits of ways out. Holds for the next way out of any of its pods.
+    /// Says what a namespace grants and limits of ways out. Holds for the next way out of any of its pods, and ends those
+    /// that it does not grant any more.
     pub fn put_namespace(&self, name: &str, egress: NamespaceEgress) {
         let mut namespaces = self.0.namespaces.write();
         if egress == NamespaceEgress::default() {
@@ -246,6 +270,8 @@ impl Network {
         } else {
             namespaces.insert(name.to_owned(), egress);
         }
+        drop(namespaces);
+        self.audit_if(true);
     }
 
     /// The network as one caller sees it.

@@ -1,6 +1,6 @@
 //! What the network counts, per Service.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, core::Collector};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, core::Collector};
 
 use crate::table::Name;
 
@@ -14,6 +14,14 @@ pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     refused: IntCounterVec,
+    retries: IntCounterVec,
+    ejections: IntCounterVec,
+    unserved: IntCounterVec,
+    bytes: IntCounterVec,
+    /// What NetworkPolicies decided.
+    pub(crate) decisions: IntCounterVec,
+    /// Open connections that were cut.
+    pub(crate) cut: IntCounter,
 }
 
 /// The metrics of one Service, looked up once.
@@ -22,28 +30,76 @@ pub(crate) struct ServiceMetrics {
     /// By class of the status: 1xx to 5xx, then "no answer".
     classes: [prometheus::IntCounter; 6],
     seconds: prometheus::Histogram,
+    /// Requests that were sent once more.
+    pub(crate) retries: IntCounter,
+    /// Endpoints that were passed over for a while.
+    pub(crate) ejections: IntCounter,
+    /// Requests and connections that nobody took, by [`Unserved`].
+    unserved: [IntCounter; 2],
+    /// Bytes of requests' bodies, of answers' bodies.
+    pub(crate) received: IntCounter,
+    pub(crate) sent: IntCounter,
+}
+
+/// Why a request or a connection to a Service found nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    NoEndpoints,
+    TooMany,
+}
+
+const UNSERVED: [&str; 2] = ["no_endpoints", "too_many"];
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+/// A counter with labels.
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("invariant: the metric's name and labels are well-formed")
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let requests =
-            Opts::new("podium_service_requests_total", "Requests sent to a Service, by class of the answer.");
+        const SERVICE: [&str; 2] = ["namespace", "service"];
         let seconds = HistogramOpts::new(
             "podium_service_request_duration_seconds",
             "Time from a request to the head of its response.",
         )
         .buckets(BUCKETS.to_vec());
-        let refused = Opts::new(
-            "podium_egress_refused_total",
-            "Ways out of the cluster that pods were refused, by reason: not_granted, namespace_max, host.",
-        );
         Self {
-            refused: IntCounterVec::new(refused, &["reason"])
+            requests: counters(
+                "podium_service_requests_total",
+                "Requests sent to a Service, by class of the answer.",
+                &["namespace", "service", "code"],
+            ),
+            seconds: HistogramVec::new(seconds, &SERVICE)
                 .expect("invariant: the metric's name and labels are well-formed"),
-            requests: IntCounterVec::new(requests, &["namespace", "service", "code"])
-                .expect("invariant: the metric's name and labels are well-formed"),
-            seconds: HistogramVec::new(seconds, &["namespace", "service"])
-                .expect("invariant: the metric's name and labels are well-formed"),
+            refused: counters(
+                "podium_egress_refused_total",
+                "Ways out of the cluster that pods were refused, by reason: not_granted, namespace_max, egress_policy, host.",
+                &["reason"],
+            ),
+            retries: counters("podium_service_retries_total", "Requests to a Service that were sent again.", &SERVICE),
+            ejections: counters(
+                "podium_service_ejections_total",
+                "Endpoints of a Service that were passed over for a while because they failed.",
+                &SERVICE,
+            ),
+            unserved: counters(
+                "podium_service_unserved_total",
+                "Requests and connections to a Service that nobody took, by reason: no_endpoints, too_many.",
+                &["namespace", "service", "reason"],
+            ),
+            bytes: counters(
+                "podium_service_bytes_total",
+                "Bytes of bodies sent to a Service (in) and by it (out).",
+                &["namespace", "service", "direction"],
+            ),
+            decisions: counters(
+                "podium_network_policy_decisions_total",
+                "Connections, requests and datagrams that NetworkPolicies decided on, by the policies' namespace.",
+                &["namespace", "direction", "verdict"],
+            ),
+            cut: IntCounter::new("podium_network_cut_total", "Open connections that policies came to forbid, and cut.")
+                .expect("invariant: the metric's name is well-formed"),
         }
     }
 }
@@ -51,15 +107,32 @@ impl Default for Metrics {
 impl Metrics {
     /// All collectors, to register.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![Box::new(self.requests.clone()), Box::new(self.seconds.clone()), Box::new(self.refused.clone())]
+        let vectors = [
+            &self.requests,
+            &self.refused,
+            &self.retries,
+            &self.ejections,
+            &self.unserved,
+            &self.bytes,
+            &self.decisions,
+        ];
+        let mut all: Vec<Box<dyn Collector>> = vec![Box::new(self.seconds.clone()), Box::new(self.cut.clone())];
+        all.extend(vectors.map(|counters| Box::new(counters.clone()) as Box<dyn Collector>));
+        all
     }
 
     pub(crate) fn service(&self, name: &Name) -> ServiceMetrics {
         let Name { namespace, name } = name;
+        let (namespace, name) = (namespace.as_str(), name.as_str());
+        let with = |counters: &IntCounterVec, last: &str| counters.with_label_values(&[namespace, name, last]);
         ServiceMetrics {
-            classes: ["1xx", "2xx", "3xx", "4xx", "5xx", "none"]
-                .map(|class| self.requests.with_label_values(&[namespace.as_str(), name.as_str(), class])),
-            seconds: self.seconds.with_label_values(&[namespace.as_str(), name.as_str()]),
+            classes: CLASSES.map(|class| with(&self.requests, class)),
+            seconds: self.seconds.with_label_values(&[namespace, name]),
+            retries: self.retries.with_label_values(&[namespace, name]),
+            ejections: self.ejections.with_label_values(&[namespace, name]),
+            unserved: UNSERVED.map(|reason| with(&self.unserved, reason)),
+            received: with(&self.bytes, "in"),
+            sent: with(&self.bytes, "out"),
         }
     }
 
@@ -70,11 +143,16 @@ impl Metrics {
 
     pub(crate) fn forget(&self, name: &Name) {
         let Name { namespace, name } = name;
-        for class in ["1xx", "2xx", "3xx", "4xx", "5xx", "none"] {
-            // Absent is as good as removed.
-            let _ = self.requests.remove_label_values(&[namespace.as_str(), name.as_str(), class]);
+        let (namespace, name) = (namespace.as_str(), name.as_str());
+        // Absent is as good as removed.
+        let remove = |counters: &IntCounterVec, last: &str| drop(counters.remove_label_values(&[namespace, name, last]));
+        CLASSES.iter().for_each(|class| remove(&self.requests, class));
+        UNSERVED.iter().for_each(|reason| remove(&self.unserved, reason));
+        ["in", "out"].iter().for_each(|direction| remove(&self.bytes, direction));
+        for counters in [&self.retries, &self.ejections] {
+            let _ = counters.remove_label_values(&[namespace, name]);
         }
-        let _ = self.seconds.remove_label_values(&[namespace.as_str(), name.as_str()]);
+        let _ = self.seconds.remove_label_values(&[namespace, name]);
     }
 }
 
@@ -83,5 +161,9 @@ impl ServiceMetrics {
         let class = status.map_or(5, |s| usize::from(s.as_u16() / 100).clamp(1, 5) - 1);
         self.classes[class].inc();
         self.seconds.observe(seconds);
+    }
+
+    pub(crate) fn unserved(&self, why: Unserved) {
+        self.unserved[why as usize].inc();
     }
 }

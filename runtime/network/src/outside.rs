@@ -128,6 +128,11 @@ impl Outside {
         }
     }
 
+    /// Whether an address is the host's own: its loopback, or one that can be bound here.
+    pub(crate) fn is_host(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || is_own(ip)
+    }
+
     /// Why nobody may ask for a name.
     pub(crate) fn judge_name(&self, name: &str) -> Result<(), String> {
         match METADATA_NAMES.contains(&name) && !self.host_targets.name(name) {

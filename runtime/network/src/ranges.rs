@@ -28,6 +28,11 @@ impl IpRange {
         }
     }
 
+    /// Whether every address of its family lies in it.
+    pub fn is_all(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// The first address after the range's own.
     pub fn first(&self) -> IpAddr {
         match self.base {

@@ -27,7 +27,7 @@ pub(crate) async fn splice(network: &Network, client: TcpStream, peer: SocketAdd
     // To a pod, `localhost` is its own containers: nobody else may look like them.
     let seen = if peer.ip().is_loopback() { network.node_side() } else { peer };
     let service = port.service.clone();
-    let mut pod = match network.visit_service(port, seen, ()).await {
+    let mut pod = match network.visit_service(port, network.visitor(peer.ip()), seen, ()).await {
         Ok(pod) => pod,
         Err(error) => return tracing::debug!(%service, %error, "a connection found no pod"),
     };

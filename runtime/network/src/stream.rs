@@ -6,7 +6,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -132,6 +132,27 @@ impl Taking {
 impl End {
     pub(crate) fn taking(&self) -> Taking {
         Taking(self.input.clone())
+    }
+
+    pub(crate) fn cutter(&self) -> Cutter {
+        Cutter([Arc::downgrade(&self.input), Arc::downgrade(&self.output)])
+    }
+}
+
+/// Breaks a connection off from aside: both ends find it reset.
+pub(crate) struct Cutter([Weak<Mutex<Pipe>>; 2]);
+
+impl Cutter {
+    pub(crate) fn cut(self) {
+        for pipe in self.0.iter().filter_map(Weak::upgrade) {
+            let mut pipe = pipe.lock();
+            pipe.broken = Some(Broken::Reset);
+            pipe.bytes = BytesMut::new();
+            let (reader, writer) = (pipe.reader.take(), pipe.writer.take());
+            drop(pipe);
+            wake(reader);
+            wake(writer);
+        }
     }
 }
 
@@ -299,6 +320,20 @@ mod tests {
         let read = a.read(&mut [0; 8]).await.unwrap_err().kind();
         assert_eq!(read, io::ErrorKind::ConnectionReset);
         assert_eq!(a.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_is_reset_for_both() {
+        let (mut a, mut b) = pair();
+        let cutter = a.cutter();
+        b.write_all(b"lost").await.unwrap();
+        let mut buffer = [0; 8];
+        let (read, ()) = tokio::join!(b.read(&mut buffer), async { cutter.cut() });
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(a.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        for end in [&mut a, &mut b] {
+            assert_eq!(end.write(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
     }
 
     #[tokio::test]

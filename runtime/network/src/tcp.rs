@@ -14,8 +14,10 @@ use crate::{
     attach::{Attached, Side, Socket},
     front, http_server,
     pods::{Permit, Pod},
+    policy::{Cut, Opened, Source},
     ports::Scope,
     stream::{self, BUFFER_BYTES, Held, PodStream, Taking},
+    table::Protocol,
 };
 
 /// Connections that may wait to be accepted when nobody says how many.
@@ -151,6 +153,8 @@ impl Listener {
 
 /// How a client comes to a port.
 pub(crate) struct Visit<G> {
+    /// Who it is, to the policies.
+    pub(crate) from: Source,
     /// The client's end.
     pub(crate) client: SocketAddr,
     /// The server's end, as the client sees it.
@@ -167,13 +171,17 @@ pub(crate) async fn visit<G: Send + Unpin + 'static>(
     attached: &Arc<Attached>,
     visit: Visit<G>,
 ) -> Result<PodStream, SocketError> {
-    let Visit { client, server, held, counted } = visit;
+    let Visit { from, client, server, held, counted } = visit;
     let refused = || SocketError::Refused(format!("nobody listens at {server}"));
     if !attached.is_open() {
         return Err(refused());
     }
     let (near, far) = stream::pair();
     let taking = far.taking();
+    let policies = &network.inner().policies;
+    let opened = || Opened::Within { from, to: attached.address, protocol: Protocol::Tcp };
+    let noted = (from != Source::Node).then(|| policies.flows.note(opened(), Cut::Pipes(near.cutter())));
+    policies.judge(from, attached.address, Protocol::Tcp)?;
     match &attached.side {
         Side::Handler(_) => {
             taking.taken();
@@ -192,7 +200,7 @@ pub(crate) async fn visit<G: Send + Unpin + 'static>(
             queued.map_err(full)?.map_err(|_| refused())?;
         }
     }
-    Ok(Box::new(Held::new(near, held)))
+    Ok(Box::new(Held::new(near, (held, noted))))
 }
 
 /// A handler at the end of a connection.
@@ -209,7 +217,7 @@ async fn speak_http(network: Network, attached: Arc<Attached>, stream: stream::E
 fn answer(network: Network, attached: Arc<Attached>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
     Box::pin(async move {
         let answer = match attached.admit() {
-            Some(ticket) => attached.call(&network, request, ticket, CallTimeouts::default()).await,
+            Some(ticket) => attached.call(&network, request, ticket, (CallTimeouts::default(), None)).await,
             None => Err(CallError::NotAccepted(format!("{} takes no requests now", attached.address))),
         };
         answer.unwrap_or_else(|error| front::failure(&error))

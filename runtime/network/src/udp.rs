@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
-    Dialer, SocketError,
+    Dialer, Network, SocketError,
     egress::Way,
     pods::{Permit, Pod},
+    policy::Source,
     ports::Scope,
+    table::Protocol,
 };
 
 /// Largest datagram: what UDP over IPv4 carries.
@@ -38,6 +40,8 @@ pub(crate) struct Queue {
     bytes_max: usize,
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    /// Who has sent something of late, and so may be answered; kept only while there are policies.
+    heard: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 #[derive(Default)]
@@ -48,7 +52,26 @@ struct Waiting {
 
 impl Queue {
     fn new(address: SocketAddr, bytes_max: usize) -> Self {
-        Self { address, bytes_max, waiting: Mutex::default(), arrived: Notify::new() }
+        let (waiting, heard) = (Mutex::default(), Mutex::default());
+        Self { address, bytes_max, waiting, arrived: Notify::new(), heard }
+    }
+
+    fn hear_of(&self, network: &Network, from: SocketAddr) {
+        if !network.inner().policies.any() {
+            return;
+        }
+        let (mut heard, now) = (self.heard.lock(), Instant::now());
+        if heard.len() >= PEERS_MAX && !heard.contains_key(&from) {
+            heard.retain(|_, at| now.duration_since(*at) < FLOW_IDLE);
+            if heard.len() >= PEERS_MAX {
+                heard.clear();
+            }
+        }
+        heard.insert(from, now);
+    }
+
+    fn has_heard(&self, from: SocketAddr) -> bool {
+        self.heard.lock().get(&from).is_some_and(|at| at.elapsed() < FLOW_IDLE)
     }
 
     /// Takes a datagram, or drops it when there is no room.
@@ -140,7 +163,10 @@ impl UdpSocket {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         match self.dialer.udp_route(to, |port| self.endpoint_of(to, port)) {
             UdpRoute::Here { queue, from } => {
-                queue.push(bytes, SocketAddr::new(from, self.queue.address.port()));
+                if self.may_send(queue.address) {
+                    queue.hear_of(self.dialer.network(), SocketAddr::new(from, self.queue.address.port()));
+                    queue.push(bytes, SocketAddr::new(from, self.queue.address.port()));
+                }
                 Ok(())
             }
             UdpRoute::Nobody => Ok(()),
@@ -164,6 +190,14 @@ impl UdpSocket {
                 () = stopping.cancelled() => return Err(SocketError::Failed("the network is going down".to_owned())),
             }
         }
+    }
+
+    /// Whether policies let a datagram go to a pod: it may go there, or answers one that may come from there.
+    fn may_send(&self, to: SocketAddr) -> bool {
+        let policies = &self.dialer.network().inner().policies;
+        let from = self.dialer.source();
+        let answers = || self.queue.has_heard(to) && policies.allows(Source::Ip(to.ip()), self.queue.address, Protocol::Udp);
+        !policies.any() || answers() || policies.judge(from, to, Protocol::Udp).is_ok()
     }
 
     /// The endpoint that this socket's datagrams to a Service go to: the same one while it is there and in use.
@@ -218,7 +252,8 @@ impl UdpSocket {
         socket.set_nonblocking(true).map_err(failed)?;
         let socket = Arc::new(tokio::net::UdpSocket::from_std(socket).map_err(failed)?);
         let peers = Arc::new(Mutex::new(HashSet::new()));
-        let receiving = tokio::spawn(receive(socket.clone(), peers.clone(), self.queue.clone())).abort_handle();
+        let way_back = (self.dialer.clone(), self.queue.clone());
+        let receiving = tokio::spawn(receive(socket.clone(), peers.clone(), way_back)).abort_handle();
         Ok(OutsideSocket { socket, peers, receiving, _permits: permits })
     }
 }
@@ -230,11 +265,19 @@ impl Drop for UdpSocket {
 }
 
 /// Puts what comes from outside into a pod's queue, if it comes from somebody who was sent to.
-async fn receive(socket: Arc<tokio::net::UdpSocket>, peers: Arc<Mutex<HashSet<SocketAddr>>>, queue: Arc<Queue>) {
+async fn receive(
+    socket: Arc<tokio::net::UdpSocket>,
+    peers: Arc<Mutex<HashSet<SocketAddr>>>,
+    (dialer, queue): (Dialer, Arc<Queue>),
+) {
+    let may_answer = |from: SocketAddr| {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        dialer.network().inner().policies.allows(dialer.source(), from, Protocol::Udp)
+    };
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         match socket.recv_from(&mut buffer).await {
-            Ok((count, from)) if peers.lock().contains(&from) => {
+            Ok((count, from)) if peers.lock().contains(&from) && may_answer(from) => {
                 queue.push(Bytes::copy_from_slice(&buffer[..count]), from);
             }
             Ok(_) => {}

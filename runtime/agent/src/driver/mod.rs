@@ -7,6 +7,7 @@
 pub(crate) mod admit;
 pub(crate) mod command;
 pub(crate) mod deadline;
+pub(crate) mod egress_policy;
 pub(crate) mod ends;
 pub(crate) mod entry;
 pub(crate) mod evict;
@@ -22,6 +23,7 @@ pub(crate) mod meter_series;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod policies;
 pub(crate) mod pressure;
 pub(crate) mod probes;
 pub(crate) mod runs;

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
 use podium_api::ObjectKey;
-use podium_network::{Caller, Dialer};
+use podium_network::{Caller, Dialer, PodFacts};
 use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin, Tls};
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -18,6 +18,7 @@ use super::{
     guest::{Guest, Runtime, Served},
     hooks::{self, Hook},
     images::{Ready, fetch, without_tag},
+    policies::pod_facts,
     termination::{self, Left, MessageFile},
     traps::Traps,
     way_out::{WayOut, membership},
@@ -265,7 +266,8 @@ fn launch(
 /// The container's side of the network.
 fn dialer(shared: &Shared, job: &Job) -> Result<Dialer, StartFailure> {
     let caller = Caller { namespace: job.id.key.namespace.clone(), pod: job.id.key.name.clone(), ip: Some(job.ip) };
-    let member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
+    let mut member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
+    member.facts = Some(PodFacts { ips: vec![job.ip], ..pod_facts(&job.pod) });
     Ok(shared.network.join(caller, member))
 }
 

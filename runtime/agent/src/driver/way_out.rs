@@ -189,6 +189,7 @@ pub(crate) fn membership(pod: &Pod) -> Result<Membership, String> {
         hostname: spec.and_then(|s| s.hostname.as_ref()).map(lower).filter(|name| !name.is_empty()),
         aliases: aliases.collect(),
         egress: hosts(pod.metadata.annotations.as_ref(), ALLOWED_HOSTS)?,
+        facts: None,
     })
 }
 
