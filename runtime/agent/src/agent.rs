@@ -33,7 +33,7 @@ use crate::{
         pressure::{self, NodeState},
         static_pods,
         status::StatusWriter,
-        translate,
+        traffic, translate,
     },
     images::{
         puller::{PullConfig, Puller},
@@ -106,10 +106,11 @@ impl Agent {
         };
 
         let mut others = JoinSet::new();
+        traffic::connect(&shared).await;
         let policies = Policies::load(&shared.api, &shared.network, shared.pods.clone()).await;
         let policies = policies.map_err(|source| StartError::Api { operation: "watch the policies", source })?;
         others.spawn(policies.follow());
-        others.spawn(translate::follow(shared.network.clone(), tables));
+        others.spawn(translate::follow(shared.network.clone(), tables, shared.recorder.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
         let pods = Pods::new(shared.clone(), status, Ipam::new(cidr));

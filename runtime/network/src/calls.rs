@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
 use http::{Request, Response};
@@ -12,23 +11,15 @@ use rand::seq::IndexedRandom as _;
 
 use crate::{
     Body, CallError, CallTimeouts, Dialer, Network, SocketError,
-    attach::{Attached, Ticket},
-    balance::{self, Endpoint},
+    balance::Endpoint,
     dialer::{ALIASES_MAX, Route},
     egress::Way,
     http_client::Opened,
     names::Meaning,
-    policy::Source,
     services::{Lookup, Port},
     stream::PodStream,
     table::{Name, Protocol},
-    tcp::{self, Visit},
 };
-
-/// Endpoints of one table tried for one request before giving up.
-const TRIES_MAX: usize = 4;
-/// Tables read for one request before giving up.
-const TABLES_MAX: usize = 8;
 
 impl Dialer {
     /// Sends a request with an absolute URI, with limits on how long that may take. A handler of this node keeps its own.
@@ -249,86 +240,5 @@ impl Network {
             None if port.endpoints.iter().any(|e| !self.inner().is_cluster(e.address.ip())) => Behind::Elsewhere,
             _ => Behind::Handlers,
         }
-    }
-
-    /// Sends a request to one of a Service's endpoints.
-    pub(crate) async fn call_port(
-        &self,
-        port: Arc<Port>,
-        from: Source,
-        request: Request<Body>,
-        timeouts: CallTimeouts,
-    ) -> Result<Response<Body>, CallError> {
-        let since = Instant::now();
-        let metrics = port.metrics.clone();
-        let answer = self.balanced(port, from, request, timeouts).await;
-        metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
-        answer
-    }
-
-    async fn balanced(
-        &self,
-        port: Arc<Port>,
-        from: Source,
-        request: Request<Body>,
-        timeouts: CallTimeouts,
-    ) -> Result<Response<Body>, CallError> {
-        match self.among_present(port, |port| self.admitted(port)) {
-            Ok((endpoint, attached, ticket)) => {
-                self.inner().policies.judge(from, attached.address, Protocol::Tcp)?;
-                let _load = endpoint.begin();
-                let watch = self.watch(from, attached.address);
-                attached.call(self, request, ticket, (timeouts, watch)).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks the endpoints of a port, and those of a newer table when none of them says yes: a caller that waited for a
-    /// processor may hold endpoints that have all gone since, and only the present ones may say no.
-    fn among_present<T>(&self, mut port: Arc<Port>, ask: impl Fn(&Port) -> Option<T>) -> Result<T, CallError> {
-        for _ in 0..TABLES_MAX {
-            if port.endpoints.is_empty() {
-                return Err(CallError::Refused(format!("service {} has no ready endpoints", port.service)));
-            }
-            if let Some(found) = ask(&port) {
-                return Ok(found);
-            }
-            match self.inner().services.port(&port.service, port.number, Protocol::Tcp) {
-                Lookup::Found(now) if !Arc::ptr_eq(&now, &port) => port = now,
-                _ => break,
-            }
-        }
-        Err(CallError::NotAccepted(format!("no endpoint of service {} takes requests now", port.service)))
-    }
-
-    /// The first endpoint that lets a request begin, of the few that are asked.
-    fn admitted(&self, port: &Port) -> Option<(Arc<Endpoint>, Arc<Attached>, Ticket)> {
-        let mut tried = Vec::new();
-        while tried.len() < TRIES_MAX {
-            let endpoint = balance::pick(&port.endpoints, &tried)?;
-            let attached = self.inner().attachments.get(endpoint.address);
-            if let Some((attached, ticket)) = attached.and_then(|a| a.admit().map(|ticket| (a, ticket))) {
-                return Some((endpoint, attached, ticket));
-            }
-            tried.push(endpoint.address);
-        }
-        None
-    }
-
-    /// Connects to one of a Service's endpoints. `held` is held by the client's end.
-    pub(crate) async fn visit_service<G: Send + Unpin + 'static>(
-        &self,
-        port: Arc<Port>,
-        from: Source,
-        client: SocketAddr,
-        held: G,
-    ) -> Result<PodStream, SocketError> {
-        let found = self.among_present(port, |port| self.admitted(port));
-        let (endpoint, attached, ticket) = found.map_err(|error| SocketError::Refused(error.to_string()))?;
-        let visit = Visit { from, client, server: endpoint.address, held: (held, endpoint.hold()), counted: true };
-        let stream = tcp::visit(self, &attached, visit).await;
-        drop(ticket);
-        stream
     }
 }

@@ -6,6 +6,8 @@
 
 mod attach;
 mod balance;
+mod balanced;
+mod bodies;
 mod calls;
 mod dialer;
 mod egress;
@@ -17,6 +19,7 @@ mod http_client;
 mod http_server;
 mod ingress;
 mod leash;
+mod limit;
 mod metrics;
 mod names;
 mod outside;
@@ -31,12 +34,13 @@ mod splice;
 mod stream;
 pub mod table;
 mod tcp;
+mod topology;
 mod udp;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -49,6 +53,8 @@ use rustls::pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use attach::Attachment;
+pub use balance::settings::{BadSetting, Outliers, Settings};
+pub use balanced::Observer;
 pub use dialer::{Caller, Dialer, Membership};
 pub use egress::{ALLOWED_HOSTS, BadPattern, DEFAULT_HOSTS, HostPattern, HostPatterns, MAX_HOSTS, NamespaceEgress};
 pub use egress_policy::EgressPolicy;
@@ -78,6 +84,7 @@ use crate::{
     secure::Tls,
     services::Services,
     tcp::Visit,
+    topology::Here,
 };
 
 /// Any error, boxed.
@@ -178,6 +185,8 @@ pub(crate) struct Inner {
     pub(crate) tls: Tls,
     /// Endpoints of Services outside that every pod may reach.
     pub(crate) open_endpoints: RwLock<Vec<SocketAddr>>,
+    /// Hears of Services that nobody serves.
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
 }
 
 impl Inner {
@@ -202,6 +211,7 @@ impl Network {
             outside: Outside::new(&config),
             tls: Tls::new(config.extra_roots.clone()),
             open_endpoints: RwLock::default(),
+            observer: OnceLock::new(),
             config,
             attachments: Attachments::default(),
             services: Services::default(),
@@ -259,6 +269,17 @@ impl Network {
         if let Some(root) = root {
             self.0.tls.add_root(root);
         }
+    }
+
+    /// Says where this node is: some Services prefer what is near.
+    pub fn locate(&self, node: &str, zone: Option<&str>) {
+        self.0.services.locate(Here { node: Some(node.to_owned()), zone: zone.map(str::to_owned) });
+    }
+
+    /// Tells somebody of Services that are called and have nobody. The first one stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        // A second one is none.
+        let _ = self.0.observer.set(observer);
     }
 
     /// Says what a namespace grants and limits of ways out. Holds for the next way out of any of its pods, and ends those

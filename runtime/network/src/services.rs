@@ -6,15 +6,22 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::RwLock;
 
 use crate::{
-    balance::Endpoint,
+    balance::{Endpoint, Moment, affinity::Affinity, breaker::Breaker, budget::Budget},
+    limit::Limit,
     metrics::{Metrics, ServiceMetrics},
-    table::{BackendPort, Name, Protocol, Service, Slice},
+    policy::Source,
+    table::{BackendPort, Name, Protocol, Service, Slice, Traffic},
+    topology::{self, Here},
 };
+
+/// How long lies between two notes that a Service has nobody.
+const SAID_EACH: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Services(RwLock<Table>);
@@ -27,23 +34,74 @@ struct Table {
     routed: HashMap<IpAddr, usize>,
     /// Which Service a slice belongs to.
     slice_service: HashMap<Name, Name>,
+    here: Here,
 }
 
 /// A Service, its slices, or (while its other half has not been seen) only one of both.
 #[derive(Default)]
 struct Entry {
-    service: Option<(Service, ServiceMetrics)>,
+    service: Option<(Service, Arc<Shared>)>,
     slices: BTreeMap<String, Slice>,
-    ports: HashMap<(Protocol, u16), Arc<Port>>,
+    ports: Ports,
+    /// As clients outside see them, where that is something else.
+    outer: Ports,
+}
+
+type Ports = HashMap<(Protocol, u16), Arc<Port>>;
+
+/// What the ports of a Service have in common, whatever changes of it.
+pub(crate) struct Shared {
+    pub(crate) metrics: ServiceMetrics,
+    pub(crate) budget: Budget,
+    pub(crate) breaker: Arc<Breaker>,
+    /// How often it is said that it has nobody.
+    pub(crate) said: Limit,
+}
+
+impl Shared {
+    fn new(metrics: ServiceMetrics) -> Self {
+        let (budget, breaker) = (Budget::default(), Arc::default());
+        Self { metrics, budget, breaker, said: Limit::new(1, SAID_EACH) }
+    }
 }
 
 /// One port of a Service with its endpoints. A change makes a new one; endpoints that stay keep their load.
 pub(crate) struct Port {
     pub(crate) service: Name,
     pub(crate) number: u16,
-    pub(crate) metrics: ServiceMetrics,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) traffic: Traffic,
     /// Those to send to.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    affinity: Arc<Affinity>,
+    protocol: Protocol,
+    /// Whether it is for clients outside.
+    outer: bool,
+}
+
+impl Port {
+    /// The endpoint that a client came to last, where it is to come back to that.
+    pub(crate) fn kept(&self, from: Source, tried: &[SocketAddr], now: Moment) -> Option<Arc<Endpoint>> {
+        let timeout = self.traffic.affinity?;
+        let address = self.affinity.get(client(from), timeout, now)?;
+        let found = self.endpoints.iter().find(|endpoint| endpoint.address == address)?;
+        (!found.is_ejected(now) && !tried.contains(&address)).then(|| found.clone())
+    }
+
+    /// A client goes to an endpoint.
+    pub(crate) fn keep(&self, from: Source, endpoint: SocketAddr, now: Moment) {
+        if let Some(timeout) = self.traffic.affinity {
+            self.affinity.note(client(from), endpoint, timeout, now);
+        }
+    }
+}
+
+/// The node is one client.
+fn client(from: Source) -> IpAddr {
+    match from {
+        Source::Ip(ip) => ip,
+        Source::Node => IpAddr::from([0, 0, 0, 0]),
+    }
 }
 
 /// A node port and where it leads.
@@ -58,16 +116,16 @@ impl Services {
     /// Adds or replaces a Service; answers with all node ports there are now.
     pub(crate) fn put(&self, service: Service, metrics: &Metrics) -> Vec<NodePort> {
         let mut table = self.0.write();
-        let name = service.name.clone();
+        let (name, here) = (service.name.clone(), table.here.clone());
         let entry = table.entries.entry(name.clone()).or_default();
         let old_ip = entry.service.as_ref().and_then(|(s, _)| s.cluster_ip);
         let new_ip = service.cluster_ip;
-        let metrics = match entry.service.take() {
-            Some((_, metrics)) => metrics,
-            None => metrics.service(&name),
+        let shared = match entry.service.take() {
+            Some((_, shared)) => shared,
+            None => Arc::new(Shared::new(metrics.service(&name))),
         };
-        entry.service = Some((service, metrics));
-        entry.rebuild();
+        entry.service = Some((service, shared));
+        entry.rebuild(&here);
         if old_ip != new_ip {
             old_ip.and_then(|ip| table.by_ip.remove(&ip));
             new_ip.and_then(|ip| table.by_ip.insert(ip, name));
@@ -80,6 +138,7 @@ impl Services {
         if let Some(entry) = table.entries.get_mut(name) {
             let ip = entry.service.take().and_then(|(s, _)| s.cluster_ip);
             entry.ports.clear();
+            entry.outer.clear();
             let empty = entry.slices.is_empty();
             ip.and_then(|ip| table.by_ip.remove(&ip));
             if empty {
@@ -97,9 +156,10 @@ impl Services {
         }
         table.slice_service.insert(slice.name.clone(), owner.clone());
         table.count_routes(&slice, 1);
+        let here = table.here.clone();
         let entry = table.entries.entry(owner).or_default();
         let before = entry.slices.insert(slice.name.name.clone(), slice);
-        entry.rebuild();
+        entry.rebuild(&here);
         if let Some(before) = before {
             table.count_routes(&before, -1);
         }
@@ -107,6 +167,30 @@ impl Services {
 
     pub(crate) fn remove_slice(&self, name: &Name) {
         self.0.write().take_slice(name);
+    }
+
+    /// Says where this node is.
+    pub(crate) fn locate(&self, here: Here) {
+        let mut table = self.0.write();
+        if table.here != here {
+            table.entries.values_mut().for_each(|entry| entry.rebuild(&here));
+            table.here = here;
+        }
+    }
+
+    /// The same port in the table of now.
+    pub(crate) fn again(&self, port: &Port) -> Lookup {
+        match port.outer {
+            true => self.from_outside(&port.service, port.number, port.protocol),
+            false => self.port(&port.service, port.number, port.protocol),
+        }
+    }
+
+    /// A port as clients outside see it, who come to this node for it.
+    pub(crate) fn from_outside(&self, service: &Name, port: u16, protocol: Protocol) -> Lookup {
+        let table = self.0.read();
+        let outer = table.entries.get(service).and_then(|entry| entry.outer.get(&(protocol, port)));
+        outer.map_or_else(|| table.lookup(service, port, protocol), |port| Lookup::Found(port.clone()))
     }
 
     /// Whether some Service sends requests to this pod as a ready endpoint.
@@ -205,7 +289,7 @@ impl Table {
         let Some(owner) = self.slice_service.remove(name) else { return };
         let Some(entry) = self.entries.get_mut(&owner) else { return };
         let slice = entry.slices.remove(&name.name);
-        entry.rebuild();
+        entry.rebuild(&self.here);
         if entry.service.is_none() && entry.slices.is_empty() {
             self.entries.remove(&owner);
         }
@@ -236,35 +320,60 @@ impl Table {
 }
 
 impl Entry {
-    fn rebuild(&mut self) {
-        let Some((service, metrics)) = &self.service else { return };
-        let known: HashMap<SocketAddr, Arc<Endpoint>> =
-            self.ports.values().flat_map(|p| &p.endpoints).map(|e| (e.address, e.clone())).collect();
-        let port = |port: &crate::table::ServicePort| {
-            let addresses = addresses(&self.slices, &port.name);
-            let keep = |a: SocketAddr| known.get(&a).cloned().unwrap_or_else(|| Arc::new(Endpoint::new(a)));
-            let endpoints = addresses.into_iter().map(keep).collect();
-            let (service, metrics) = (service.name.clone(), metrics.clone());
-            ((port.protocol, port.port), Arc::new(Port { service, number: port.port, metrics, endpoints }))
+    fn rebuild(&mut self, here: &Here) {
+        let Some((service, shared)) = &self.service else { return };
+        let all = self.ports.values().chain(self.outer.values()).flat_map(|port| &port.endpoints);
+        let mut known: HashMap<SocketAddr, Arc<Endpoint>> = all.map(|e| (e.address, e.clone())).collect();
+        let mut build = |before: &Ports, outer: bool| {
+            let port = |port: &crate::table::ServicePort| {
+                let key = (port.protocol, port.port);
+                let (was, now) = (before.get(&key), Moment::now());
+                let joins = was.is_some_and(|port| !port.endpoints.is_empty());
+                let make = |a: SocketAddr| move || Arc::new(Endpoint::new(a, joins, now));
+                let keep = |a: SocketAddr| known.entry(a).or_insert_with(make(a)).clone();
+                let addresses = addresses(&self.slices, &port.name, (&service.traffic, here, outer));
+                let built = Port {
+                    service: service.name.clone(),
+                    number: port.port,
+                    shared: shared.clone(),
+                    traffic: service.traffic.clone(),
+                    endpoints: addresses.into_iter().map(keep).collect(),
+                    affinity: was.map(|port| port.affinity.clone()).unwrap_or_default(),
+                    protocol: port.protocol,
+                    outer,
+                };
+                (key, Arc::new(built))
+            };
+            service.ports.iter().map(port).collect::<Ports>()
         };
-        let ports = service.ports.iter().map(port).collect();
-        self.ports = ports;
+        let ports = build(&self.ports, false);
+        let apart = service.traffic.external_local || service.traffic.internal_local;
+        let outer = if apart { build(&self.outer, true) } else { Ports::new() };
+        (self.ports, self.outer) = (ports, outer);
     }
 }
 
-/// The addresses to send to: the ready ones, or, when none is, those that still serve while they end.
-fn addresses(slices: &BTreeMap<String, Slice>, port_name: &str) -> Vec<SocketAddr> {
-    let all = || {
-        slices.values().flat_map(|slice| {
-            let port = slice.ports.iter().find(|(name, _)| name == port_name).map(|(_, number)| *number);
-            slice.endpoints.iter().filter_map(move |e| Some((e, SocketAddr::new(e.ip, port?))))
-        })
-    };
-    let mut ready: Vec<_> = all().filter(|(e, _)| e.ready).map(|(_, a)| a).collect();
-    if ready.is_empty() {
-        ready = all().filter(|(e, _)| e.serving && e.terminating).map(|(_, a)| a).collect();
+/// The addresses to send to.
+fn addresses(
+    slices: &BTreeMap<String, Slice>,
+    port_name: &str,
+    (traffic, here, outside): (&Traffic, &Here, bool),
+) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for slice in slices.values() {
+        let Some((_, number)) = slice.ports.iter().find(|(name, _)| name == port_name) else { continue };
+        all.extend(slice.endpoints.iter().map(|endpoint| (endpoint, *number)));
     }
-    ready.sort_unstable();
-    ready.dedup();
-    ready
+    let endpoints: Vec<_> = all.iter().map(|(endpoint, _)| *endpoint).collect();
+    let chosen = topology::select(&endpoints, traffic, here, outside);
+    let mut chosen = chosen.into_iter().peekable();
+    // Those chosen are some of all, in their order.
+    let number = |(endpoint, number): &(&crate::table::Endpoint, u16)| {
+        let is = chosen.next_if(|of| std::ptr::eq(*of, *endpoint)).is_some();
+        is.then(|| SocketAddr::new(endpoint.ip, *number))
+    };
+    let mut addresses: Vec<_> = all.iter().filter_map(number).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }

@@ -1,6 +1,8 @@
 //! What the network is told: Services, endpoints and routes as plain data, translated by the agent from the API.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use crate::Settings;
 
 /// Namespace and name of a Service (or any object).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,32 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// The host outside that it only names (`ExternalName`).
     pub external_name: Option<String>,
+    /// How its traffic is shared out.
+    pub traffic: Traffic,
+}
+
+/// How a Service's traffic is shared out among its endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// A client comes back to the same endpoint unless it stays away for so long (`sessionAffinity: ClientIP`).
+    pub affinity: Option<Duration>,
+    /// Pods reach only endpoints of their node (`internalTrafficPolicy: Local`).
+    pub internal_local: bool,
+    /// Clients outside reach only endpoints of the node they come to (`externalTrafficPolicy: Local`).
+    pub external_local: bool,
+    /// Which endpoints are preferred.
+    pub distribution: Option<Distribution>,
+    /// Timeouts, retries, limits.
+    pub settings: Arc<Settings>,
+}
+
+/// Which endpoints are preferred (`trafficDistribution`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// Those of this zone (`PreferSameZone`, `PreferClose`).
+    SameZone,
+    /// Those of this node, then those of this zone (`PreferSameNode`).
+    SameNode,
 }
 
 /// One port of a Service.
@@ -86,6 +114,21 @@ pub struct Endpoint {
     pub serving: bool,
     /// Its deletion has begun.
     pub terminating: bool,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where an endpoint is, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its node.
+    pub node: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Zones that it is meant for (`hints.forZones`).
+    pub zone_hints: Vec<String>,
+    /// Nodes that it is meant for (`hints.forNodes`).
+    pub node_hints: Vec<String>,
 }
 
 /// One Ingress.

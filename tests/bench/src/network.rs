@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use podium_network::{
     Body, CallError, Caller, HttpHandler, Network, NetworkConfig,
-    table::{Endpoint, Name, Protocol, Service, ServicePort, Slice},
+    table::{Endpoint, Name, Place, Protocol, Service, ServicePort, Slice, Traffic},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -45,8 +45,11 @@ pub(crate) fn measure(_args: &Args) -> Result<Vec<Figure>> {
             cluster_ip: Some(IpAddr::from([10, 96, 0, 10])),
             ports: vec![ServicePort { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: None }],
             external_name: None,
+            traffic: Traffic::default(),
         });
-        let endpoint = |ip| Endpoint { ip, hostname: None, ready: true, serving: true, terminating: false };
+        let place = Place::default();
+        let endpoint =
+            |ip| Endpoint { ip, hostname: None, ready: true, serving: true, terminating: false, place: place.clone() };
         network.put_slice(Slice {
             name: Name::new("default", "web-1"),
             service: "web".to_owned(),

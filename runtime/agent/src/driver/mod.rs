@@ -33,6 +33,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod termination;
 pub(crate) mod timers;
+pub(crate) mod traffic;
 pub(crate) mod translate;
 pub(crate) mod traps;
 pub(crate) mod way_out;

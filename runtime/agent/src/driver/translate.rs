@@ -12,13 +12,13 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use podium_client::{Delta, Mirror};
+use podium_client::{Delta, Mirror, Recorder};
 use podium_network::{
     NamespaceEgress, Network,
     table::{self, Backend, BackendPort, Name, PathMatch, Protocol, Rule},
 };
 
-use super::way_out;
+use super::{traffic, way_out};
 
 /// What the network's table is made of.
 pub(crate) struct Sources {
@@ -29,13 +29,16 @@ pub(crate) struct Sources {
 }
 
 /// Follows the mirrors until all of them have ended.
-pub(crate) async fn follow(network: Network, sources: Sources) {
+pub(crate) async fn follow(network: Network, sources: Sources, recorder: Recorder) {
     let (mut namespaces, mut services) = (sources.namespaces.subscribe(), sources.services.subscribe());
     let (mut slices, mut ingresses) = (sources.slices.subscribe(), sources.ingresses.subscribe());
     loop {
         tokio::select! {
             Some(delta) = namespaces.recv() => apply_namespace(&network, &delta),
-            Some(delta) = services.recv() => apply_service(&network, &delta),
+            Some(delta) = services.recv() => {
+                traffic::note_bad_settings(&recorder, &delta);
+                apply_service(&network, &delta);
+            }
             Some(delta) = slices.recv() => apply_slice(&network, &delta),
             Some(delta) = ingresses.recv() => apply_ingress(&network, &delta),
             else => return,
@@ -118,6 +121,7 @@ fn service(service: &Service) -> Option<table::Service> {
         cluster_ip: spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok()),
         ports: ports.collect(),
         external_name: spec.external_name.clone().filter(|name| external && !name.is_empty()),
+        traffic: traffic::traffic(service),
     })
 }
 
@@ -133,8 +137,15 @@ fn slice(slice: &EndpointSlice) -> Option<table::Slice> {
         let serving = conditions.serving.unwrap_or(ready);
         let terminating = conditions.terminating.unwrap_or(false);
         let ips = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok());
-        let hostname = endpoint.hostname.clone();
-        ips.map(move |ip| table::Endpoint { ip, hostname: hostname.clone(), ready, serving, terminating })
+        let (hostname, place) = (endpoint.hostname.clone(), traffic::place(endpoint));
+        ips.map(move |ip| table::Endpoint {
+            ip,
+            hostname: hostname.clone(),
+            ready,
+            serving,
+            terminating,
+            place: place.clone(),
+        })
     });
     Some(table::Slice {
         name: name_of(&slice.metadata),
@@ -190,7 +201,9 @@ mod tests {
         let ports =
             vec![table::ServicePort { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: Some(30080) }];
         let cluster_ip = Some([10, 96, 0, 1].into());
-        assert_eq!(found, Some(table::Service { name: Name::new("a", "web"), cluster_ip, ports, external_name: None }));
+        let name = Name::new("a", "web");
+        let traffic = table::Traffic::default();
+        assert_eq!(found, Some(table::Service { name, cluster_ip, ports, external_name: None, traffic }));
         assert_eq!(read(json!({ "clusterIP": "None" })).unwrap().cluster_ip, None);
         let external = read(json!({ "type": "ExternalName", "externalName": "x.example" })).unwrap();
         assert_eq!(external.external_name.as_deref(), Some("x.example"));

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use super::{
     Direction, Flows, Labels, NetworkPolicy, PodFacts, Source,
-    limit::Limit,
     table::{Decision, PolicyTable},
 };
 use crate::{
     Metrics, SocketError,
+    limit::Limit,
     table::{Name, Protocol},
 };
 

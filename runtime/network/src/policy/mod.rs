@@ -6,7 +6,6 @@
 
 mod enforce;
 mod flows;
-mod limit;
 pub(crate) mod selector;
 pub(crate) mod table;
 

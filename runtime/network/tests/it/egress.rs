@@ -16,12 +16,12 @@ use crate::{http_tcp::tell, *};
 
 /// Answers in turn what it was told; the last answer for good.
 #[derive(Default)]
-struct Names(Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
+pub(crate) struct Names(Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
 
 use std::collections::HashMap;
 
 impl Names {
-    fn of(names: &[(&str, &[&[&str]])]) -> Arc<Self> {
+    pub(crate) fn of(names: &[(&str, &[&[&str]])]) -> Arc<Self> {
         let answer = |ips: &&[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let all = names.iter().map(|(name, answers)| ((*name).to_owned(), answers.iter().map(answer).collect()));
         Arc::new(Self(Mutex::new(all.collect())))
@@ -38,13 +38,13 @@ impl Resolver for Names {
 }
 
 /// A host outside; counts its connections.
-struct Outside {
+pub(crate) struct Outside {
     address: SocketAddr,
     connections: Arc<AtomicU32>,
 }
 
 impl Outside {
-    async fn http() -> Self {
+    pub(crate) async fn http() -> Self {
         Self::start(([127, 0, 0, 1], 0).into(), None).await
     }
 
@@ -74,7 +74,11 @@ impl Outside {
         Self { address, connections }
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
@@ -84,7 +88,7 @@ impl Outside {
 }
 
 /// A network whose operator has granted the host's loopback, so that servers of a test count as outside.
-fn outside(names: Arc<Names>) -> NetworkConfig {
+pub(crate) fn outside(names: Arc<Names>) -> NetworkConfig {
     let host_targets = "127.0.0.0/8:*".parse().unwrap();
     NetworkConfig { resolver: names, host_targets, ..NetworkConfig::default() }
 }
@@ -94,7 +98,7 @@ fn granted(network: &Network, grants: &str) -> Dialer {
     network.join(Caller { namespace: "default".into(), pod: "client".into(), ip: Some(ip(9)) }, member)
 }
 
-async fn ask(dialer: &Dialer, uri: &str) -> Result<String, CallError> {
+pub(crate) async fn ask(dialer: &Dialer, uri: &str) -> Result<String, CallError> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let answer = dialer.send(Request::get(uri).body(body).unwrap()).await?;
     let bytes = answer.into_body().collect().await.unwrap();
@@ -102,7 +106,7 @@ async fn ask(dialer: &Dialer, uri: &str) -> Result<String, CallError> {
     Ok(String::from_utf8(bytes.to_bytes().to_vec()).unwrap() + &end.unwrap_or_default())
 }
 
-fn denied(answer: Result<String, CallError>) -> String {
+pub(crate) fn denied(answer: Result<String, CallError>) -> String {
     match answer {
         Err(CallError::Denied(why)) => why,
         other => panic!("not denied: {other:?}"),
@@ -365,7 +369,8 @@ async fn a_service_may_lead_outside_where_that_is_granted_or_open_to_all() {
     let network = network();
     network.put_service(service(None));
     let lead_to = |address: SocketAddr| {
-        let endpoint = Endpoint { ip: address.ip(), hostname: None, ready: true, serving: true, terminating: false };
+        let (place, ip) = (Place::default(), address.ip());
+        let endpoint = Endpoint { ip, hostname: None, ready: true, serving: true, terminating: false, place };
         network.put_slice(Slice {
             ports: vec![("http".into(), address.port())],
             endpoints: vec![endpoint],

@@ -2,8 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod balancing;
 mod egress;
 mod http_tcp;
+mod policy;
 mod tcp;
 mod udp;
 
@@ -22,7 +24,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use podium_network::{
     Body, CallError, Caller, Dialer, HttpHandler, Network, NetworkConfig,
-    table::{Backend, BackendPort, Endpoint, Ingress, Name, PathMatch, Protocol, Rule, Service, ServicePort, Slice},
+    table::{
+        Backend, BackendPort, Endpoint, Ingress, Name, PathMatch, Place, Protocol, Rule, Service, ServicePort, Slice,
+        Traffic,
+    },
 };
 use tokio::sync::Notify;
 
@@ -71,12 +76,19 @@ fn service(node_port: Option<u16>) -> Service {
         cluster_ip: Some(IpAddr::from([10, 96, 0, 10])),
         ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port }],
         external_name: None,
+        traffic: Traffic::default(),
     }
 }
 
 fn slice(ready: &[u8], terminating: &[u8]) -> Slice {
-    let endpoint =
-        |last: &u8, ready| Endpoint { ip: ip(*last), hostname: None, ready, serving: true, terminating: !ready };
+    let endpoint = |last: &u8, ready| Endpoint {
+        ip: ip(*last),
+        hostname: None,
+        ready,
+        serving: true,
+        terminating: !ready,
+        place: Place::default(),
+    };
     Slice {
         name: Name::new("default", "web-1"),
         service: "web".into(),

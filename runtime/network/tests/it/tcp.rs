@@ -214,6 +214,7 @@ async fn names_resolve_to_addresses() {
         ready,
         serving: ready,
         terminating: false,
+        place: Place::default(),
     };
     let endpoints = vec![endpoint(1, "db-0", true), endpoint(2, "db-1", true), endpoint(3, "db-2", false)];
     network.put_slice(Slice { service: "db".into(), name: Name::new("default", "db-x"), endpoints, ..slice(&[], &[]) });
