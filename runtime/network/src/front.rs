@@ -24,6 +24,7 @@ use crate::{
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
+    trace,
 };
 
 /// Why an address cannot be listened on.
@@ -139,7 +140,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     // Pods that listen speak with the client themselves; those that are called are spoken for.
     if let Entrance::NodePort { service, port } = &entrance
-        && let Lookup::Found(port) = network.inner().services.port(service, *port, Protocol::Tcp)
+        && let Lookup::Found(port) = network.inner().services.from_outside(service, *port, Protocol::Tcp)
         && network.behind(&port) == Behind::Listeners
     {
         return splice(&network, stream, peer, port).await;
@@ -174,7 +175,7 @@ async fn answer(
 fn route(network: &Network, entrance: &Entrance, request: &Request<Body>) -> Lookup {
     let services = &network.inner().services;
     match entrance {
-        Entrance::NodePort { service, port } => services.port(service, *port, Protocol::Tcp),
+        Entrance::NodePort { service, port } => services.from_outside(service, *port, Protocol::Tcp),
         Entrance::Ingress => match network.inner().routes.find(host(request), request.uri().path()) {
             Some(to) => match services.backend(&to.service, &to.port) {
                 Lookup::NoService => Lookup::NoPort,
@@ -197,6 +198,7 @@ fn forwarded(request: Request<Body>, peer: IpAddr) -> Request<Body> {
         head.headers.insert("x-forwarded-for", peer);
     }
     head.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    trace::pass_on(&mut head.headers);
     Request::from_parts(head, body)
 }
 

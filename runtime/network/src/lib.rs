@@ -35,6 +35,7 @@ mod stream;
 pub mod table;
 mod tcp;
 mod topology;
+mod trace;
 mod udp;
 
 use std::{

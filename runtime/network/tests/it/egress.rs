@@ -74,10 +74,6 @@ impl Outside {
         Self { address, connections }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
@@ -217,7 +213,7 @@ async fn a_name_that_changes_its_mind_does_not_lead_to_the_host() {
 }
 
 /// An address of this host that is not loopback.
-fn host_address() -> IpAddr {
+pub(crate) fn host_address() -> IpAddr {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").expect("this test needs a network interface beside loopback");
     socket.local_addr().unwrap().ip()

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use podium_network::{
-    EgressPolicy, Labels, Membership, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Selector,
+    EgressPolicy, Labels, Membership, NamespaceEgress, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Selector,
     SocketError, UdpSocket,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    egress::{Names, Outside, ask, denied, outside},
+    egress::{Names, Outside, ask, denied, host_address, outside},
     *,
 };
 
@@ -191,10 +191,6 @@ async fn ways_out_need_every_policy_and_end_with_their_permission() {
     assert!(why.ends_with("no EgressPolicy that selects the pod allows it"), "{why}");
     assert!(matches!(asks.lookup("other.test").await, Err(SocketError::Denied(_))));
     assert!(asks.lookup("api.test").await.is_ok());
-    let mut open = asks.connect(server.address()).await.unwrap();
-    network.put_egress_policy(out("asks", "nobody.test:1"));
-    let cut = open.stream.read(&mut [0; 1]).await.unwrap_err();
-    assert_eq!(cut.kind(), std::io::ErrorKind::ConnectionReset);
     network.remove_egress_policy(&Name::new("default", "asks"));
     assert!(ask(&asks, &other).await.is_ok());
 }
@@ -204,7 +200,7 @@ async fn network_policies_judge_hosts_outside_by_address_and_names_as_dns() {
     let server = Outside::http().await;
     let port = server.port();
     let network = Network::new(outside(Names::of(&[("api.test", &[&["127.0.0.1"]])])));
-    let (by_name, by_ip) = (format!("http://api.test:{port}/"), format!("http://127.0.0.1:{port}/"));
+    let by_name = format!("http://api.test:{port}/");
     let client = member(&network, "client", 1, Some("*:*"));
     let block = |range: &str| PolicyPeer::Block { range: range.parse().unwrap(), except: Vec::new() };
     let to = |range: &str| PolicyRule { peers: vec![block(range)], ports: Vec::new() };
@@ -212,8 +208,6 @@ async fn network_policies_judge_hosts_outside_by_address_and_names_as_dns() {
         let port = PolicyPort { protocol: Some(Protocol::Udp), port: PortMatch::Range(53, 53) };
         PolicyRule { peers: Vec::new(), ports: vec![port] }
     };
-    let mut open = client.connect(server.address()).await;
-    assert!(open.is_err(), "an address that no name led to is the pod's own loopback");
     let _ = client.lookup("api.test").await.unwrap();
     network.put_policy(policy("client", None, Some(vec![to("192.0.2.0/24")])));
     let why = denied(ask(&client, &by_name).await);
@@ -225,8 +219,43 @@ async fn network_policies_judge_hosts_outside_by_address_and_names_as_dns() {
     assert!(why.starts_with(&format!("127.0.0.1:{port} by TCP: NetworkPolicy client")), "{why}");
     network.put_policy(policy("client", None, Some(vec![to("127.0.0.0/8"), dns()])));
     assert!(ask(&client, &by_name).await.is_ok());
-    open = client.connect(server.address()).await;
-    drop((open, by_ip));
     network.put_policy(policy("client", None, Some(vec![])));
     denied(ask(&client, &by_name).await);
+}
+
+#[tokio::test]
+async fn connections_outside_are_cut_by_either_kind_and_by_the_namespace() {
+    let own = host_address();
+    let listener = tokio::net::TcpListener::bind(SocketAddr::new(own, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let host_targets = format!("{own}:*").parse().unwrap();
+    let network = Network::new(NetworkConfig { host_targets, ..NetworkConfig::default() });
+    let grant = format!("{own}:*");
+    let client = member(&network, "client", 1, Some(&grant));
+    let limit = |max: Option<&str>| NamespaceEgress { default: None, max: max.map(|hosts| hosts.parse().unwrap()) };
+    let changes: [(fn(&Network), fn(&Network)); 2] = [
+        (
+            |network| network.put_egress_policy(out("client", "nobody.test:1")),
+            |network| network.remove_egress_policy(&Name::new("default", "client")),
+        ),
+        (
+            |network| network.put_policy(policy("client", None, Some(vec![]))),
+            |network| network.remove_policy(&Name::new("default", "client")),
+        ),
+    ];
+    for (forbid, allow) in changes {
+        let mut open = client.connect(address).await.unwrap();
+        let _there = listener.accept().await.unwrap();
+        forbid(&network);
+        let cut = open.stream.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(cut.kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(open.stream.write(b"x").await.is_err());
+        denies(client.connect(address).await);
+        allow(&network);
+    }
+    let mut open = client.connect(address).await.unwrap();
+    network.put_namespace("default", limit(Some("nobody.test:1")));
+    assert!(open.stream.read(&mut [0; 1]).await.is_err());
+    network.put_namespace("default", limit(None));
+    assert!(client.connect(address).await.is_ok());
 }
