@@ -118,9 +118,14 @@ impl Endpoint {
         self.ejected_until.load(Ordering::Relaxed) > now.0
     }
 
+    /// One that has nothing to do is asked again some time, however slow it was; one request is enough to find out.
     fn cost(&self, slow_start: Duration, now: Moment) -> f64 {
-        let load = self.latency_nanos.load(Ordering::Relaxed) as f64;
-        load * f64::from(self.under_way.load(Ordering::Relaxed) + 1) / self.share(slow_start, now)
+        let latency = self.latency_nanos.load(Ordering::Relaxed);
+        let load = match self.under_way.load(Ordering::Relaxed) {
+            0 => latency as f64 * kept(now.0.saturating_sub(self.updated.load(Ordering::Relaxed))),
+            under_way => latency as f64 * f64::from(under_way + 1),
+        };
+        load / self.share(slow_start, now)
     }
 
     /// What it is to have of what an old one has.
@@ -182,8 +187,13 @@ fn peak_ewma(old_nanos: u64, new_nanos: u64, elapsed_nanos: u64) -> u64 {
     if new_nanos > old_nanos {
         return new_nanos;
     }
-    let keep = (-(elapsed_nanos as f64) / nanos(DECAY) as f64).exp();
+    let keep = kept(elapsed_nanos);
     (old_nanos as f64 * keep + new_nanos as f64 * (1.0 - keep)) as u64
+}
+
+/// What of an old latency counts after so long.
+fn kept(elapsed_nanos: u64) -> f64 {
+    (-(elapsed_nanos as f64) / nanos(DECAY) as f64).exp()
 }
 
 fn nanos(d: Duration) -> u64 {

@@ -1,6 +1,6 @@
 //! Requests to Services: tried again where that is safe, within limits, to those who can.
 
-use podium_network::{Observer, Settings, table::Distribution};
+use podium_network::{Observer, Outliers, Settings, table::Distribution};
 
 use crate::*;
 
@@ -41,36 +41,48 @@ fn request(method: &str, body: &'static str) -> Request<Body> {
     Request::builder().method(method).uri("http://web/").body(body).unwrap()
 }
 
-/// With two endpoints of which one always fails; requests one after the other.
-async fn two(settings: Settings, failing: u16, count: usize, method: &str) -> (usize, usize) {
-    let network = network();
-    network.put_service(with(settings));
-    network.put_slice(slice(&[1, 2], &[]));
-    let bad = Fails::new(failing);
-    let _bad = network.attach(ip(1), 8080, bad.clone());
-    let _good = network.attach(ip(2), 8080, Pod::new("good"));
-    let mut failed = 0;
-    for _ in 0..count {
-        let answer = status(&network, request(method, "")).await;
-        failed += usize::from(answer != Ok(StatusCode::OK));
+/// Ten times a Service with two endpoints of which one always fails; requests one after the other. Answers with how many
+/// failed, how many came to the one that fails, and how often it was passed over.
+async fn two(settings: Settings, failing: u16, method: &str) -> (usize, usize, f64) {
+    let (mut failed, mut asked, mut ejected) = (0, 0, 0.0);
+    for _ in 0..10 {
+        let network = network();
+        network.put_service(with(settings.clone()));
+        network.put_slice(slice(&[1, 2], &[]));
+        let bad = Fails::new(failing);
+        let _bad = network.attach(ip(1), 8080, bad.clone());
+        let _good = network.attach(ip(2), 8080, Pod::new("good"));
+        for _ in 0..50 {
+            let answer = status(&network, request(method, "")).await;
+            failed += usize::from(answer != Ok(StatusCode::OK));
+        }
+        asked += bad.asked.load(Ordering::SeqCst);
+        ejected += counted(&network, "podium_service_ejections_total");
     }
-    (failed, bad.asked.load(Ordering::SeqCst))
+    (failed, asked, ejected)
+}
+
+fn counted(network: &Network, name: &str) -> f64 {
+    let families = network.metrics().collectors().into_iter().flat_map(|c| c.collect());
+    let all = families.filter(|family| family.name() == name).flat_map(|family| family.get_metric().to_vec());
+    all.map(|metric| metric.get_counter().get_value()).sum()
 }
 
 #[tokio::test]
 async fn safe_requests_go_to_another_endpoint_and_one_that_fails_is_passed_over() {
     for failing in [418, 503, 502, 504] {
-        let (failed, asked) = two(Settings::default(), failing, 200, "GET").await;
+        let (failed, asked, _) = two(Settings::default(), failing, "GET").await;
         assert_eq!(failed, 0, "{failing}");
-        assert!((1..=5).contains(&asked), "{failing}: {asked}");
+        assert!((1..=50).contains(&asked), "{failing}: {asked}");
     }
-    let (failed, asked) = two(Settings::default(), 418, 200, "POST").await;
+    let once = Settings { outliers: Outliers { failures_max: 1, ..Outliers::default() }, ..Settings::default() };
+    let (failed, asked, ejected) = two(once.clone(), 418, "POST").await;
     assert_eq!(failed, asked, "what may do something is not sent twice");
-    assert!((1..=5).contains(&asked), "{asked}");
-    let (failed, _) = two(Settings { retries: 0, ..Settings::default() }, 503, 200, "GET").await;
-    assert!((1..=5).contains(&failed), "{failed}");
-    let (_, asked) = two(Settings::default(), 500, 200, "GET").await;
-    assert!(asked > 5, "an application's own error says nothing of its endpoint: {asked}");
+    assert!((1..=10).contains(&asked) && ejected == asked as f64, "{asked} {ejected}");
+    let (failed, asked, _) = two(Settings { retries: 0, ..once.clone() }, 503, "GET").await;
+    assert!(failed == asked && (1..=10).contains(&failed), "{failed}");
+    let (failed, asked, ejected) = two(once, 500, "GET").await;
+    assert!(failed == asked && ejected == 0.0, "an application's own error says nothing of its endpoint");
 }
 
 #[tokio::test]

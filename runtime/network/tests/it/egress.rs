@@ -339,7 +339,7 @@ async fn a_name_that_a_pod_gives_an_address_itself_grants_nothing() {
     let member = Membership {
         egress: Some("api.test:*".parse().unwrap()),
         aliases: vec![([192, 0, 2, 50].into(), vec!["api.test".into()])],
-        hostname: None,
+        ..Membership::default()
     };
     let dialer = network.join(Caller { namespace: "default".into(), pod: "a".into(), ip: Some(ip(9)) }, member);
     denied(ask(&dialer, &format!("http://api.test:{}/", server.port())).await);

@@ -67,12 +67,13 @@ async fn connections_need_both_sides_and_end_with_their_permission() {
     let mut accepted = listener.accept().await.unwrap();
     let mut kept = friend.connect(to).await.unwrap();
     let mut kept_there = listener.accept().await.unwrap();
+    let mut buffer = [0; 4];
     network.put_policy(policy("server", Some(vec![from("friend")]), None));
     let why = denies(stranger.connect(to).await);
     assert_eq!(why, "10.244.0.1:80 by TCP: a NetworkPolicy there does not let this one in");
-    let mut buffer = [0; 4];
-    let ends = tokio::join!(open.stream.read(&mut [0; 4]), accepted.stream.read(&mut buffer));
-    assert!(ends.0.is_err() && ends.1.is_err(), "what was open is cut: {ends:?}");
+    let near = open.stream.read(&mut buffer).await;
+    let far = accepted.stream.read(&mut buffer).await;
+    assert!(near.is_err() && far.is_err(), "what was open is cut: {near:?} {far:?}");
     kept.stream.write_all(b"fine").await.unwrap();
     kept_there.stream.read_exact(&mut buffer).await.unwrap();
     assert_eq!(&buffer, b"fine");
