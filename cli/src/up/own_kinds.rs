@@ -86,9 +86,7 @@ fn egress_schema() -> Value {
 
 fn egress_rule() -> Value {
     const HOST: &str = r"^(\*|(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$";
-    let port = |description: &str| {
-        json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535, "description": description })
-    };
+    let port = |description: &str| json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535, "description": description });
     json!({
         "type": "object", "required": ["hosts"],
         "properties": {

@@ -84,7 +84,8 @@ mod tests {
         let labels = |app: &str| Arc::new(BTreeMap::from([("app".to_owned(), app.to_owned())]));
         let of = |namespace: &str, app: &str| policies.of(namespace, || labels(app)).map(|all| all.len());
         assert_eq!(of("shop", "web"), None);
-        let policy = |name: &str, pods| EgressPolicy { name: Name::new("shop", name), pods, allowed: "a:1".parse().unwrap() };
+        let policy =
+            |name: &str, pods| EgressPolicy { name: Name::new("shop", name), pods, allowed: "a:1".parse().unwrap() };
         assert!(policies.put(policy("web", Selector::label("app", "web"))));
         assert!(!policies.put(policy("web", Selector::label("app", "web"))), "nothing new");
         assert_eq!((of("shop", "web"), of("shop", "db"), of("other", "web")), (Some(1), None, None));

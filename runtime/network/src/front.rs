@@ -140,7 +140,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     // Pods that listen speak with the client themselves; those that are called are spoken for.
     if let Entrance::NodePort { service, port } = &entrance
-        && let Lookup::Found(port) = network.inner().services.from_outside(service, *port, Protocol::Tcp)
+        && let Lookup::Found(port) = network.inner().services.outer_port(service, *port, Protocol::Tcp)
         && network.behind(&port) == Behind::Listeners
     {
         return splice(&network, stream, peer, port).await;
@@ -175,7 +175,7 @@ async fn answer(
 fn route(network: &Network, entrance: &Entrance, request: &Request<Body>) -> Lookup {
     let services = &network.inner().services;
     match entrance {
-        Entrance::NodePort { service, port } => services.from_outside(service, *port, Protocol::Tcp),
+        Entrance::NodePort { service, port } => services.outer_port(service, *port, Protocol::Tcp),
         Entrance::Ingress => match network.inner().routes.find(host(request), request.uri().path()) {
             Some(to) => match services.backend(&to.service, &to.port) {
                 Lookup::NoService => Lookup::NoPort,

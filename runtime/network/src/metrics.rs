@@ -145,7 +145,8 @@ impl Metrics {
         let Name { namespace, name } = name;
         let (namespace, name) = (namespace.as_str(), name.as_str());
         // Absent is as good as removed.
-        let remove = |counters: &IntCounterVec, last: &str| drop(counters.remove_label_values(&[namespace, name, last]));
+        let remove =
+            |counters: &IntCounterVec, last: &str| drop(counters.remove_label_values(&[namespace, name, last]));
         CLASSES.iter().for_each(|class| remove(&self.requests, class));
         UNSERVED.iter().for_each(|reason| remove(&self.unserved, reason));
         ["in", "out"].iter().for_each(|direction| remove(&self.bytes, direction));

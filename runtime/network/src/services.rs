@@ -181,13 +181,13 @@ impl Services {
     /// The same port in the table of now.
     pub(crate) fn again(&self, port: &Port) -> Lookup {
         match port.outer {
-            true => self.from_outside(&port.service, port.number, port.protocol),
+            true => self.outer_port(&port.service, port.number, port.protocol),
             false => self.port(&port.service, port.number, port.protocol),
         }
     }
 
     /// A port as clients outside see it, who come to this node for it.
-    pub(crate) fn from_outside(&self, service: &Name, port: u16, protocol: Protocol) -> Lookup {
+    pub(crate) fn outer_port(&self, service: &Name, port: u16, protocol: Protocol) -> Lookup {
         let table = self.0.read();
         let outer = table.entries.get(service).and_then(|entry| entry.outer.get(&(protocol, port)));
         outer.map_or_else(|| table.lookup(service, port, protocol), |port| Lookup::Found(port.clone()))

@@ -51,8 +51,7 @@ fn near<'a>(ready: Vec<&'a Endpoint>, traffic: &Traffic, here: &Here) -> Vec<&'a
         let own = own.as_ref().filter(|_| ready.iter().all(|endpoint| !hints(endpoint).is_empty()))?;
         pick(&|endpoint| hints(endpoint).contains(own))
     };
-    let by_hints =
-        hinted(|e| &e.place.node_hints, &here.node).or_else(|| hinted(|e| &e.place.zone_hints, &here.zone));
+    let by_hints = hinted(|e| &e.place.node_hints, &here.node).or_else(|| hinted(|e| &e.place.zone_hints, &here.zone));
     if let Some(found) = by_hints {
         return found;
     }

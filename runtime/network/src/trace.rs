@@ -37,7 +37,8 @@ fn is_parent(text: &[u8]) -> bool {
     };
     let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
     let mut parts = text.split(|b| *b == b'-');
-    let (Some(version), Some(trace), Some(span), Some(flags)) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(version), Some(trace), Some(span), Some(flags)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return false;
     };

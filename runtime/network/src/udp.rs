@@ -196,7 +196,8 @@ impl UdpSocket {
     fn may_send(&self, to: SocketAddr) -> bool {
         let policies = &self.dialer.network().inner().policies;
         let from = self.dialer.source();
-        let answers = || self.queue.has_heard(to) && policies.allows(Source::Ip(to.ip()), self.queue.address, Protocol::Udp);
+        let answers =
+            || self.queue.has_heard(to) && policies.allows(Source::Ip(to.ip()), self.queue.address, Protocol::Udp);
         !policies.any() || answers() || policies.judge(from, to, Protocol::Udp).is_ok()
     }
 

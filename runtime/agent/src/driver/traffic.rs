@@ -40,8 +40,10 @@ impl Observer for Unserved {
     fn no_endpoints(&self, service: &Name, port: u16) {
         let Some(found) = self.services.get(&ObjectKey::new(&service.namespace, &service.name)) else { return };
         let Some(service) = found.downcast_ref::<Service>() else { return };
-        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|labels| !labels.is_empty());
-        let selector = selector.map(|labels| labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>());
+        let selector =
+            service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|labels| !labels.is_empty());
+        let selector =
+            selector.map(|labels| labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>());
         let advice = match selector {
             Some(labels) => format!("no pod with the labels {} is ready", labels.join(",")),
             None => "it has no selector, and nobody has given it endpoints that are ready".to_owned(),
@@ -124,7 +126,8 @@ mod tests {
     fn a_service_says_how_its_traffic_is_shared_out() {
         let read = |spec| traffic(&service(json!({}), spec));
         assert_eq!(read(json!({})), Traffic::default());
-        let sticky = json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 5 } } });
+        let sticky =
+            json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 5 } } });
         assert_eq!(read(sticky).affinity, Some(Duration::from_secs(5)));
         assert_eq!(read(json!({ "sessionAffinity": "ClientIP" })).affinity, Some(AFFINITY));
         let local = read(json!({ "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Cluster" }));
@@ -153,8 +156,12 @@ mod tests {
             "hints": { "forZones": [{ "name": "z2" }], "forNodes": [{ "name": "n2" }] } });
         let found = place(&serde_json::from_value(json).unwrap());
         let words = |text: &str| vec![text.to_owned()];
-        let expected =
-            Place { node: Some("n1".into()), zone: Some("z1".into()), zone_hints: words("z2"), node_hints: words("n2") };
+        let expected = Place {
+            node: Some("n1".into()),
+            zone: Some("z1".into()),
+            zone_hints: words("z2"),
+            node_hints: words("n2"),
+        };
         assert_eq!(found, expected);
     }
 }

@@ -69,7 +69,6 @@ impl Drop for Slot {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;

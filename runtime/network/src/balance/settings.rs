@@ -106,11 +106,7 @@ const SETTINGS: &[Setting] = &[
         set: |s, v| set(&mut s.outliers.failures_max, number(v, 1_000_000)),
     },
     Setting { name: "outlier-ejection", wanted: TIME, set: |s, v| set(&mut s.outliers.ejection, positive(v)) },
-    Setting {
-        name: "outlier-max-ejection",
-        wanted: TIME,
-        set: |s, v| set(&mut s.outliers.ejection_max, positive(v)),
-    },
+    Setting { name: "outlier-max-ejection", wanted: TIME, set: |s, v| set(&mut s.outliers.ejection_max, positive(v)) },
     Setting {
         name: "outlier-max-share",
         wanted: PERCENT,
@@ -189,7 +185,8 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> (Settings, Vec<BadSetting>) {
-        let all: BTreeMap<String, &str> = pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), *value)).collect();
+        let all: BTreeMap<String, &str> =
+            pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), *value)).collect();
         Settings::read(|name| all.get(name).copied())
     }
 

@@ -13,7 +13,9 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::{Direction, Labels, NamedPort, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Source};
+use super::{
+    Direction, Labels, NamedPort, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Source,
+};
 use crate::table::{Name, Protocol};
 
 /// The label that every namespace has with its name.
@@ -152,12 +154,10 @@ impl PolicyTable {
         }
         let source = self.by_ip.get(&ip).map(Arc::as_ref);
         let door = Door { pod: target, port: to.port(), protocol };
-        let egress = source.and_then(|pod| {
-            self.judge(Direction::Egress, pod, Peer { pod: target, ip: Some(to.ip()) }, &[door])
-        });
-        let ingress = target.and_then(|pod| {
-            self.judge(Direction::Ingress, pod, Peer { pod: source, ip: Some(ip) }, &[door])
-        });
+        let egress =
+            source.and_then(|pod| self.judge(Direction::Egress, pod, Peer { pod: target, ip: Some(to.ip()) }, &[door]));
+        let ingress =
+            target.and_then(|pod| self.judge(Direction::Ingress, pod, Peer { pod: source, ip: Some(ip) }, &[door]));
         Decision { egress, ingress }
     }
 
@@ -179,9 +179,8 @@ impl PolicyTable {
         for policy in all.values() {
             let Some(rules) = policy.rules(direction).filter(|_| policy.pods.selects(&pod.labels)) else { continue };
             let namespace = &policy.name.namespace;
-            let allows = |rule: &PolicyRule| {
-                doors.iter().any(|door| rule.takes(*door)) && self.has_peer(rule, namespace, peer)
-            };
+            let allows =
+                |rule: &PolicyRule| doors.iter().any(|door| rule.takes(*door)) && self.has_peer(rule, namespace, peer);
             if rules.iter().any(allows) {
                 let policies = vec![policy.name.name.clone()];
                 return Some(Judged { allowed: true, pod: pod.name.clone(), policies });

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use podium_network::{
-    EgressPolicy, Labels, Membership, NamespaceEgress, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Selector,
-    SocketError, UdpSocket,
+    EgressPolicy, Labels, Membership, NamespaceEgress, NetworkPolicy, PodFacts, PolicyPeer, PolicyPort, PolicyRule,
+    PortMatch, Selector, SocketError, UdpSocket,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -23,12 +23,8 @@ fn labels(app: &str) -> Labels {
 /// A pod whose label `app` is its name.
 fn member(network: &Network, name: &str, last: u8, egress: Option<&str>) -> Dialer {
     let caller = Caller { namespace: "default".into(), pod: name.into(), ip: Some(ip(last)) };
-    let facts = PodFacts {
-        name: Name::new("default", name),
-        ips: vec![ip(last)],
-        labels: labels(name),
-        ports: Vec::new(),
-    };
+    let facts =
+        PodFacts { name: Name::new("default", name), ips: vec![ip(last)], labels: labels(name), ports: Vec::new() };
     let egress = egress.map(|hosts| hosts.parse().unwrap());
     network.join(caller, Membership { facts: Some(facts), egress, ..Membership::default() })
 }
@@ -234,7 +230,8 @@ async fn connections_outside_are_cut_by_either_kind_and_by_the_namespace() {
     let grant = format!("{own}:*");
     let client = member(&network, "client", 1, Some(&grant));
     let limit = |max: Option<&str>| NamespaceEgress { default: None, max: max.map(|hosts| hosts.parse().unwrap()) };
-    let changes: [(fn(&Network), fn(&Network)); 2] = [
+    type Change = fn(&Network);
+    let changes: [(Change, Change); 2] = [
         (
             |network| network.put_egress_policy(out("client", "nobody.test:1")),
             |network| network.remove_egress_policy(&Name::new("default", "client")),
