@@ -3,19 +3,23 @@
 //! No clock, no I/O, no randomness: the driver passes the time, hands in a [`View`] of its mirrors and applies the
 //! [`Plan`]. A controller is one file plus one line in [`all`].
 
+pub mod certificate_cleaner;
 pub mod cluster_role_aggregation;
+pub mod cron_job;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage_collector;
+pub mod job;
 mod key;
 pub mod namespace;
 pub mod node_lifecycle;
 mod owners;
 pub mod persistent_volume;
 pub mod plan;
+pub mod pod_garbage_collection;
 mod pods;
 pub mod replica_set;
 pub mod resource_quota;
@@ -23,6 +27,7 @@ mod service_pods;
 pub mod storage_protection;
 #[cfg(test)]
 mod test_support;
+pub mod ttl_after_finished;
 pub mod view;
 
 pub use key::Key;
@@ -75,6 +80,11 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(deployment::Deployments),
         Box::new(replica_set::ReplicaSets),
         Box::new(replica_set::ReplicationControllers),
+        Box::new(job::Jobs),
+        Box::new(cron_job::CronJobs),
+        Box::new(ttl_after_finished::TtlAfterFinished),
+        Box::new(pod_garbage_collection::PodGarbageCollection),
+        Box::new(certificate_cleaner::CertificateCleaner),
         Box::new(endpoint_slice::EndpointSlices),
         Box::new(endpoint_slice_mirroring::Mirroring),
         Box::new(endpoints::EndpointsObjects),

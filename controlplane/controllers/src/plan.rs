@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use podium_api::{KindRef, Object, ObjectKey, k8s_openapi::api::core::v1::ObjectReference};
 
 /// What has to hold of an object for an action on it.
@@ -130,6 +131,12 @@ impl Plan {
     /// Adds an action.
     pub fn push(&mut self, action: Action) {
         self.actions.push(action);
+    }
+
+    /// Looks again then at the latest, a time that has passed counting as now.
+    pub fn requeue_at(&mut self, at: Timestamp, now: Timestamp) {
+        let after = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        self.requeue_after = Some(self.requeue_after.map_or(after, |known| known.min(after)));
     }
 
     /// Looks again after `seconds` at the latest.

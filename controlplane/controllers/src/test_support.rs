@@ -42,6 +42,12 @@ impl World {
         Self { objects: lines.map(object).collect(), revision: 100, since: None }
     }
 
+    /// The same with one more object, from JSON.
+    pub(crate) fn plus<K: Kind>(mut self, object: Value) -> Self {
+        self.objects.push(typed::<K>(object));
+        self
+    }
+
     /// The same with all mirrors at another revision; that of every object is 7.
     pub(crate) fn at(self, revision: u64) -> Self {
         Self { revision, ..self }
@@ -524,7 +530,8 @@ fn brief(object: &dyn Object) -> String {
 
 /// JSON without times, identities and empty things.
 fn without_noise(value: Value) -> Value {
-    const NOISE: [&str; 9] = [
+    const NOISE: [&str; 10] = [
+        "lastProbeTime",
         "uid",
         "resourceVersion",
         "lastTransitionTime",

@@ -28,7 +28,7 @@ use podium_api::{
 use podium_client::{Api, Delta, MirrorScope, ModelApi};
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
-use crate::faults::Faults;
+use crate::{faults::Faults, jobs::job_of};
 
 /// How old the knowledge of a controller may be.
 const LATE_SECONDS: u64 = 60;
@@ -197,6 +197,9 @@ impl Invariants {
         }
         if let Some(node) = now_on.filter(|n| !self.nodes.contains(n)) {
             return Err(format!("pod {name} is on {node}, which does not exist"));
+        }
+        if job_of(&pod.metadata).is_some() {
+            return Ok(());
         }
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
         let (pod_uid, owner) = (uid(&pod.metadata), owner(&pod.metadata));

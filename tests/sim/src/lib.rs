@@ -9,6 +9,7 @@
 
 pub mod faults;
 pub mod invariants;
+pub mod jobs;
 pub mod machines;
 mod objects;
 pub mod user;
@@ -24,6 +25,7 @@ use tokio::time::sleep;
 use crate::{
     faults::{Faults, FaultyApi},
     invariants::Invariants,
+    jobs::Jobs,
     machines::Machine,
     user::User,
 };
@@ -92,6 +94,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let model = Arc::new(ModelApi::new(Arc::clone(&clock)));
     let faults = Arc::new(Faults::new(random.random()));
     let mut invariants = Invariants::open(&model, Arc::clone(&faults)).await;
+    let mut jobs = Jobs::open(Arc::clone(&model)).await;
     let client = || Arc::new(FaultyApi::new(Arc::clone(&model), Arc::clone(&faults))) as ApiRef;
 
     let machine = |n: usize| Machine::start(format!("n{n}"), client(), Arc::clone(&clock), seed ^ n as u64);
@@ -104,18 +107,20 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let mut user = User::new(Arc::clone(&model));
     let fail = |what: String, invariants: &Invariants| Failure { seed, what, history: invariants.history() };
     for _ in 0..STEPS {
-        let did = act(&mut random, &mut user, &machines).await;
+        let did = act(&mut random, &mut user, &mut jobs, &machines).await;
         invariants.note(did);
         let pause = random.random_range(1..300);
         for _ in 0..pause {
             sleep(SLICE).await;
-            invariants.check().map_err(|what| fail(what, &invariants))?;
+            invariants.check().and_then(|()| jobs.check()).map_err(|what| fail(what, &invariants))?;
         }
     }
     faults.stop();
     machines.iter().for_each(Machine::recover);
+    jobs.release().await;
     invariants.note("no more faults".to_owned());
-    let settled_seconds = settle(&user, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
+    let settled_seconds =
+        settle(&user, &mut jobs, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
     manager.shutdown().await;
     scheduler.shutdown().await;
     let (pods, digest) = (invariants.pods_made(), invariants.digest());
@@ -123,9 +128,9 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
 }
 
 /// One thing happens; says what.
-async fn act(random: &mut SmallRng, user: &mut User, machines: &[Machine]) -> String {
+async fn act(random: &mut SmallRng, user: &mut User, jobs: &mut Jobs, machines: &[Machine]) -> String {
     let machine = &machines[random.random_range(0..machines.len())];
-    match random.random_range(0..10) {
+    match random.random_range(0..13) {
         0 => {
             machine.crash();
             format!("machine {} crashes", machine.name())
@@ -138,16 +143,18 @@ async fn act(random: &mut SmallRng, user: &mut User, machines: &[Machine]) -> St
             machine.evict();
             format!("machine {} evicts a pod", machine.name())
         }
+        10.. => jobs.act(random).await,
         _ => user.act(random).await,
     }
 }
 
-async fn settle(user: &User, model: &ModelApi, invariants: &mut Invariants) -> Result<u64, String> {
+async fn settle(user: &User, jobs: &mut Jobs, model: &ModelApi, invariants: &mut Invariants) -> Result<u64, String> {
     let mut missing = String::new();
     for second in 0..SETTLE_SECONDS {
         sleep(Duration::from_secs(1)).await;
         invariants.check()?;
-        match user.missing(model) {
+        jobs.check()?;
+        match user.missing(model).or_else(|| jobs.missing()) {
             None => return Ok(second),
             Some(what) => missing = what,
         }

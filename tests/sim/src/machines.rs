@@ -4,7 +4,7 @@
 //! `Failed`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -28,7 +28,10 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::objects::{node, object};
+use crate::{
+    jobs::ending,
+    objects::{node, object},
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -49,8 +52,15 @@ impl Machine {
     pub fn start(name: String, api: ApiRef, clock: ClockRef, seed: u64) -> Self {
         let switches = Arc::new(Switches::default());
         let random = SmallRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(7));
-        let agent =
-            Agent { name: name.clone(), api, clock, switches: Arc::clone(&switches), random, failed: BTreeSet::new() };
+        let agent = Agent {
+            name: name.clone(),
+            api,
+            clock,
+            switches: Arc::clone(&switches),
+            random,
+            failed: BTreeSet::new(),
+            ended: BTreeMap::new(),
+        };
         tokio::spawn(agent.run());
         Self { name, switches }
     }
@@ -84,6 +94,8 @@ struct Agent {
     random: SmallRng,
     /// Uids of pods that have failed here: what the mirror still shows of them is old.
     failed: BTreeSet<String>,
+    /// Uids of pods that have ended by themselves, and how.
+    ended: BTreeMap<String, &'static str>,
 }
 
 impl Agent {
@@ -147,10 +159,12 @@ impl Agent {
             let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
             if pod.metadata.deletion_timestamp.is_some() {
                 self.end(&key, uid).await;
-            } else if phase == "Running" && evict {
+            } else if phase == "Running" && evict && !self.ended.contains_key(&uid) {
                 evict = false;
                 self.failed.insert(uid.clone());
                 self.say(&key, &uid, "Failed").await;
+            } else if let Some(phase) = self.ending(pod, &uid) {
+                self.say(&key, &uid, phase).await;
             } else if self.failed.contains(&uid) {
                 // Said again until it is seen: the first time may have been refused.
                 if phase != "Failed" {
@@ -161,6 +175,20 @@ impl Agent {
                 self.say(&key, &uid, "Running").await;
             }
         }
+    }
+
+    /// How a pod ends that ends at all. Once decided it stays so; it is said again until it is seen.
+    fn ending(&mut self, pod: &Pod, uid: &str) -> Option<&'static str> {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        if phase != Some("Running") || self.failed.contains(uid) {
+            return None;
+        }
+        if let Some(known) = self.ended.get(uid) {
+            return Some(known);
+        }
+        let ending = ending(pod, &mut self.random)?;
+        self.ended.insert(uid.to_owned(), ending);
+        Some(ending)
     }
 
     async fn end(&self, key: &ObjectKey, uid: String) {

