@@ -10,6 +10,7 @@ mod aggregate;
 mod audit;
 pub mod auth;
 mod bootstrap;
+mod certificates;
 mod components;
 mod config;
 mod connection;

@@ -25,7 +25,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::{auth::MASTERS, config::ServerConfig, outbound::Credentials, server::StartError};
+use crate::{auth::MASTERS, certificates::Signer, config::ServerConfig, outbound::Credentials, server::StartError};
 
 const CA_DAYS: i64 = 3650;
 const CERTIFICATE_DAYS: i64 = 365;
@@ -43,6 +43,7 @@ pub(crate) struct Pki {
     server: Pair,
     admin: Pair,
     front_proxy: Pair,
+    ca: Pair,
     /// The administrator's bearer token.
     pub(crate) admin_token: String,
 }
@@ -73,7 +74,18 @@ impl Pki {
         let admin = leaf("admin", admin_params(now))?;
         let front_proxy = leaf(FRONT_PROXY, front_proxy_params(now))?;
         let admin_token = admin_token(&dir)?;
-        Ok(Self { ca_pem: ca.certificate_pem, server, admin, front_proxy, admin_token })
+        Ok(Self { ca_pem: ca.certificate_pem.clone(), server, admin, front_proxy, ca, admin_token })
+    }
+
+    /// What signs the certificates that others ask for.
+    pub(crate) fn signer(&self) -> Result<Signer, StartError> {
+        let key = KeyPair::from_pem(&self.ca.key_pem).map_err(pki("read the key of the CA"))?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&self.ca.certificate_pem, key).map_err(pki("read the CA's certificate"))?;
+        let der = der(&self.ca.certificate_pem)?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).map_err(pki("read the CA's certificate"))?;
+        let ends_at = Timestamp::from_second(certificate.validity().not_after.timestamp());
+        Ok(Signer::new(issuer, ends_at.map_err(pki("read when the CA ends"))?))
     }
 
     /// TLS as the server speaks it: client certificates are asked for, verified, and may be missing.

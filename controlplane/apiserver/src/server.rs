@@ -16,7 +16,7 @@ use crate::{
     aggregate::{self, Aggregator},
     audit::Audit,
     auth::{Attributes, Identity, MASTERS, Tokens},
-    bootstrap, components, connection,
+    bootstrap, certificates, components, connection,
     custom::Custom,
     expiry,
     flow::{Flow, FlowLimits},
@@ -115,6 +115,7 @@ impl ApiServer {
         let others = tokio::spawn(aggregator.run(frontend.stop.clone()));
         let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
         let policies = tokio::spawn(type_check::run(registry.clone(), frontend.stop.clone()));
+        let certificates = tokio::spawn(certificates::run(registry.clone(), pki.signer()?, frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let flow = tokio::spawn(frontend.flow.clone().run(registry.clone(), frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
@@ -124,7 +125,7 @@ impl ApiServer {
             registry,
             frontend,
             pki,
-            tasks: vec![pump, namespaces, policies, events, services, custom, health, others, flow],
+            tasks: vec![pump, namespaces, policies, certificates, events, services, custom, health, others, flow],
             listener,
         })
     }
