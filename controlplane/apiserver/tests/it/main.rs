@@ -8,6 +8,7 @@ mod answers;
 mod audit;
 mod contract;
 mod conversion;
+mod certificates;
 mod custom;
 mod drain;
 mod flow;
