@@ -186,7 +186,19 @@ impl Done {
 fn batches(first: &Action, next: &Action) -> bool {
     let creates = |action: &Action| matches!(action, Action::Create(_) | Action::CreateAndTell(..));
     let deletes = |action: &Action| matches!(action, Action::Delete { .. });
-    (creates(first) && creates(next)) || (deletes(first) && deletes(next))
+    let lets_go = |action: &Action| match action {
+        Action::MergePatch { patch, subresource: None, .. } => changes_finalizers_alone(patch),
+        _ => false,
+    };
+    (creates(first) && creates(next)) || (deletes(first) && deletes(next)) || (lets_go(first) && lets_go(next))
+}
+
+/// A Job lets go of its pods by the hundred.
+fn changes_finalizers_alone(patch: &serde_json::Value) -> bool {
+    let conditions = ["uid", "resourceVersion"];
+    let metadata =
+        patch.as_object().filter(|patch| patch.len() == 1).and_then(|patch| patch.get("metadata")?.as_object());
+    metadata.is_some_and(|m| m.keys().all(|key| key == "finalizers" || conditions.contains(&key.as_str())))
 }
 
 fn delete_options(conditions: &Preconditions, propagation: Option<&str>, grace_seconds: Option<i64>) -> DeleteOptions {

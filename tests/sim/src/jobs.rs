@@ -16,7 +16,7 @@ use std::{
 };
 
 use podium_api::{
-    Object, ObjectKey,
+    ObjectKey,
     k8s_openapi::{
         api::{
             batch::v1::{Job, JobStatus},

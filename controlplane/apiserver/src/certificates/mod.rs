@@ -66,7 +66,8 @@ async fn look_at(registry: &Registry, resource: &Resource, signer: &Signer, new:
     let mut answered = csr.clone();
     match Asked::of(csr).and_then(|asked| signer.sign(asked, now)) {
         Ok(pem) => {
-            answered.status.get_or_insert_default().certificate = Some(k8s_openapi::ByteString(pem.into_bytes()))
+            let status = answered.status.get_or_insert_default();
+            status.certificate = Some(k8s_openapi::ByteString(pem.into_bytes()));
         }
         Err(why) => answered = approved_with(csr, condition("Failed", "SignerValidationFailure", &why, now)),
     }

@@ -75,7 +75,13 @@ async fn an_approved_request_is_signed_for_as_long_as_asked() {
 async fn what_a_signer_does_not_sign_has_failed() {
     let cluster = Cluster::start().await;
     for (name, asked, signer, usages, why) in [
-        ("a", pem("jane", "devs", &[]), "kube-apiserver-client", vec!["server auth"], "invalid usage for client certificate: server auth"),
+        (
+            "a",
+            pem("jane", "devs", &[]),
+            "kube-apiserver-client",
+            vec!["server auth"],
+            "invalid usage for client certificate: server auth",
+        ),
         (
             "b",
             pem("system:node:n", "devs", &[]),

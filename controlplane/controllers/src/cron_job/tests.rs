@@ -61,30 +61,107 @@ fn check(spec: Value, status: Value, jobs: &[Value], expected: Expect) {
 
 #[test]
 fn starts_what_is_due() {
-    check(json!({}), json!({}), &[], expect![]);
-    check(json!({"schedule": "0 * * * *"}), json!({}), &[], expect![]);
-    check(json!({"schedule": "@every 45s"}), json!({}), &[], expect![]);
+    check(
+        json!({}),
+        json!({}),
+        &[],
+        expect![[r#"
+        create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]],
+    );
+    check(json!({"schedule": "0 * * * *"}), json!({}), &[], expect!["look again after 800.1s"]);
+    check(
+        json!({"schedule": "@every 45s"}),
+        json!({}),
+        &[],
+        expect![[r#"
+        create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:40Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:40Z"}
+        look again after 45.1s"#]],
+    );
     check(json!({"suspend": true}), json!({}), &[], expect![]);
-    check(json!({}), json!({"lastScheduleTime": ago(40)}), &[], expect![]);
+    check(json!({}), json!({"lastScheduleTime": ago(40)}), &[], expect!["look again after 20.1s"]);
     // Nine in the morning in New York, where it is 8:46 now.
-    check(json!({"schedule": "45 8 * * *", "timeZone": "America/New_York"}), json!({}), &[], expect![]);
+    check(
+        json!({"schedule": "45 8 * * *", "timeZone": "America/New_York"}),
+        json!({}),
+        &[],
+        expect!["look again after 86300.1s"],
+    );
 }
 
 #[test]
 fn says_what_is_wrong_with_its_schedule() {
-    check(json!({"timeZone": "Mars/Olympus"}), json!({}), &[], expect![]);
-    check(json!({"schedule": "x * * * *"}), json!({}), &[], expect![]);
-    check(json!({"schedule": "0 0 31 2 *"}), json!({}), &[], expect![]);
-    check(json!({"schedule": "TZ=Europe/Berlin 0 0 * * *"}), json!({}), &[], expect![]);
+    check(
+        json!({"timeZone": "Mars/Olympus"}),
+        json!({}),
+        &[],
+        expect![[r#"event Warning UnknownTimeZone: invalid timeZone: "Mars/Olympus": unknown time zone Mars/Olympus"#]],
+    );
+    check(
+        json!({"schedule": "x * * * *"}),
+        json!({}),
+        &[],
+        expect![[
+            r#"event Warning UnparseableSchedule: unparseable schedule: "x * * * *" : failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax"#
+        ]],
+    );
+    check(
+        json!({"schedule": "0 0 31 2 *"}),
+        json!({}),
+        &[],
+        expect![
+            "event Warning InvalidSchedule: invalid schedule: 0 0 31 2 * : time difference between two schedules is less than 1 second"
+        ],
+    );
+    check(
+        json!({"schedule": "TZ=Europe/Berlin 0 0 * * *"}),
+        json!({}),
+        &[],
+        expect![[r#"
+        event Warning UnsupportedSchedule: CRON_TZ or TZ used in schedule "TZ=Europe/Berlin 0 0 * * *" is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details
+        look again after 33200.1s"#]],
+    );
 }
 
 #[test]
 fn starts_the_last_of_many_that_were_missed() {
-    check(json!({}), json!({"lastScheduleTime": ago(60 * 50)}), &[], expect![]);
-    check(json!({}), json!({"lastScheduleTime": ago(60 * 200)}), &[], expect![]);
-    check(json!({"startingDeadlineSeconds": 600}), json!({"lastScheduleTime": ago(60 * 200)}), &[], expect![]);
-    check(json!({"startingDeadlineSeconds": 30}), json!({}), &[], expect![]);
-    check(json!({"schedule": "46 * * * *", "startingDeadlineSeconds": 30}), json!({}), &[], expect![]);
+    check(
+        json!({}),
+        json!({"lastScheduleTime": ago(60 * 50)}),
+        &[],
+        expect![[r#"
+        create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]],
+    );
+    check(
+        json!({}),
+        json!({"lastScheduleTime": ago(60 * 200)}),
+        &[],
+        expect![[r#"
+        create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        event Warning TooManyMissedTimes: too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew
+        look again after 20.1s"#]],
+    );
+    check(
+        json!({"startingDeadlineSeconds": 600}),
+        json!({"lastScheduleTime": ago(60 * 200)}),
+        &[],
+        expect![[r#"
+        create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]],
+    );
+    check(json!({"startingDeadlineSeconds": 30}), json!({}), &[], expect!["look again after 20.1s"]);
+    check(
+        json!({"schedule": "46 * * * *", "startingDeadlineSeconds": 30}),
+        json!({}),
+        &[],
+        expect!["look again after 3560.1s"],
+    );
 }
 
 #[test]
@@ -93,9 +170,19 @@ fn lets_jobs_overlap_or_not() {
     for policy in ["Allow", "Forbid", "Replace"] {
         let plan = plan(cron(json!({"concurrencyPolicy": policy}), listed.clone()), std::slice::from_ref(&running));
         let expected = match policy {
-            "Allow" => expect![],
-            "Forbid" => expect![],
-            _ => expect![],
+            "Allow" => expect![[r#"
+                create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+                status cronjob tick {"active":[{"name":"tick-16665"}],"lastScheduleTime":"1970-01-12T13:46:00Z"}
+                look again after 20.1s"#]],
+            "Forbid" => expect![[r#"
+                event Normal JobAlreadyActive: Not starting job because prior execution is running and concurrency policy is Forbid
+                look again after 20.1s"#]],
+            _ => expect![[r#"
+                delete job tick-16665 Background
+                create job tick-16666 {"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"1970-01-12T13:46:00Z"},"spec":{}}; tell SuccessfulCreate: Created job …
+                status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+                event Normal SuccessfulDelete: Deleted job tick-16665
+                look again after 20.1s"#]],
         };
         expected.assert_eq(&plan);
     }
@@ -105,19 +192,64 @@ fn lets_jobs_overlap_or_not() {
 fn lists_what_runs() {
     let late = json!({"lastScheduleTime": ago(100)});
     // Made, and then something failed before the status said so.
-    check(json!({}), late.clone(), &[owned("tick-16666", Some(40), "")], expect![]);
-    check(json!({}), late, &[owned("tick-16666", Some(40), "said=Complete started=30")], expect![]);
+    check(
+        json!({}),
+        late.clone(),
+        &[owned("tick-16666", Some(40), "")],
+        expect![[r#"
+        status cronjob tick {"active":[{"apiVersion":"batch/v1","kind":"Job","name":"tick-16666"}],"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]],
+    );
+    check(
+        json!({}),
+        late,
+        &[owned("tick-16666", Some(40), "said=Complete started=30")],
+        expect![[r#"
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]],
+    );
     let now = json!({"lastScheduleTime": ago(40)});
-    check(json!({}), now.clone(), &[owned("by-hand", None, "")], expect![]);
+    check(
+        json!({}),
+        now.clone(),
+        &[owned("by-hand", None, "")],
+        expect![[r#"
+        event Warning UnexpectedJob: Saw a job that the controller did not create or forgot: by-hand
+        look again after 20.1s"#]],
+    );
     let mut listed = active("tick-16666");
     listed["lastScheduleTime"] = ago(40).into();
     let mut ended = owned("tick-16666", Some(40), "said=Complete started=30");
     ended["status"]["completionTime"] = ago(5).into();
-    check(json!({}), listed.clone(), &[ended], expect![]);
-    check(json!({}), listed.clone(), &[owned("tick-16666", Some(40), "said=Failed started=30")], expect![]);
-    check(json!({}), listed.clone(), &[], expect![]);
+    check(
+        json!({}),
+        listed.clone(),
+        &[ended],
+        expect![[r#"
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z","lastSuccessfulTime":"1970-01-12T13:46:35Z"}
+        event Normal SawCompletedJob: Saw completed job: tick-16666, condition: Complete
+        look again after 20.1s"#]],
+    );
+    check(
+        json!({}),
+        listed.clone(),
+        &[owned("tick-16666", Some(40), "said=Failed started=30")],
+        expect![[r#"
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        event Normal SawCompletedJob: Saw completed job: tick-16666, condition: Failed
+        look again after 20.1s"#]],
+    );
+    check(
+        json!({}),
+        listed.clone(),
+        &[],
+        expect![[r#"
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        event Normal MissingJob: Active job went missing: tick-16666
+        look again after 20.1s"#]],
+    );
     let world = World::of("").plus::<CronJob>(cron(json!({}), listed)).at(6);
-    expect![].assert_eq(&world.plan(&CronJobs, &CronJob::NAMES, "tick"));
+    expect!["look again after 1s"].assert_eq(&world.plan(&CronJobs, &CronJob::NAMES, "tick"));
 }
 
 #[test]
@@ -130,7 +262,19 @@ fn keeps_a_history() {
         ended("d", "Complete", 40),
         ended("e", "Failed", 10),
     ];
-    check(json!({}), json!({"lastScheduleTime": ago(40)}), &jobs, expect![]);
+    check(
+        json!({}),
+        json!({"lastScheduleTime": ago(40)}),
+        &jobs,
+        expect![[r#"
+        delete job b Background
+        delete job d Background
+        delete job c Background
+        event Normal SuccessfulDelete: Deleted job b
+        event Normal SuccessfulDelete: Deleted job d
+        event Normal SuccessfulDelete: Deleted job c
+        look again after 20.1s"#]],
+    );
 }
 
 #[test]
@@ -139,5 +283,9 @@ fn says_when_jobs_are_refused() {
     let error = ApiError::forbidden(&Job::NAMES, "tick-1", "exceeded quota");
     let key = Key::new(&CronJob::NAMES, ObjectKey::new("d", "tick"));
     let now = Timestamp::from_second(crate::test_support::NOW).unwrap();
-    expect![].assert_eq(&show(&CronJobs.refused(&key, &error, &world, now)));
+    expect![[r#"
+        event Warning FailedCreate: Error creating job: jobs.batch "tick-1" is forbidden: exceeded quota
+        status cronjob tick {}
+        event Normal MissingJob: Active job went missing: gone"#]]
+    .assert_eq(&show(&CronJobs.refused(&key, &error, &world, now)));
 }

@@ -61,11 +61,6 @@ fn find<'s>(status: &'s JobStatus, kind: &str) -> Option<&'s JobCondition> {
     status.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == "True")
 }
 
-/// Whether a condition is true.
-pub(super) fn has(status: &JobStatus, kind: &str) -> bool {
-    find(status, kind).is_some()
-}
-
 /// `Complete` or `Failed`, with when that was said.
 pub(crate) fn finished(job: &Job) -> Option<&JobCondition> {
     let status = job.status.as_ref()?;

@@ -95,7 +95,12 @@ fn status(words: &Words<'_>) -> Value {
         let (kind, reason) = said.split_once(':').unwrap_or((said, ""));
         let (kind, status) = kind.strip_prefix('!').map_or((kind, "True"), |kind| (kind, "False"));
         let since = ago(words.number("since").unwrap_or(5));
-        json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": since})
+        let message = match reason {
+            "JobSuspended" => Some("Job suspended"),
+            "BackoffLimitExceeded" => Some("Job has reached the specified backoff limit"),
+            _ => None,
+        };
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
     };
     let said: Option<Vec<Value>> = words.list("said").map(|said| said.into_iter().map(condition).collect());
     if !words.has("started") {

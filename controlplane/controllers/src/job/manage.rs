@@ -122,15 +122,15 @@ impl Sync<'_> {
             }
         }
         if !self.is_indexed() {
-            return template::any_pods(self.job, self.spec, missing, self.view);
+            return template::any_pods(self, missing);
         }
         let indexes = self.pending_indexes(missing).into_iter().filter(|index| self.is_due(*index, plan));
         let indexes: Vec<i32> = indexes.collect();
         let pod = |index: i32| {
             let failures = self.is_per_index().then(|| self.next_failures(index));
-            template::indexed_pod(self.job, self.spec, index, failures, self.view)
+            template::indexed_pod(self, index, failures)
         };
-        indexes.into_iter().map(pod).collect()
+        indexes.into_iter().filter_map(pod).collect()
     }
 
     /// The first indexes that nobody works on and that are not over.

@@ -1,7 +1,10 @@
 //! The pods of a Job, made from its template, and their names.
 //!
 //! A name follows from the Job's uid and from which names are taken. Whoever has not seen that a pod was made asks for the
-//! same name again and is refused.
+//! same name again and is refused. Pods may be found by name before they are found by owner: then none is made until they
+//! are.
+
+use std::collections::HashSet;
 
 use k8s_openapi::{
     api::{
@@ -15,8 +18,9 @@ use podium_api::{Kind as _, ObjectKey};
 use super::{
     FINALIZER, INDEX,
     manage::{FAILURES, IGNORED_FAILURES},
+    sync::Sync,
 };
-use crate::{View, owners::controller_ref};
+use crate::owners::{controller_ref, is_controlled_by};
 
 const ENV: &str = "JOB_COMPLETION_INDEX";
 /// Names that the API makes up are no longer than 63 with their five letters at the end.
@@ -26,26 +30,28 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const LETTERS_COUNT: usize = 5;
 
 /// So many pods that differ in nothing but their names.
-pub(super) fn any_pods(job: &Job, spec: &JobSpec, count: usize, view: &dyn View) -> Vec<Pod> {
-    let prefix = format!("{}-", job_name(job));
-    let pod = new_pod(job, spec, &prefix);
-    let mut names = free_names(job, &prefix, view);
+pub(super) fn any_pods(sync: &Sync<'_>, count: usize) -> Vec<Pod> {
+    let prefix = format!("{}-", job_name(sync.job));
+    let pod = new_pod(sync.job, sync.spec, &prefix);
+    let names = free_names(sync, &prefix);
     let named = |name: String| {
         let mut pod = pod.clone();
         pod.metadata.name = Some(name);
         pod
     };
-    names.by_ref().take(count).map(named).collect()
+    names.take(count).map(named).collect()
 }
 
-/// The pod of an index; `failures` of those before it, counted and ignored, when they are limited per index.
-pub(super) fn indexed_pod(job: &Job, spec: &JobSpec, index: i32, failures: Option<(i32, i32)>, view: &dyn View) -> Pod {
+/// The pod of an index; `failures` of those before it, counted and ignored, when they are limited per index. `None`: there
+/// is one that was not seen yet.
+pub(super) fn indexed_pod(sync: &Sync<'_>, index: i32, failures: Option<(i32, i32)>) -> Option<Pod> {
+    let job = sync.job;
     let end = format!("-{index}-");
     let mut prefix = job_name(job).to_owned();
     prefix.truncate(PREFIX_MAX - end.len());
     prefix.push_str(&end);
-    let mut pod = new_pod(job, spec, &prefix);
-    pod.metadata.name = free_names(job, &prefix, view).next();
+    let mut pod = new_pod(job, sync.spec, &prefix);
+    pod.metadata.name = Some(free_names(sync, &prefix).next()?);
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(INDEX.to_owned(), index.to_string());
     if let Some((counted, ignored)) = failures {
@@ -60,7 +66,7 @@ pub(super) fn indexed_pod(job: &Job, spec: &JobSpec, index: i32, failures: Optio
         spec.init_containers.iter_mut().flatten().for_each(tell_index);
         spec.containers.iter_mut().for_each(tell_index);
     }
-    pod
+    Some(pod)
 }
 
 fn job_name(job: &Job) -> &str {
@@ -96,21 +102,21 @@ fn tell_index(container: &mut Container) {
     env.push(EnvVar { name: ENV.to_owned(), value: None, value_from });
 }
 
-/// Names that no pod has, always in the same order.
-fn free_names<'v>(job: &'v Job, prefix: &str, view: &'v dyn View) -> impl Iterator<Item = String> + use<'v> {
-    let (uid, namespace) = (job.metadata.uid.as_deref().unwrap_or_default(), job.metadata.namespace.as_deref());
-    let namespace = namespace.unwrap_or_default();
+/// Names that no pod has, always in the same order; they end at a pod of this Job that was not found as such.
+fn free_names<'s>(sync: &'s Sync<'_>, prefix: &str) -> impl Iterator<Item = String> + use<'s> {
+    let meta = &sync.job.metadata;
+    let (uid, namespace) = (meta.uid.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
     let mut end = prefix.len().min(PREFIX_MAX);
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
     let prefix = prefix[..end].to_owned();
-    let mut given = std::collections::BTreeSet::new();
+    let mut taken: HashSet<String> = sync.pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
     let names = (0_u64..).map(move |i| format!("{prefix}{}", letters(uid, &prefix, i)));
-    names.filter(move |name| {
-        let taken = view.get(&Pod::NAMES, &ObjectKey::new(namespace, name.as_str())).is_some();
-        !taken && given.insert(name.clone())
-    })
+    let names = names.filter(move |name| taken.insert(name.clone()));
+    let other = move |name: &str| sync.view.get(&Pod::NAMES, &ObjectKey::new(namespace, name));
+    let is_unseen = move |name: &String| other(name).is_some_and(|pod| is_controlled_by(pod.meta(), uid));
+    names.take_while(move |name| !is_unseen(name)).filter(move |name| other(name).is_none())
 }
 
 /// Five letters from FNV-1a over uid, prefix and number.

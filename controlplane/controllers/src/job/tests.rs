@@ -25,13 +25,44 @@ fn check_with(job: &str, pods: &str, more: Value, expected: Expect) {
 
 #[test]
 fn creates_what_is_missing() {
-    check("completions=3 parallelism=2", "", expect![]);
-    check("completions=3 parallelism=2 started=60 succeeded=2", "a Succeeded counted; b Succeeded counted", expect![]);
-    check("completions=3 parallelism=2 started=60 active=1", "a Running ready", expect![]);
+    check(
+        "completions=3 parallelism=2",
+        "",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        create pod pi-pk4mf {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":2,"ready":0,"startTime":"1970-01-12T13:46:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
+    check(
+        "completions=3 parallelism=2 started=60 succeeded=2",
+        "a Succeeded counted; b Succeeded counted",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
+    check(
+        "completions=3 parallelism=2 started=60 active=1",
+        "a Running ready",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":2,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
     // Without a number of completions: as many as may run, until one succeeds.
-    check("parallelism=2 started=60 active=1", "a Running", expect![]);
+    check(
+        "parallelism=2 started=60 active=1",
+        "a Running",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":2,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
     check("parallelism=2 started=60 active=1 succeeded=1", "a Running; b Succeeded counted", expect![]);
-    check("completions=3 started=60 active=1 going", "a Running ready", expect![]);
+    check(
+        "completions=3 started=60 active=1 going",
+        "a Running ready",
+        expect![[r#"
+        status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     check("completions=3 managed-by=example.com/other", "", expect![]);
 }
 
@@ -58,13 +89,31 @@ fn bounds_a_plan() {
 #[test]
 fn counts_a_success_in_steps() {
     let job = "completions=1 started=60 active=1";
-    check(job, "a Succeeded", expect![]);
+    check(
+        job,
+        "a Succeeded",
+        expect![[r#"
+        status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     // The status is written, the finalizer still there: nothing is counted twice.
     let job = "completions=1 started=60 waiting-succeeded=a said=SuccessCriteriaMet:CompletionsReached";
-    check(job, "a Succeeded", expect![]);
-    check(job, "a Succeeded counted", expect![]);
+    check(job, "a Succeeded", expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]]);
+    check(
+        job,
+        "a Succeeded counted",
+        expect![[r#"
+        status job pi {"completionTime":"1970-01-12T13:46:40Z","conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"},{"reason":"CompletionsReached","status":"True","type":"Complete"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        event Normal Completed: Job completed"#]],
+    );
     // Somebody deleted the pod as soon as it was let go.
-    check(job, "", expect![]);
+    check(
+        job,
+        "",
+        expect![[r#"
+        status job pi {"completionTime":"1970-01-12T13:46:40Z","conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"},{"reason":"CompletionsReached","status":"True","type":"Complete"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        event Normal Completed: Job completed"#]],
+    );
     let job =
         "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet:CompletionsReached,Complete:CompletionsReached";
     check(job, "a Succeeded counted", expect![]);
@@ -73,76 +122,207 @@ fn counts_a_success_in_steps() {
 #[test]
 fn does_not_conclude_from_a_mirror_that_lags() {
     let job = "completions=2 started=60 waiting-succeeded=a";
-    expect![].assert_eq(&plan(&world(job, "").at(6)));
+    expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
+        look again after 1s"#]].assert_eq(&plan(&world(job, "").at(6)));
     let job = "completions=2 started=60 succeeded=1";
-    expect![].assert_eq(&plan(&world(job, "a Succeeded counted").at(6)));
+    expect!["look again after 1s"].assert_eq(&plan(&world(job, "a Succeeded counted").at(6)));
 }
 
 #[test]
 fn waits_longer_after_each_failure() {
     let job = "completions=1 started=60 failed=1";
-    check(job, "a Failed counted ended=4", expect![]);
-    check(job, "a Failed counted ended=10", expect![]);
-    check(job, "a Failed counted ended=20; b Failed counted ended=12", expect![]);
+    check(job, "a Failed counted ended=4", expect!["look again after 6s"]);
+    check(
+        job,
+        "a Failed counted ended=10",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"failed":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
+    check(job, "a Failed counted ended=20; b Failed counted ended=12", expect!["look again after 8s"]);
     check(
         "completions=3 started=60 failed=1 succeeded=1",
         "a Failed counted ended=4; b Succeeded counted ended=3",
-        expect![],
+        expect![[r#"
+            create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+            status job pi {"active":1,"failed":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}"#]],
     );
 }
 
 #[test]
 fn fails_at_its_limits() {
-    check("completions=2 parallelism=2 limit=0 started=60 active=2", "a Failed; b Running ready", expect![]);
+    check(
+        "completions=2 parallelism=2 limit=0 started=60 active=2",
+        "a Failed; b Running ready",
+        expect![[r#"
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     let job = "completions=2 parallelism=2 limit=0 started=60 terminating=1 waiting-failed=a,b said=FailureTarget:BackoffLimitExceeded";
-    check(job, "a Failed counted; b Running ready going", expect![]);
-    check(job, "a Failed counted; b Failed counted", expect![]);
+    check(
+        job,
+        "a Failed counted; b Running ready going",
+        expect![[r#"
+        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"failed":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/b"]}}
+        patch pod b {"metadata":{"finalizers":[]}}"#]],
+    );
+    check(
+        job,
+        "a Failed counted; b Failed counted",
+        expect![[r#"
+            status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"},{"reason":"BackoffLimitExceeded","status":"True","type":"Failed"}],"failed":2,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
+            event Warning BackoffLimitExceeded: Job has reached the specified backoff limit"#]],
+    );
     let job = "completions=2 limit=0 started=60 failed=2 said=FailureTarget:BackoffLimitExceeded";
-    check(job, "a Failed counted", expect![]);
+    check(
+        job,
+        "a Failed counted",
+        expect![[r#"
+            status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"},{"reason":"BackoffLimitExceeded","status":"True","type":"Failed"}],"failed":2,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
+            event Warning BackoffLimitExceeded: Job has reached the specified backoff limit"#]],
+    );
     check("completions=1 limit=2 restart=OnFailure started=60 active=1", "a Running restarts=1", expect![]);
-    check("completions=1 limit=2 restart=OnFailure started=60 active=1", "a Running restarts=2", expect![]);
-    check("completions=1 deadline=100 started=60 active=1", "a Running", expect![]);
-    check("completions=1 deadline=60 started=60 active=1", "a Running", expect![]);
+    check(
+        "completions=1 limit=2 restart=OnFailure started=60 active=1",
+        "a Running restarts=2",
+        expect![[r#"
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a"]}}"#]],
+    );
+    check("completions=1 deadline=100 started=60 active=1", "a Running", expect!["look again after 40s"]);
+    check(
+        "completions=1 deadline=60 started=60 active=1",
+        "a Running",
+        expect![[r#"
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        status job pi {"conditions":[{"reason":"DeadlineExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a"]}}"#]],
+    );
 }
 
 #[test]
 fn is_suspended_and_resumed() {
-    check("completions=2 parallelism=2 suspended", "", expect![]);
-    check("completions=2 parallelism=2 suspended started=60 active=2", "a Running ready; b Running", expect![]);
-    check("completions=2 suspended started=60 said=Suspended:JobSuspended", "", expect![]);
-    check("completions=1 started=60 said=Suspended:JobSuspended", "", expect![]);
-    check("completions=1 suspended deadline=10 started=60 said=Suspended:JobSuspended", "", expect![]);
+    check(
+        "completions=2 parallelism=2 suspended",
+        "",
+        expect![[r#"
+        status job pi {"conditions":[{"reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"terminating":0,"uncountedTerminatedPods":{}}
+        event Normal Suspended: Job suspended"#]],
+    );
+    check(
+        "completions=2 parallelism=2 suspended started=60 active=2",
+        "a Running ready; b Running",
+        expect![[r#"
+        patch pod b {"metadata":{"finalizers":[]}}
+        patch pod a {"metadata":{"finalizers":[]}}
+        delete pod b
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: b
+        event Normal SuccessfulDelete: Deleted pod: a
+        status job pi {"conditions":[{"reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{}}
+        event Normal Suspended: Job suspended"#]],
+    );
+    check(
+        "completions=2 suspended started=60 said=Suspended:JobSuspended",
+        "",
+        expect![""],
+    );
+    check(
+        "completions=1 started=60 said=Suspended:JobSuspended",
+        "",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"conditions":[{"reason":"JobResumed","status":"False","type":"Suspended"}],"ready":0,"startTime":"1970-01-12T13:46:40Z","terminating":0,"uncountedTerminatedPods":{}}
+        event Normal Resumed: Job resumed"#]],
+    );
+    check(
+        "completions=1 suspended deadline=10 started=60 said=Suspended:JobSuspended",
+        "",
+        expect![""],
+    );
 }
 
 #[test]
 fn removes_what_is_superfluous() {
-    check("completions=9 parallelism=1 started=60 active=2", "a Running ready node=n; b Pending", expect![]);
+    check(
+        "completions=9 parallelism=1 started=60 active=2",
+        "a Running ready node=n; b Pending",
+        expect![[r#"
+        patch pod b {"metadata":{"finalizers":[]}}
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{}}"#]],
+    );
     // One that can no longer be counted runs for nothing.
-    check("completions=2 parallelism=2 started=60 active=2", "a Running ready; b Running counted", expect![]);
+    check(
+        "completions=2 parallelism=2 started=60 active=2",
+        "a Running ready; b Running counted",
+        expect![[r#"
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{}}"#]],
+    );
     check(
         "completions=2 parallelism=2 indexed started=60 active=3",
         "a Running index=0; b Running ready index=0; c Running index=5",
-        expect![],
+        expect![[r#"
+            patch pod a {"metadata":{"finalizers":[]}}
+            patch pod c {"metadata":{"finalizers":[]}}
+            delete pod a
+            delete pod c
+            event Normal SuccessfulDelete: Deleted pod: a
+            event Normal SuccessfulDelete: Deleted pod: c
+            status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{}}"#]],
     );
 }
 
 #[test]
 fn runs_each_index_once() {
-    check("completions=4 parallelism=2 indexed", "", expect![]);
+    check(
+        "completions=4 parallelism=2 indexed",
+        "",
+        expect![[r#"
+        create pod pi-0-jlww9 {"annotations":{"batch.kubernetes.io/job-completion-index":"0"},"spec":{"hostname":"pi-0","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        create pod pi-1-gtsn9 {"annotations":{"batch.kubernetes.io/job-completion-index":"1"},"spec":{"hostname":"pi-1","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":2,"ready":0,"startTime":"1970-01-12T13:46:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
     check(
         "completions=4 parallelism=2 indexed started=60 active=2 done=0",
         "a Succeeded counted index=0; b Succeeded index=2; c Running index=1",
-        expect![],
+        expect![[r#"
+            create pod pi-3-cwqlz {"annotations":{"batch.kubernetes.io/job-completion-index":"3"},"spec":{"hostname":"pi-3","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+            status job pi {"active":2,"completedIndexes":"0,2","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}
+            patch pod b {"metadata":{"finalizers":[]}}"#]],
     );
     // The index says enough: it is not counted by uid.
-    check("completions=2 indexed started=60 done=0 succeeded=1", "a Succeeded index=0; b Running index=1", expect![]);
+    check(
+        "completions=2 indexed started=60 done=0 succeeded=1",
+        "a Succeeded index=0; b Running index=1",
+        expect![[r#"
+        status job pi {"active":1,"completedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     check(
         "completions=2 indexed started=60 active=1 done=0 succeeded=1",
         "a Succeeded counted index=0; b Failed index=1 ended=60",
-        expect![],
+        expect![[r#"
+            create pod pi-1-gtsn9 {"annotations":{"batch.kubernetes.io/job-completion-index":"1"},"spec":{"hostname":"pi-1","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+            status job pi {"active":1,"completedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["pod/b"]}}
+            patch pod b {"metadata":{"finalizers":[]}}"#]],
     );
     // Made smaller.
-    check("completions=2 parallelism=2 indexed started=60 done=0-4 succeeded=5", "", expect![]);
+    check(
+        "completions=2 parallelism=2 indexed started=60 done=0-4 succeeded=5",
+        "",
+        expect![[
+            r#"status job pi {"completedIndexes":"0,1","conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}"#
+        ]],
+    );
 }
 
 #[test]
@@ -157,28 +337,124 @@ fn tells_each_pod_its_index() {
     let mut pod = pod.to_value().unwrap();
     let name = pod["metadata"]["name"].take();
     assert!(name.as_str().unwrap().starts_with("pi-3-") && name.as_str().unwrap().len() == 10, "{name}");
-    expect![].assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
+    expect![[r#"
+        {
+          "apiVersion": "v1",
+          "kind": "Pod",
+          "metadata": {
+            "annotations": {
+              "batch.kubernetes.io/job-completion-index": "3",
+              "mine": "kept"
+            },
+            "finalizers": [
+              "batch.kubernetes.io/job-tracking"
+            ],
+            "generateName": "pi-3-",
+            "labels": {
+              "batch.kubernetes.io/job-completion-index": "3",
+              "job": "pi"
+            },
+            "name": null,
+            "namespace": "d",
+            "ownerReferences": [
+              {
+                "apiVersion": "batch/v1",
+                "blockOwnerDeletion": true,
+                "controller": true,
+                "kind": "Job",
+                "name": "pi",
+                "uid": "job/pi"
+              }
+            ]
+          },
+          "spec": {
+            "containers": [
+              {
+                "env": [
+                  {
+                    "name": "JOB_COMPLETION_INDEX",
+                    "valueFrom": {
+                      "fieldRef": {
+                        "fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"
+                      }
+                    }
+                  }
+                ],
+                "image": "i",
+                "name": "c"
+              }
+            ],
+            "hostname": "pi-3",
+            "initContainers": [
+              {
+                "env": [
+                  {
+                    "name": "JOB_COMPLETION_INDEX",
+                    "value": "x"
+                  }
+                ],
+                "image": "i",
+                "name": "i"
+              }
+            ],
+            "restartPolicy": "Never"
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
 }
 
 #[test]
 fn limits_the_failures_of_each_index() {
     let job = "completions=3 parallelism=3 indexed per-index=1 limit=2147483647 started=60 active=3";
     // Index 0 is tried again: its last pod stays until the next one takes its count over.
-    check(job, "a Failed index=0 failures=0; b Running index=1; c Succeeded index=2", expect![]);
-    check(job, "a Failed index=0 failures=0 ended=4; b Running index=1; c Running index=2", expect![]);
+    check(
+        job,
+        "a Failed index=0 failures=0; b Running index=1; c Succeeded index=2",
+        expect![[r#"
+        create pod pi-0-jlww9 {"annotations":{"batch.kubernetes.io/job-completion-index":"0","batch.kubernetes.io/job-index-failure-count":"1"},"spec":{"hostname":"pi-0","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":2,"completedIndexes":"2","failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        patch pod c {"metadata":{"finalizers":[]}}"#]],
+    );
+    check(
+        job,
+        "a Failed index=0 failures=0 ended=4; b Running index=1; c Running index=2",
+        expect![[r#"
+        status job pi {"active":2,"failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
+        look again after 6s"#]],
+    );
     check(
         job,
         "a Failed index=0 failures=0; n Running index=0 failures=1; b Running index=1; c Running index=2",
-        expect![],
+        expect![[r#"
+            status job pi {"active":3,"failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+            patch pod a {"metadata":{"finalizers":[]}}"#]],
     );
-    check(job, "a Failed index=0 failures=1; b Running index=1; c Running index=2", expect![]);
+    check(
+        job,
+        "a Failed index=0 failures=1; b Running index=1; c Running index=2",
+        expect![[r#"
+        status job pi {"active":2,"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     check(
         &format!("{job} max-failed=0"),
         "a Failed index=0 failures=1; b Running index=1; c Running index=2",
-        expect![],
+        expect![[r#"
+            delete pod b
+            delete pod c
+            event Normal SuccessfulDelete: Deleted pod: b
+            event Normal SuccessfulDelete: Deleted pod: c
+            status job pi {"conditions":[{"reason":"MaxFailedIndexesExceeded","status":"True","type":"FailureTarget"}],"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{"failed":["pod/a","pod/b","pod/c"]}}
+            patch pod a {"metadata":{"finalizers":[]}}"#]],
     );
     let job = "completions=2 parallelism=2 indexed per-index=0 limit=2147483647 started=60 done=0 succeeded=1";
-    check(job, "a Succeeded counted index=0; b Failed index=1 failures=0", expect![]);
+    check(
+        job,
+        "a Succeeded counted index=0; b Failed index=1 failures=0",
+        expect![[r#"
+        status job pi {"completedIndexes":"0","conditions":[{"reason":"FailedIndexes","status":"True","type":"FailureTarget"}],"failedIndexes":"1","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["pod/b"]}}
+        patch pod b {"metadata":{"finalizers":[]}}"#]],
+    );
 }
 
 #[test]
@@ -190,38 +466,135 @@ fn follows_its_failure_policy() {
         ]}})
     };
     let job = "completions=2 parallelism=2 limit=0 replace=Failed started=60 active=2";
-    check_with(job, "a Failed exit=42; b Running", rules("FailJob"), expect![]);
-    check_with(job, "a Failed exit=42; b Running", rules("Ignore"), expect![]);
-    check_with(job, "a Failed exit=42; b Running", rules("Count"), expect![]);
-    check_with(job, "a Failed exit=1 disrupted; b Running", rules("FailJob"), expect![]);
+    check_with(
+        job,
+        "a Failed exit=42; b Running",
+        rules("FailJob"),
+        expect![[r#"
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status job pi {"conditions":[{"reason":"PodFailurePolicy","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
+    check_with(
+        job,
+        "a Failed exit=42; b Running",
+        rules("Ignore"),
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
+    check_with(
+        job,
+        "a Failed exit=42; b Running",
+        rules("Count"),
+        expect![[r#"
+        delete pod b
+        event Normal SuccessfulDelete: Deleted pod: b
+        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
+    check_with(
+        job,
+        "a Failed exit=1 disrupted; b Running",
+        rules("FailJob"),
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
     let job = "completions=2 parallelism=2 indexed per-index=5 replace=Failed started=60 active=2";
-    check_with(job, "a Failed exit=42 index=0; b Running index=1", rules("FailIndex"), expect![]);
+    check_with(
+        job,
+        "a Failed exit=42 index=0; b Running index=1",
+        rules("FailIndex"),
+        expect![[r#"
+        status job pi {"active":1,"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
 }
 
 #[test]
 fn is_over_when_enough_have_succeeded() {
     let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
     let job = "completions=3 parallelism=3 indexed started=60 active=3 ready=2";
-    check_with(job, "a Succeeded index=0; b Running ready index=1; c Running ready index=2", policy.clone(), expect![]);
+    check_with(
+        job,
+        "a Succeeded index=0; b Running ready index=1; c Running ready index=2",
+        policy.clone(),
+        expect![[r#"
+        status job pi {"completedIndexes":"0","conditions":[{"reason":"SuccessPolicy","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":2,"uncountedTerminatedPods":{}}
+        patch pod a {"metadata":{"finalizers":[]}}
+        patch pod b {"metadata":{"finalizers":[]}}
+        patch pod c {"metadata":{"finalizers":[]}}
+        delete pod b
+        delete pod c
+        event Normal SuccessfulDelete: Deleted pod: b
+        event Normal SuccessfulDelete: Deleted pod: c"#]],
+    );
     let job = "completions=3 parallelism=3 indexed started=60 done=0 succeeded=1 terminating=1 \
                said=SuccessCriteriaMet:SuccessPolicy";
     check_with(job, "a Succeeded counted index=0; b Running counted index=1 going", policy.clone(), expect![]);
-    check_with(&job.replace("terminating=1", ""), "a Succeeded counted index=0", policy, expect![]);
+    check_with(
+        &job.replace("terminating=1", ""),
+        "a Succeeded counted index=0",
+        policy,
+        expect![[r#"
+        status job pi {"completedIndexes":"0","completionTime":"1970-01-12T13:46:40Z","conditions":[{"reason":"SuccessPolicy","status":"True","type":"SuccessCriteriaMet"},{"reason":"SuccessPolicy","status":"True","type":"Complete"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        event Normal Completed: Job completed"#]],
+    );
 }
 
 #[test]
 fn replaces_what_goes_or_what_has_failed() {
     let job = "completions=1 started=60 active=1";
-    check(job, "a Running going", expect![]);
-    check(&format!("{job} replace=Failed"), "a Running going", expect![]);
-    check(&format!("{job} replace=Failed"), "a Failed going ended=60", expect![]);
+    check(
+        job,
+        "a Running going",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
+    check(
+        &format!("{job} replace=Failed"),
+        "a Running going",
+        expect![[
+            r#"status job pi {"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{}}"#
+        ]],
+    );
+    check(
+        &format!("{job} replace=Failed"),
+        "a Failed going ended=60",
+        expect![[r#"
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]],
+    );
 }
 
 #[test]
 fn adopts_and_releases() {
-    check("completions=1 started=60", "a Running free", expect![]);
-    check("completions=1 started=60", "a Succeeded free", expect![]);
-    check("completions=1 started=60 active=1", "a Running alien", expect![]);
+    check(
+        "completions=1 started=60",
+        "a Running free",
+        expect![[r#"
+        patch pod a {"metadata":{"finalizers":["batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
+        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+    );
+    check(
+        "completions=1 started=60",
+        "a Succeeded free",
+        expect![[r#"
+        patch pod a {"metadata":{"finalizers":["batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
+        status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}"#]],
+    );
+    check(
+        "completions=1 started=60 active=1",
+        "a Running alien",
+        expect![[r#"
+        patch pod a {"metadata":{"finalizers":[],"ownerReferences":[]}}
+        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …"#]],
+    );
     check("completions=1 started=60 going", "a Running free", expect![]);
 }
 
@@ -231,19 +604,22 @@ fn counts_although_pods_are_refused() {
     let error = ApiError::forbidden(&Pod::NAMES, "pi-x", "exceeded quota");
     let key = Key::new(&Job::NAMES, podium_api::ObjectKey::new("d", "pi"));
     let plan = Jobs.refused(&key, &error, &world, Timestamp::from_second(NOW).unwrap());
-    expect![].assert_eq(&show(&plan));
+    expect![[r#"
+        event Warning FailedCreate: Error creating: pods "pi-x" is forbidden: exceeded quota
+        status job pi {"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
+        patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&show(&plan));
 }
 
 #[test]
 fn lets_go_of_what_is_left_over() {
     let leftover = |world: &World| world.plan(&Jobs, &Pod::NAMES, "a");
     let gone = || World::of("").plus::<Pod>(pod("a Running going"));
-    expect![].assert_eq(&leftover(&gone()));
+    expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&leftover(&gone()));
     // The Job may just not have been heard of.
-    expect![].assert_eq(&leftover(&World::of("").plus::<Pod>(pod("a Running age=5")).at(6)));
+    expect!["look again after 1s"].assert_eq(&leftover(&World::of("").plus::<Pod>(pod("a Running age=5")).at(6)));
     assert_eq!(leftover(&world("completions=1", "a Running")), "");
     let finished = "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet,Complete";
-    expect![].assert_eq(&leftover(&world(finished, "a Running")));
+    expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&leftover(&world(finished, "a Running")));
     assert_eq!(leftover(&world(&format!("{finished} managed-by=example.com/x"), "a Running")), "");
     expect![].assert_eq(&leftover(&world("completions=1", "a Running").plus::<Job>(job("other", ""))));
 }

@@ -13,11 +13,17 @@ fn check_node(world: &World, expected: Expect) {
 #[test]
 fn pods_of_a_node_that_is_gone() {
     let pods = "pod a node=n ready; pod b node=n phase=Succeeded; pod c node=other";
-    check_node(&World::of(pods), expect![]);
+    check_node(
+        &World::of(pods),
+        expect![[r#"
+        status pod a {"conditions":[{"status":"True","type":"Ready"},{"reason":"DeletionByPodGC","status":"True","type":"DisruptionTarget"}],"phase":"Failed"}
+        delete pod a
+        delete pod b"#]],
+    );
     check_node(&World::of(&format!("{pods}; node n")), expect![]);
     // It may be about to register, or just not have been heard of.
-    check_node(&World::of(pods).watched_for(10), expect![]);
-    check_node(&World::of(pods).at(6), expect![]);
+    check_node(&World::of(pods).watched_for(10), expect!["look again after 30s"]);
+    check_node(&World::of(pods).at(6), expect!["look again after 1s"]);
     check_node(&World::of("pod c node=other"), expect![]);
 }
 
@@ -25,7 +31,12 @@ fn pods_of_a_node_that_is_gone() {
 fn pods_that_go_from_a_node_out_of_service() {
     let pods = "pod a node=n deleting; pod b node=n";
     let taint = "taints=node.kubernetes.io/out-of-service:NoExecute";
-    check_node(&World::of(&format!("{pods}; node n ready=Unknown {taint}")), expect![]);
+    check_node(
+        &World::of(&format!("{pods}; node n ready=Unknown {taint}")),
+        expect![[r#"
+        status pod a {"conditions":[{"status":"False","type":"Ready"}],"phase":"Failed"}
+        delete pod a"#]],
+    );
     check_node(&World::of(&format!("{pods}; node n {taint}")), expect![]);
     check_node(&World::of(&format!("{pods}; node n ready=Unknown")), expect![]);
 }
@@ -33,7 +44,10 @@ fn pods_that_go_from_a_node_out_of_service() {
 #[test]
 fn pods_that_go_without_a_node() {
     let plan = |world: &str| World::of(world).plan(&PodGarbageCollection, &Pod::NAMES, "a");
-    expect![].assert_eq(&plan("pod a deleting"));
+    expect![[r#"
+        status pod a {"conditions":[{"status":"False","type":"Ready"}],"phase":"Failed"}
+        delete pod a"#]]
+    .assert_eq(&plan("pod a deleting"));
     assert_eq!(plan("pod a"), "");
     assert_eq!(plan("pod a node=n deleting"), "");
 }
@@ -48,8 +62,12 @@ fn pods_that_ended_long_ago() {
         ended(&world, max, &mut plan);
         show(&plan)
     };
-    expect![].assert_eq(&plan(1));
-    expect![].assert_eq(&plan(3));
+    expect![[r#"
+        delete pod b
+        delete pod c
+        look again after 20s"#]]
+    .assert_eq(&plan(1));
+    expect!["look again after 20s"].assert_eq(&plan(3));
     let key = all_ended();
     let now = Timestamp::from_second(NOW).unwrap();
     assert_eq!(show(&PodGarbageCollection.reconcile(&key, &world, now)), plan(ENDED_MAX));

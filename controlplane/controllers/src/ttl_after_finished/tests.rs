@@ -13,9 +13,9 @@ fn check(job: &str, expected: Expect) {
 
 #[test]
 fn deletes_when_the_time_is_up() {
-    check("ttl=10 said=Complete since=10", expect![]);
-    check("ttl=10 said=Complete since=4", expect![]);
-    check("ttl=0 said=Failed since=0", expect![]);
+    check("ttl=10 said=Complete since=10", expect!["delete job pi Foreground"]);
+    check("ttl=10 said=Complete since=4", expect!["look again after 6s"]);
+    check("ttl=0 said=Failed since=0", expect!["delete job pi Foreground"]);
     check("ttl=10 said=Failed since=11 going", expect![]);
     check("ttl=10 said=SuccessCriteriaMet since=11", expect![]);
     check("said=Complete since=1000", expect![]);
