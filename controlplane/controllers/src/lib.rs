@@ -5,7 +5,9 @@
 
 pub mod certificate_cleaner;
 pub mod cluster_role_aggregation;
+mod controller_history;
 pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
@@ -24,6 +26,7 @@ mod pods;
 pub mod replica_set;
 pub mod resource_quota;
 mod service_pods;
+pub mod stateful_set;
 pub mod storage_protection;
 #[cfg(test)]
 mod test_support;
@@ -65,6 +68,11 @@ pub trait Controller: Send + Sync + 'static {
     fn any_kind(&self) -> Option<Keys> {
         None
     }
+    /// Whether a change can matter to it at all: asked before the triggers are, so that the heartbeats of a thousand nodes
+    /// wake nobody. `old` is `None` for what has come, `new` for what has gone.
+    fn concerns(&self, _old: Option<&dyn Object>, _new: Option<&dyn Object>) -> bool {
+        true
+    }
     /// Decides what one key needs. Same input, same plan.
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan;
     /// What to tell the user when an action of the key's plan was refused. Applied before the back-off; its own failures
@@ -80,6 +88,8 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(deployment::Deployments),
         Box::new(replica_set::ReplicaSets),
         Box::new(replica_set::ReplicationControllers),
+        Box::new(stateful_set::StatefulSets),
+        Box::new(daemon_set::DaemonSets),
         Box::new(job::Jobs),
         Box::new(cron_job::CronJobs),
         Box::new(ttl_after_finished::TtlAfterFinished),

@@ -241,7 +241,8 @@ fn tolerated_seconds(taint: &Taint, tolerations: &[Toleration]) -> Option<i64> {
     matching.filter_map(|t| t.toleration_seconds).min().map(|seconds| seconds.max(0))
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether a toleration covers a taint.
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let covers = |wanted: Option<&str>, actual: &str| wanted.is_none_or(|w| w.is_empty() || w == actual);
     let value = toleration.operator.as_deref() == Some("Exists")
         || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();

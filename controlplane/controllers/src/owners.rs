@@ -48,11 +48,21 @@ pub(crate) fn claim<O: Kind, K: Kind>(
     view: &dyn View,
     actions: &mut Vec<Action>,
 ) -> Vec<Arc<K>> {
+    claim_those(owner, |k: &K| selector.matches_option(k.metadata().labels.as_ref()), view, actions)
+}
+
+/// The same, where more than labels says what matches.
+pub(crate) fn claim_those<O: Kind, K: Kind>(
+    owner: &O,
+    belongs: impl Fn(&K) -> bool,
+    view: &dyn View,
+    actions: &mut Vec<Action>,
+) -> Vec<Arc<K>> {
     let (meta, uid) = (owner.metadata(), owner.metadata().uid.as_deref().unwrap_or_default());
     if uid.is_empty() {
         return Vec::new();
     }
-    let matches = |k: &Arc<K>| selector.matches_option(k.metadata().labels.as_ref());
+    let matches = |k: &Arc<K>| belongs(k);
     let controlled = view.owned_as::<K>(uid).into_iter().filter(|k| is_controlled_by(k.metadata(), uid));
     let (mut claimed, released): (Vec<_>, Vec<_>) = controlled.partition(matches);
     if meta.deletion_timestamp.is_some() {

@@ -19,7 +19,7 @@ pub struct Preconditions {
 pub enum Action {
     /// Creates an object. "Already exists" counts as an error.
     Create(Box<dyn Object>),
-    /// Creates an object and then emits an event whose message ends with the name that the object got.
+    /// Creates an object and then emits an event. A message that ends with a space gets the name that the object got.
     CreateAndTell(Box<dyn Object>, EventNote),
     /// Replaces an object at the `resourceVersion` it carries.
     Update(Box<dyn Object>),

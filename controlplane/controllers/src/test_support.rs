@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 
 use crate::{Action, Controller, Key, Plan, View};
 
+mod sets;
+
 /// The time of every test, in seconds.
 pub(crate) const NOW: i64 = 1_000_000;
 
@@ -154,6 +156,7 @@ fn object(line: &str) -> Arc<dyn Object> {
         "rs" => typed::<ReplicaSet>(replica_set(metadata, &words)),
         "rc" => typed::<ReplicationController>(replication_controller(metadata, &words)),
         "deployment" => typed::<Deployment>(deployment(metadata, &words)),
+        "sts" | "ds" | "member" | "daemon" | "revision" => sets::object(kind, metadata, &words),
         "service" => typed::<Service>(service(metadata, &words)),
         "slice" => typed::<EndpointSlice>(slice(metadata, &words)),
         "mirrored" => typed::<EndpointSlice>(mirrored(metadata, &words)),
@@ -212,6 +215,8 @@ fn reference(owner: &str, words: &Words<'_>) -> Value {
         "rs" => ("apps/v1", "ReplicaSet"),
         "rc" => ("v1", "ReplicationController"),
         "deployment" => ("apps/v1", "Deployment"),
+        "sts" => ("apps/v1", "StatefulSet"),
+        "ds" => ("apps/v1", "DaemonSet"),
         "service" => ("v1", "Service"),
         "pod" => ("v1", "Pod"),
         "configmap" => ("v1", "ConfigMap"),

@@ -125,7 +125,9 @@ impl Applier<'_> {
             Action::Create(object) => Done::Wrote(self.api.create(object).await?),
             Action::CreateAndTell(object, mut event) => {
                 let created = self.api.create(object).await?;
-                event.message.push_str(created.meta().name.as_deref().unwrap_or_default());
+                if event.message.ends_with(' ') {
+                    event.message.push_str(created.meta().name.as_deref().unwrap_or_default());
+                }
                 self.recorder.note(note_of(event));
                 Done::Wrote(created)
             }
@@ -182,15 +184,16 @@ impl Done {
     }
 }
 
-/// Whether `next` may run at the same time as `first`.
+/// Whether `next` may run at the same time as `first`: creates of one kind, or deletes. What is made of another kind may
+/// need what was made before.
 fn batches(first: &Action, next: &Action) -> bool {
-    let creates = |action: &Action| matches!(action, Action::Create(_) | Action::CreateAndTell(..));
     let deletes = |action: &Action| matches!(action, Action::Delete { .. });
+    let same_kind = created(first).zip(created(next)).is_some_and(|(a, b)| a.names() == b.names());
     let lets_go = |action: &Action| match action {
         Action::MergePatch { patch, subresource: None, .. } => changes_finalizers_alone(patch),
         _ => false,
     };
-    (creates(first) && creates(next)) || (deletes(first) && deletes(next)) || (lets_go(first) && lets_go(next))
+    same_kind || (deletes(first) && deletes(next)) || (lets_go(first) && lets_go(next))
 }
 
 /// A Job lets go of its pods by the hundred.
@@ -199,6 +202,13 @@ fn changes_finalizers_alone(patch: &serde_json::Value) -> bool {
     let metadata =
         patch.as_object().filter(|patch| patch.len() == 1).and_then(|patch| patch.get("metadata")?.as_object());
     metadata.is_some_and(|m| m.keys().all(|key| key == "finalizers" || conditions.contains(&key.as_str())))
+}
+
+fn created(action: &Action) -> Option<&dyn Object> {
+    match action {
+        Action::Create(object) | Action::CreateAndTell(object, _) => Some(&**object),
+        _ => None,
+    }
 }
 
 fn delete_options(conditions: &Preconditions, propagation: Option<&str>, grace_seconds: Option<i64>) -> DeleteOptions {

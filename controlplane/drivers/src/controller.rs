@@ -58,6 +58,10 @@ impl Runner {
             Delta::Put { old, new } => [old.as_ref(), Some(new)],
             Delta::Delete { old, .. } => [Some(old), None],
         };
+        let [old, new] = objects.map(|object| object.map(|object| &**object));
+        if !self.controller.concerns(old, new) {
+            return;
+        }
         for object in objects.into_iter().flatten() {
             let Ok(keys) = catch_unwind(AssertUnwindSafe(|| keys(&**object, &self.views))) else {
                 let controller = self.controller.name();

@@ -3,9 +3,12 @@
 //! - The ReplicaSets of a Deployment together never want more than its replicas plus `maxSurge`.
 //! - A ReplicaSet never has more pods made than it wants.
 //! - A pod is bound at most once, and to a node that exists.
+//! - What [`sets`] says of StatefulSets and DaemonSets.
 //!
 //! Controllers decide on what they have seen, which may be late: "wants" is the most that was asked for within the last
 //! [`LATE_SECONDS`]. Pods whose creation was not answered are not held against anybody.
+
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, hash_map::DefaultHasher},
@@ -18,7 +21,7 @@ use podium_api::{
     Object,
     k8s_openapi::{
         api::{
-            apps::v1::{Deployment, ReplicaSet},
+            apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
             core::v1::{Node, Pod},
         },
         apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
@@ -44,6 +47,7 @@ pub struct Invariants {
     sets: BTreeMap<String, (String, i32)>,
     pods: BTreeMap<String, String>,
     nodes: BTreeSet<String>,
+    numbered: sets::Sets,
     history: VecDeque<String>,
     digest: DefaultHasher,
     pods_made: u64,
@@ -69,18 +73,25 @@ impl Wanted {
         }
         self.0.iter().map(|(_, wanted)| *wanted).max().unwrap_or(0)
     }
+
+    fn least(&mut self) -> i32 {
+        self.most();
+        self.0.iter().map(|(_, wanted)| *wanted).min().unwrap_or(0)
+    }
 }
 
 impl Invariants {
     /// Watches a model.
     pub async fn open(model: &ModelApi, faults: Arc<Faults>) -> Self {
         let mut deltas = Vec::new();
-        for kind in [kind_of::<Node>(), kind_of::<Deployment>(), kind_of::<ReplicaSet>(), kind_of::<Pod>()] {
+        let sets = [kind_of::<Deployment>(), kind_of::<ReplicaSet>(), kind_of::<StatefulSet>(), kind_of::<DaemonSet>()];
+        for kind in sets.into_iter().chain([kind_of::<Node>(), kind_of::<Pod>()]) {
             let mirror = model.mirror(&kind, MirrorScope::default()).await;
             deltas.push(mirror.expect("the model has every kind").subscribe());
         }
         Self {
             deltas,
+            numbered: sets::Sets::new(Arc::clone(&faults)),
             faults,
             started: Instant::now(),
             wanted: BTreeMap::new(),
@@ -96,6 +107,7 @@ impl Invariants {
     /// Puts something in the history.
     pub fn note(&mut self, what: String) {
         what.hash(&mut self.digest);
+        self.numbered.heard(&what);
         let millis = self.started.elapsed().as_millis();
         self.history.push_back(format!("{:4}.{:03} {what}", millis / 1000, millis % 1000));
         if self.history.len() > HISTORY {
@@ -142,6 +154,11 @@ impl Invariants {
         self.note(describe(&**object, gone));
         if let Some(node) = object.downcast_ref::<Node>() {
             self.nodes.insert(node.metadata.name.clone().unwrap_or_default());
+            self.numbered.node(node);
+        } else if let Some(set) = object.downcast_ref::<StatefulSet>() {
+            self.numbered.stateful_set(set);
+        } else if let Some(set) = object.downcast_ref::<DaemonSet>() {
+            self.numbered.daemon_set(set);
         } else if let Some(deployment) = object.downcast_ref::<Deployment>() {
             self.deployment(deployment);
         } else if let Some(set) = object.downcast_ref::<ReplicaSet>() {
@@ -203,6 +220,10 @@ impl Invariants {
         }
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
         let (pod_uid, owner) = (uid(&pod.metadata), owner(&pod.metadata));
+        if self.numbered.own(&owner) {
+            self.pods_made += u64::from(self.numbered.pod(pod, &owner, gone)?);
+            return Ok(());
+        }
         if gone || pod.metadata.deletion_timestamp.is_some() || phase == "Failed" {
             self.pods.remove(&pod_uid);
             return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! Real parts: controllers, scheduler, their drivers, the event recorder and the kinds. Around them: the reference model
 //! of the API, an API in between that fails as networks fail ([`faults`]), machines that run pods and crash ([`machines`])
-//! and a user ([`user`]). After every step the invariants are checked on every change in order ([`invariants`]); at
+//! and two users: one of Deployments ([`user`]), one of StatefulSets and DaemonSets. After every step the invariants are checked on every change in order ([`invariants`]); at
 //! the end, without faults, everything must become what the user asked for.
 //!
 //! Equal seeds make equal runs, down to the last revision: a failure prints its seed, and the seed replays it.
@@ -12,6 +12,7 @@ pub mod invariants;
 pub mod jobs;
 pub mod machines;
 mod objects;
+mod sets;
 pub mod user;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ use crate::{
     invariants::Invariants,
     jobs::Jobs,
     machines::Machine,
+    sets::SetUser,
     user::User,
 };
 
@@ -104,10 +106,10 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let scheduler = SchedulerConfig { clock: Arc::clone(&clock), seed, ..SchedulerConfig::default() };
     let scheduler = Scheduler::start(client(), scheduler);
 
-    let mut user = User::new(Arc::clone(&model));
+    let mut users = (User::new(Arc::clone(&model)), SetUser::new(Arc::clone(&model)));
     let fail = |what: String, invariants: &Invariants| Failure { seed, what, history: invariants.history() };
     for _ in 0..STEPS {
-        let did = act(&mut random, &mut user, &mut jobs, &machines).await;
+        let did = act(&mut random, &mut users, &mut jobs, &machines).await;
         invariants.note(did);
         let pause = random.random_range(1..300);
         for _ in 0..pause {
@@ -120,7 +122,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     jobs.release().await;
     invariants.note("no more faults".to_owned());
     let settled_seconds =
-        settle(&user, &mut jobs, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
+        settle(&users, &mut jobs, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
     manager.shutdown().await;
     scheduler.shutdown().await;
     let (pods, digest) = (invariants.pods_made(), invariants.digest());
@@ -128,7 +130,12 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
 }
 
 /// One thing happens; says what.
-async fn act(random: &mut SmallRng, user: &mut User, jobs: &mut Jobs, machines: &[Machine]) -> String {
+async fn act(
+    random: &mut SmallRng,
+    users: &mut (User, SetUser),
+    jobs: &mut Jobs,
+    machines: &[Machine],
+) -> String {
     let machine = &machines[random.random_range(0..machines.len())];
     match random.random_range(0..13) {
         0 => {
@@ -143,18 +150,24 @@ async fn act(random: &mut SmallRng, user: &mut User, jobs: &mut Jobs, machines: 
             machine.evict();
             format!("machine {} evicts a pod", machine.name())
         }
+        4..7 => users.1.act(random).await,
         10.. => jobs.act(random).await,
-        _ => user.act(random).await,
+        _ => users.0.act(random).await,
     }
 }
 
-async fn settle(user: &User, jobs: &mut Jobs, model: &ModelApi, invariants: &mut Invariants) -> Result<u64, String> {
+async fn settle(
+    users: &(User, SetUser),
+    jobs: &mut Jobs,
+    model: &ModelApi,
+    invariants: &mut Invariants,
+) -> Result<u64, String> {
     let mut missing = String::new();
     for second in 0..SETTLE_SECONDS {
         sleep(Duration::from_secs(1)).await;
         invariants.check()?;
         jobs.check()?;
-        match user.missing(model).or_else(|| jobs.missing()) {
+        match users.0.missing(model).or_else(|| users.1.missing(model)).or_else(|| jobs.missing()) {
             None => return Ok(second),
             Some(what) => missing = what,
         }

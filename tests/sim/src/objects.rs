@@ -28,6 +28,28 @@ pub(crate) fn deployment(name: &str, replicas: i32, surge: i32, unavailable: i32
     })
 }
 
+fn set(kind: &str, name: &str, mut spec: Value) -> Value {
+    let containers = json!([{"name": "main", "image": "image-0"}]);
+    spec["selector"] = json!({"matchLabels": {"app": name}});
+    spec["revisionHistoryLimit"] = 2.into();
+    spec["template"] = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}});
+    json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+    })
+}
+
+pub(crate) fn stateful_set(name: &str, replicas: i32, parallel: bool, unavailable: i32) -> Value {
+    let policy = if parallel { "Parallel" } else { "OrderedReady" };
+    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": unavailable}});
+    let spec = json!({"replicas": replicas, "podManagementPolicy": policy, "updateStrategy": strategy});
+    set("StatefulSet", name, spec)
+}
+
+pub(crate) fn daemon_set(name: &str, surge: i32, unavailable: i32) -> Value {
+    let rolling = json!({"maxSurge": surge, "maxUnavailable": unavailable});
+    set("DaemonSet", name, json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}))
+}
+
 pub(crate) fn node(name: &str) -> Value {
     let capacity = json!({"cpu": "64", "memory": "64Gi", "pods": "110"});
     json!({

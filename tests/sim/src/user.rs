@@ -119,7 +119,7 @@ impl User {
         let (pods, sets) = (all::<Pod>(model), all::<ReplicaSet>(model));
         let orphan = |meta: &ObjectMeta, owners: &[&str]| {
             let mut refs = meta.owner_references.iter().flatten();
-            refs.any(|o| !owners.contains(&o.uid.as_str()))
+            refs.any(|o| matches!(&*o.kind, "Deployment" | "ReplicaSet") && !owners.contains(&o.uid.as_str()))
         };
         let deployments = all::<Deployment>(model);
         let deployment_uids: Vec<_> = deployments.iter().filter_map(|d| d.metadata.uid.as_deref()).collect();

@@ -73,7 +73,22 @@ impl Kind for DaemonSet {
         pod::fill_template_defaults(&mut spec.template);
     }
 
-    crate::kind::status_apart!();
+    fn prepare_create(&mut self) {
+        self.status = Some(DaemonSetStatus::default());
+        set_template_generation(self, template_generation(self).max(1));
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+        let template = |set: &Self| set.spec.as_ref().map(|s| s.template.clone());
+        let changed = template(self) != template(old);
+        set_template_generation(self, template_generation(old).saturating_add(i64::from(changed)));
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
     crate::kind::generation_of_spec!();
 
     fn validate(&self, errs: &mut FieldErrors) {
@@ -105,6 +120,18 @@ impl Kind for DaemonSet {
         let old = old.status.as_ref().and_then(|s| s.collision_count);
         replicas::validate_collisions(status.collision_count, old, errs);
     }
+}
+
+/// How often the template has changed: a field of old versions of the API that lives on as an annotation.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(set: &DaemonSet) -> i64 {
+    let annotation = set.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION));
+    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn set_template_generation(set: &mut DaemonSet, generation: i64) {
+    set.metadata.annotations.get_or_insert_default().insert(TEMPLATE_GENERATION.to_owned(), generation.to_string());
 }
 
 fn count(set: &DaemonSet, of: fn(&DaemonSetStatus) -> Option<i32>) -> i32 {
@@ -148,5 +175,24 @@ fn validate_spec(spec: &DaemonSetSpec, path: &FieldPath, errs: &mut FieldErrors)
             }
         }
         (other, _) => errs.not_supported_value(&path, json!({"type": other}), &["RollingUpdate", "OnDelete"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_the_template_are_counted() {
+        let mut set = DaemonSet::default();
+        set.prepare_create();
+        assert_eq!(template_generation(&set), 1);
+        let mut same = DaemonSet::default();
+        same.prepare_update(&set);
+        assert_eq!(template_generation(&same), 1, "a client need not send the annotation back");
+        let mut changed = same.clone();
+        changed.spec.get_or_insert_default().template.metadata = Some(Default::default());
+        changed.prepare_update(&same);
+        assert_eq!(template_generation(&changed), 2);
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
     owners::{claim, controller_key, controller_of, matching},
 };
+pub(crate) use hash::{safe_encode, template_hash};
 use set::Set;
 
 /// The controller of Deployments.
