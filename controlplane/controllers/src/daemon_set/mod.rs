@@ -60,8 +60,14 @@ impl Controller for DaemonSets {
         ]
     }
 
-    /// Of nodes only what decides where pods may run.
+    /// Of nodes only what decides where pods may run. A revision that is new is its own, or found when the set is looked at
+    /// next, as in Kubernetes.
     fn concerns(&self, old: Option<&dyn Object>, new: Option<&dyn Object>) -> bool {
+        if let (None, Some(revision)) = (old, new)
+            && revision.names() == ControllerRevision::NAMES
+        {
+            return controller_of(revision.meta()).is_none();
+        }
         let (Some(old), Some(new)) = (node(old), node(new)) else { return true };
         let (was, is) = (&old.metadata, &new.metadata);
         was.uid != is.uid || was.labels != is.labels || taints(old) != taints(new)

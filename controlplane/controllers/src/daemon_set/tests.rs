@@ -250,7 +250,7 @@ fn bounds_are_rounded_as_kubernetes_does() {
 }
 
 #[test]
-fn of_nodes_only_labels_and_taints_matter() {
+fn of_nodes_and_revisions_only_some_changes_matter() {
     let node = |text: &str| World::of(text).list_as::<Node>(None).remove(0);
     let before = node("node n1");
     for (after, expected) in [
@@ -262,6 +262,11 @@ fn of_nodes_only_labels_and_taints_matter() {
         assert_eq!(DaemonSets.concerns(Some(&*before), Some(&*node(after))), expected, "{after}");
     }
     assert!(DaemonSets.concerns(None, Some(&*before)) && DaemonSets.concerns(Some(&*before), None));
+    let all = World::of("revision own owner=ds/web; revision stray").list_as::<ControllerRevision>(None);
+    for (revision, expected) in [(&all[0], (false, true)), (&all[1], (true, true))] {
+        let (new, gone) = (DaemonSets.concerns(None, Some(&**revision)), DaemonSets.concerns(Some(&**revision), None));
+        assert_eq!((new, gone), expected, "{:?}", revision.metadata.name);
+    }
     let sets = World::of("ds web; ds other");
     assert_eq!(sets.keys(&DaemonSets, "node n1"), "daemonsets.apps d/web, daemonsets.apps d/other");
     assert_eq!(sets.keys(&DaemonSets, "daemon p owner=ds/web"), "daemonsets.apps d/web");

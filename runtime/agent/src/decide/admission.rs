@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+};
 
 use super::{amounts::Amounts, resources::qos_class};
 
@@ -29,8 +31,43 @@ pub(crate) struct Host<'a> {
     pub(crate) used: Amounts,
     /// How many these are.
     pub(crate) pods: usize,
+    /// The ports of the node that these have.
+    pub(crate) ports: &'a [HostPort],
     pub(crate) memory_pressure: bool,
     pub(crate) disk_pressure: bool,
+}
+
+/// A port of the node that a container asks for (`hostPort`). Nothing listens there, but no two pods get the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    address: String,
+    protocol: String,
+    port: i32,
+}
+
+impl HostPort {
+    /// # Source
+    /// Kubernetes `staging/src/k8s.io/kube-scheduler/framework/types.go`, `HostPortInfo.CheckConflict`.
+    fn conflicts(&self, other: &Self) -> bool {
+        let anywhere = |address: &str| address == "0.0.0.0";
+        let same_address = self.address == other.address || anywhere(&self.address) || anywhere(&other.address);
+        same_address && self.protocol == other.protocol && self.port == other.port
+    }
+}
+
+/// The ports of the node that a pod asks for.
+pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let text = |value: &Option<String>, default: &str| {
+        value.as_deref().filter(|text| !text.is_empty()).unwrap_or(default).to_owned()
+    };
+    let sidecar = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten().filter(sidecar)));
+    let ports = containers.flat_map(|c| c.ports.iter().flatten());
+    let asked = ports.filter_map(|p| Some((p, p.host_port.filter(|port| *port > 0)?)));
+    asked
+        .map(|(p, port)| HostPort { address: text(&p.host_ip, "0.0.0.0"), protocol: text(&p.protocol, "TCP"), port })
+        .collect()
 }
 
 /// Annotation of a pod that comes from a file: where it comes from.
@@ -160,6 +197,10 @@ fn placed(pod: &Pod, spec: &PodSpec, host: &Host<'_>) -> Result<(), Rejection> {
     if spec.node_name.as_deref().is_some_and(|name| !name.is_empty() && name != host.name) {
         return no("NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name");
     }
+    if host_ports(pod).iter().any(|port| host.ports.iter().any(|taken| port.conflicts(taken))) {
+        let words = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return no("NodePorts", words);
+    }
     let tolerations = spec.tolerations.as_deref();
     let untolerated = host.taints.iter().any(|t| t.effect == "NoExecute" && !tolerated(tolerations, t));
     if untolerated && !is_static(pod) {
@@ -238,6 +279,7 @@ mod tests {
             pods_max: 3,
             used: Amounts { cpu_millicores: 900, memory_bytes: 0, ephemeral_bytes: 0 },
             pods: 2,
+            ports: &[HostPort { address: "10.0.0.1".to_owned(), protocol: "TCP".to_owned(), port: 80 }],
             memory_pressure: pressure.0,
             disk_pressure: pressure.1,
         };
@@ -272,6 +314,7 @@ mod tests {
             let required = json!({ "nodeSelectorTerms": [term] });
             json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": required } })
         };
+        let port = |port: Value| spec(json!({ "containers": [{ "ports": [port] }] }));
         let sysctl = |name: &str| json!({ "securityContext": { "sysctls": [{ "name": name, "value": "1" }] } });
         for (pod, expected) in [
             (spec(json!({})), "taken"),
@@ -307,6 +350,14 @@ mod tests {
             (
                 spec(json!({ "nodeName": "n2" })),
                 "NodeName: Predicate NodeName failed: node(s) didn't match the requested node name",
+            ),
+            (port(json!({ "containerPort": 80 })), "taken"),
+            (port(json!({ "containerPort": 80, "hostPort": 81 })), "taken"),
+            (port(json!({ "containerPort": 80, "hostPort": 80, "protocol": "UDP" })), "taken"),
+            (port(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "10.0.0.2" })), "taken"),
+            (
+                port(json!({ "containerPort": 8080, "hostPort": 80 })),
+                "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
             ),
             (
                 spec(json!({ "tolerations": [] })),

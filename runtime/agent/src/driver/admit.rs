@@ -7,7 +7,7 @@ use podium_api::ObjectKey;
 
 use super::{Shared, entry::Entry, pods::Pods};
 use crate::decide::{
-    admission::{self, Host},
+    admission::{self, Host, HostPort},
     amounts::{self, Amounts},
     local::{Admission, Slot},
     resize, resources, security,
@@ -17,6 +17,7 @@ impl Pods {
     /// Sees whether the node takes a pod. One that ran here before stays, whatever has changed since.
     pub(super) fn admit(&mut self, key: &ObjectKey) -> bool {
         let shared = self.shared.clone();
+        let taken = self.ports_taken(key);
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let requests = amounts::requests_of(&entry.pod);
         let known = entry.pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
@@ -32,6 +33,7 @@ impl Pods {
             pods_max: shared.config.pods_max,
             used,
             pods,
+            ports: &taken,
             memory_pressure: pressure.memory,
             disk_pressure: pressure.disk,
         };
@@ -53,6 +55,13 @@ impl Pods {
             }
         }
         true
+    }
+
+    /// The ports of the node that others have, if this pod asks for any.
+    fn ports_taken(&self, key: &ObjectKey) -> Vec<HostPort> {
+        let asks = self.entries.get(key).is_some_and(|entry| !admission::host_ports(&entry.pod).is_empty());
+        let others = self.entries.iter().filter(|(other, entry)| asks && *other != key && entry.holds.is_some());
+        others.flat_map(|(_, entry)| admission::host_ports(&entry.pod)).collect()
     }
 
     /// A pod takes up nothing any more: others may be resized now.
