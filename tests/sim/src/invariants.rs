@@ -156,9 +156,9 @@ impl Invariants {
             self.nodes.insert(node.metadata.name.clone().unwrap_or_default());
             self.numbered.node(node);
         } else if let Some(set) = object.downcast_ref::<StatefulSet>() {
-            self.numbered.stateful_set(set);
+            self.numbered.stateful_set(set, gone);
         } else if let Some(set) = object.downcast_ref::<DaemonSet>() {
-            self.numbered.daemon_set(set);
+            self.numbered.daemon_set(set, gone);
         } else if let Some(deployment) = object.downcast_ref::<Deployment>() {
             self.deployment(deployment);
         } else if let Some(set) = object.downcast_ref::<ReplicaSet>() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use podium_api::{
-    KindRef, Object, ObjectKey,
+    KindRef, ObjectKey,
     k8s_openapi::{
         api::{
             apps::v1::{ControllerRevision, DaemonSet, StatefulSet},

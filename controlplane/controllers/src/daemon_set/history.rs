@@ -28,8 +28,8 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Finds the present revision; notes what has to be written for it. `None`: its name is taken, which the status is to
-    /// remember before anything else is done.
+    /// Finds the present revision; notes what has to be written for it. `None`: what is noted has to be done before anything
+    /// else is looked at, because its name is taken or because it is there twice.
     pub(super) fn of(
         set: &DaemonSet,
         spec: &DaemonSetSpec,
@@ -55,6 +55,7 @@ impl History {
             let stray = stray.filter(|pod| doubles.contains(label(&pod.metadata, REVISION_HASH)));
             actions.extend(stray.map(|pod| revisions::relabel(&**pod, &[(REVISION_HASH, hash.as_str())])));
             actions.extend(present.iter().map(|double| delete(&**double)));
+            return None;
         }
         if kept.revision < number {
             actions.push(revisions::renumber(&kept, number));

@@ -82,7 +82,7 @@ impl Work<'_> {
             match self.on_node(node) {
                 Some(OnNode { new: Some(new), old: None }) => unavailable += usize::from(!self.is_available(new)),
                 Some(OnNode { new: None, old: Some(old) }) if self.is_available(old) => {
-                    candidates.push(Arc::clone(old))
+                    candidates.push(Arc::clone(old));
                 }
                 Some(OnNode { new: None, old: Some(old) }) => {
                     unavailable += 1;

@@ -29,7 +29,7 @@ fn readable(plan: &str) -> String {
         let Some((before, after)) = line.split_once("\"spec\":{\"affinity\"") else { return line.to_owned() };
         let node = after.split("\"values\":[\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         let told = after.split_once("; tell").map(|(_, told)| format!("; tell{told}")).unwrap_or_default();
-        format!("{before}on {node}{told}")
+        format!("{}on {node}{told}", before.trim_end_matches('{'))
     };
     let lines: Vec<String> = plan.lines().map(line).collect();
     lines.join("\n").replace(&hash("v1"), "H1").replace(&hash("v2"), "H2")
@@ -66,12 +66,35 @@ fn all_well(nodes: std::ops::RangeInclusive<u32>, hash: &str) -> String {
 
 #[test]
 fn every_node_gets_one() {
-    check(&format!("ds web; {}", nodes(2)), expect![[""]]);
-    check(&format!("{}; {}; {}", set(""), nodes(3), well(2, "H1")), expect![[""]]);
-    check(&format!("{}; {}; {}", set(""), nodes(2), all_well(1..=2, "H1")), expect![[""]]);
+    check(
+        &format!("ds web; {}", nodes(2)),
+        expect![[r#"
+            create controllerrevision web-H1 "revision":1
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            create pod web-* on n2; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":2,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":2}"#]],
+    );
+    check(
+        &format!("{}; {}; {}", set(""), nodes(3), well(2, "H1")),
+        expect![[r#"
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            create pod web-* on n3; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":3,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"numberUnavailable":2,"updatedNumberScheduled":1}"#]],
+    );
+    check(
+        &format!("{}; {}; {}", set(""), nodes(2), all_well(1..=2, "H1")),
+        expect![[
+            r#"status daemonset web {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":2,"numberMisscheduled":0,"numberReady":2,"updatedNumberScheduled":2}"#
+        ]],
+    );
     // One that waits for its node counts for that node, and a node's pod on its way out is waited for.
     let on_its_way = format!("daemon a owner=ds/web at=H1 for=n1; {} deleting", well(2, "H1"));
-    check(&format!("{}; {}; {on_its_way}", set(""), nodes(2)), expect![[""]]);
+    check(
+        &format!("{}; {}; {on_its_way}", set(""), nodes(2)),
+        expect![[
+            r#"status daemonset web {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"numberUnavailable":1,"updatedNumberScheduled":2}"#
+        ]],
+    );
 }
 
 #[test]
@@ -105,13 +128,45 @@ fn a_pod_is_made_for_its_node() {
 #[test]
 fn nodes_are_chosen() {
     let ssd = "node n1 labels=disk:ssd; node n2";
-    check(&format!("{}; {ssd}", set("select=disk:ssd")), expect![[""]]);
-    check(&format!("{}; {ssd}; {}", set("select=disk:ssd"), all_well(1..=2, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {ssd}", set("select=disk:ssd")),
+        expect![[r#"
+            create controllerrevision web-686bf79c7c "revision":2
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1}"#]],
+    );
+    check(
+        &format!("{}; {ssd}; {}", set("select=disk:ssd"), all_well(1..=2, "H1")),
+        expect![[r#"
+        create controllerrevision web-686bf79c7c "revision":2
+        delete pod p2
+        event Normal SuccessfulDelete: Deleted pod: p2
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":1,"numberReady":1}"#]],
+    );
     let tainted = "node n1 taints=dedicated:NoSchedule; node n2 taints=dedicated:NoExecute; node n3 cordoned; \
                    node n4 taints=node.kubernetes.io/unreachable:NoExecute,x:PreferNoSchedule";
-    check(&format!("{}; {tainted}", set("")), expect![[""]]);
-    check(&format!("{}; {tainted}; {}", set(""), all_well(1..=4, "H1")), expect![[""]]);
-    check(&format!("{}; {tainted}; {}", set("tolerates=dedicated"), all_well(1..=4, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {tainted}", set("")),
+        expect![[r#"
+            create pod web-* on n3; tell SuccessfulCreate: Created pod: …
+            create pod web-* on n4; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":2,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":2}"#]],
+    );
+    check(
+        &format!("{}; {tainted}; {}", set(""), all_well(1..=4, "H1")),
+        expect![[r#"
+        delete pod p2
+        event Normal SuccessfulDelete: Deleted pod: p2
+        status daemonset web {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":2,"numberMisscheduled":2,"numberReady":2,"updatedNumberScheduled":2}"#]],
+    );
+    check(
+        &format!("{}; {tainted}; {}", set("tolerates=dedicated"), all_well(1..=4, "H1")),
+        expect![[r#"
+        create controllerrevision web-59bcddcd97 "revision":2
+        delete pod p1
+        event Normal SuccessfulDelete: Deleted pod: p1
+        status daemonset web {"currentNumberScheduled":4,"desiredNumberScheduled":4,"numberAvailable":4,"numberMisscheduled":0,"numberReady":4}"#]],
+    );
 }
 
 #[test]
@@ -120,10 +175,24 @@ fn too_many_are_pruned() {
         "{}; daemon young owner=ds/web at=H1 node=n1 ready age=5; daemon waits owner=ds/web at=H1 for=n1",
         well(1, "H1")
     );
-    check(&format!("{}; {}; {twice}", set(""), nodes(1)), expect![[""]]);
+    check(
+        &format!("{}; {}; {twice}", set(""), nodes(1)),
+        expect![[r#"
+        delete pod young
+        delete pod waits
+        event Normal SuccessfulDelete: Deleted pod: young
+        event Normal SuccessfulDelete: Deleted pod: waits
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"updatedNumberScheduled":1}"#]],
+    );
     // Of a node that is gone: what is bound is collected by others.
     let gone = "daemon waits owner=ds/web at=H1 for=n9; daemon bound owner=ds/web at=H1 node=n9";
-    check(&format!("{}; {}; {}; {gone}", set(""), nodes(1), well(1, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {}; {}; {gone}", set(""), nodes(1), well(1, "H1")),
+        expect![[r#"
+        delete pod waits
+        event Normal SuccessfulDelete: Deleted pod: waits
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"updatedNumberScheduled":1}"#]],
+    );
 }
 
 #[test]
@@ -135,51 +204,173 @@ fn failed_pods_are_replaced_after_a_pause() {
         };
         format!("{}; node n1; daemon a owner=ds/web at=H1 node=n1 phase=Failed age={age} {annotations}", set(""))
     };
-    check(&failed(3, ""), expect![[""]]);
-    check(&failed(3, "3"), expect![[""]]);
-    check(&failed(4, "3"), expect![[""]]);
-    check(&failed(10, "40"), expect![[""]]);
-    check(&failed(1800, "40"), expect![[""]]);
-    check(&format!("{} deleting", failed(1, "")), expect![[""]]);
-    check(&format!("{}; node n1; daemon a owner=ds/web at=H1 node=n1 phase=Succeeded", set("")), expect![[""]]);
+    check(
+        &failed(3, ""),
+        expect![[r#"
+        create pod web-* {"annotations":{"podium.dev/daemon-pod-failures":"1"},on n1; tell SuccessfulCreate: Created pod: …
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        event Warning FailedDaemonPod: Found failed daemon pod d/a on node n1, will try to kill it
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}"#]],
+    );
+    check(
+        &failed(3, "3"),
+        expect![[r#"
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}
+        look again after 1s"#]],
+    );
+    check(
+        &failed(4, "3"),
+        expect![[r#"
+        create pod web-* {"annotations":{"podium.dev/daemon-pod-failures":"4"},on n1; tell SuccessfulCreate: Created pod: …
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        event Warning FailedDaemonPod: Found failed daemon pod d/a on node n1, will try to kill it
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}"#]],
+    );
+    check(
+        &failed(10, "40"),
+        expect![[r#"
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}
+        look again after 890s"#]],
+    );
+    check(
+        &failed(1800, "40"),
+        expect![[r#"
+        create pod web-* {"annotations":{"podium.dev/daemon-pod-failures":"1"},on n1; tell SuccessfulCreate: Created pod: …
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        event Warning FailedDaemonPod: Found failed daemon pod d/a on node n1, will try to kill it
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}"#]],
+    );
+    check(
+        &format!("{} deleting", failed(1, "")),
+        expect![[r#"
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1}"#]],
+    );
+    check(
+        &format!("{}; node n1; daemon a owner=ds/web at=H1 node=n1 phase=Succeeded", set("")),
+        expect![[r#"
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        event Normal SucceededDaemonPod: Found succeeded daemon pod d/a on node n1, will try to delete it
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1,"updatedNumberScheduled":1}"#]],
+    );
 }
 
 #[test]
 fn rolls_within_what_may_be_missing() {
     let three = nodes(3);
-    check(&format!("{}; {three}; {}", set("image=v2"), all_well(1..=3, "H1")), expect![[""]]);
-    check(&format!("{}; {three}; {}", updated("unavailable=2"), all_well(1..=3, "H1")), expect![[""]]);
-    check(&format!("{}; {three}; {}", updated("unavailable=34%"), all_well(1..=3, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {three}; {}", set("image=v2"), all_well(1..=3, "H1")),
+        expect![[r#"
+        create controllerrevision web-H2 "revision":2
+        delete pod p1
+        event Normal SuccessfulDelete: Deleted pod: p1
+        status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#]],
+    );
+    check(
+        &format!("{}; {three}; {}", updated("unavailable=2"), all_well(1..=3, "H1")),
+        expect![[r#"
+        delete pod p1
+        delete pod p2
+        event Normal SuccessfulDelete: Deleted pod: p1
+        event Normal SuccessfulDelete: Deleted pod: p2
+        status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#]],
+    );
+    check(
+        &format!("{}; {three}; {}", updated("unavailable=34%"), all_well(1..=3, "H1")),
+        expect![[r#"
+        delete pod p1
+        delete pod p2
+        event Normal SuccessfulDelete: Deleted pod: p1
+        event Normal SuccessfulDelete: Deleted pod: p2
+        status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#]],
+    );
     let one_comes = format!("{}; {}", well(1, "H2").replace("ready", ""), all_well(2..=3, "H1"));
-    check(&format!("{}; {three}; {one_comes}", updated("unavailable=1")), expect![[""]]);
+    check(
+        &format!("{}; {three}; {one_comes}", updated("unavailable=1")),
+        expect![[
+            r#"status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":2,"numberMisscheduled":0,"numberReady":2,"numberUnavailable":1,"updatedNumberScheduled":1}"#
+        ]],
+    );
     // A sick old one goes at once.
     let sick = format!("{one_comes}; ")
         .replace("daemon p3 owner=ds/web at=H1 node=n3 ready", "daemon p3 owner=ds/web at=H1 node=n3");
-    check(&format!("{}; {three}; {sick}", updated("unavailable=1")), expect![[""]]);
-    check(&format!("{}; {three}; {}", updated("ondelete"), all_well(1..=3, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {three}; {sick}", updated("unavailable=1")),
+        expect![[r#"
+        delete pod p3
+        event Normal SuccessfulDelete: Deleted pod: p3
+        status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"numberUnavailable":2,"updatedNumberScheduled":1}"#]],
+    );
+    check(
+        &format!("{}; {three}; {}", updated("ondelete"), all_well(1..=3, "H1")),
+        expect![[
+            r#"status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#
+        ]],
+    );
     let ready_for =
         |seconds: u32| format!("{}; {}", well(1, "H2").replace("ready", &format!("ready={seconds}")), well(2, "H1"));
-    check(&format!("{}; {}; {}", updated("unavailable=1 min-ready=20"), nodes(2), ready_for(15)), expect![[""]]);
-    check(&format!("{}; {}; {}", updated("unavailable=1 min-ready=20"), nodes(2), ready_for(25)), expect![[""]]);
+    check(
+        &format!("{}; {}; {}", updated("unavailable=1 min-ready=20"), nodes(2), ready_for(15)),
+        expect![[r#"
+        status daemonset web {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":1,"numberMisscheduled":0,"numberReady":2,"numberUnavailable":1,"updatedNumberScheduled":1}
+        look again after 5s"#]],
+    );
+    check(
+        &format!("{}; {}; {}", updated("unavailable=1 min-ready=20"), nodes(2), ready_for(25)),
+        expect![[r#"
+        delete pod p2
+        event Normal SuccessfulDelete: Deleted pod: p2
+        status daemonset web {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":2,"numberMisscheduled":0,"numberReady":2,"updatedNumberScheduled":1}"#]],
+    );
 }
 
 #[test]
 fn surges() {
     let surge = updated("unavailable=0 surge=1");
     let three = nodes(3);
-    check(&format!("{surge}; {three}; {}", all_well(1..=3, "H1")), expect![[""]]);
+    check(
+        &format!("{surge}; {three}; {}", all_well(1..=3, "H1")),
+        expect![[r#"
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#]],
+    );
     let coming = "daemon new owner=ds/web at=H2 for=n1";
-    check(&format!("{surge}; {three}; {}; {coming}", all_well(1..=3, "H1")), expect![[""]]);
+    check(
+        &format!("{surge}; {three}; {}; {coming}", all_well(1..=3, "H1")),
+        expect![[
+            r#"status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#
+        ]],
+    );
     let there = "daemon new owner=ds/web at=H2 node=n1 ready age=5";
-    check(&format!("{surge}; {three}; {}; {there}", all_well(1..=3, "H1")), expect![[""]]);
+    check(
+        &format!("{surge}; {three}; {}; {there}", all_well(1..=3, "H1")),
+        expect![[r#"
+        delete pod p1
+        event Normal SuccessfulDelete: Deleted pod: p1
+        status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":3,"numberMisscheduled":0,"numberReady":3}"#]],
+    );
     // An old one that is not available may be replaced beside the one that surges.
     let sick = format!("{}; {}", all_well(1..=2, "H1"), well(3, "H1").replace("ready", ""));
-    check(&format!("{surge}; {three}; {sick}"), expect![[""]]);
+    check(
+        &format!("{surge}; {three}; {sick}"),
+        expect![[r#"
+            create pod web-* on n3; tell SuccessfulCreate: Created pod: …
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            status daemonset web {"currentNumberScheduled":3,"desiredNumberScheduled":3,"numberAvailable":2,"numberMisscheduled":0,"numberReady":2,"numberUnavailable":1}"#]],
+    );
     // A node that is no longer chosen keeps its old pod until enough others are available.
     let moved = "node n1 labels=disk:ssd; node n2";
     check(
         &format!("{}; {moved} taints=x:NoSchedule; {}", updated("unavailable=0 surge=1"), all_well(1..=2, "H1")),
-        expect![[""]],
+        expect![[r#"
+            create pod web-* on n1; tell SuccessfulCreate: Created pod: …
+            delete pod p2
+            event Normal SuccessfulDelete: Deleted pod: p2
+            status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":1,"numberReady":1}"#]],
     );
 }
 
@@ -190,23 +381,59 @@ fn keeps_history() {
     };
     let many: Vec<String> = (1..5).map(old).collect();
     let now = "ds web history=1; revision web-H1 image=v1 rev=9 owner=ds/web labels=app:web,controller-revision-hash:H1; node n1";
-    check(&format!("{now}; {}; {}", well(1, "2"), many.join("; ")), expect![[""]]);
+    check(
+        &format!("{now}; {}; {}", well(1, "2"), many.join("; ")),
+        expect![[r#"
+        delete pod p1
+        event Normal SuccessfulDelete: Deleted pod: p1
+        delete controllerrevision web-1
+        delete controllerrevision web-3
+        delete controllerrevision web-4
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1}"#]],
+    );
     // Back to what was: it becomes the newest again.
-    check(&format!("{}; node n1; {}", updated("").replacen("image=v2", "image=v1", 1), well(1, "H2")), expect![[""]]);
+    check(
+        &format!("{}; node n1; {}", updated("").replacen("image=v2", "image=v1", 1), well(1, "H2")),
+        expect![[r#"
+        patch controllerrevision web-H1 {"metadata":{},"revision":3}
+        delete pod p1
+        event Normal SuccessfulDelete: Deleted pod: p1
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1}"#]],
+    );
     // Two of the same: one is enough, and its label is that of all.
     let twice = "revision twin image=v1 rev=2 owner=ds/web; node n1";
-    check(&format!("{}; {twice}; {}", set(""), well(1, "H1")), expect![[""]]);
+    check(
+        &format!("{}; {twice}; {}", set(""), well(1, "H1")),
+        expect![[r#"
+            patch controllerrevision twin {"metadata":{"labels":{"controller-revision-hash":"twin"}}}
+            patch pod p1 {"metadata":{"labels":{"controller-revision-hash":"twin"}}}
+            delete controllerrevision web-H1"#]],
+    );
     check(
         "ds web; revision web-H1 image=other owner=ds/other labels=app:web,controller-revision-hash:H1",
-        expect![[""]],
+        expect![[
+            r#"status daemonset web {"collisionCount":1,"currentNumberScheduled":0,"desiredNumberScheduled":0,"numberMisscheduled":0,"numberReady":0}"#
+        ]],
     );
 }
 
 #[test]
 fn leaves_alone_what_is_not_its_own() {
     check("ds web deleting; node n1", expect![[""]]);
-    check(&format!("{}; node n1; pod a labels=app:web node=n1 ready", set("")), expect![[""]]);
-    check(&format!("{}; node n1; {}; pod b labels=app:no owner=ds/web node=n1", set(""), well(1, "H1")), expect![[""]]);
+    check(
+        &format!("{}; node n1; pod a labels=app:web node=n1 ready", set("")),
+        expect![[r#"
+        patch pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"DaemonSet","name":"web"}]}}
+        delete pod a
+        event Normal SuccessfulDelete: Deleted pod: a
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1}"#]],
+    );
+    check(
+        &format!("{}; node n1; {}; pod b labels=app:no owner=ds/web node=n1", set(""), well(1, "H1")),
+        expect![[r#"
+        patch pod b {"metadata":{"ownerReferences":[]}}
+        status daemonset web {"currentNumberScheduled":1,"desiredNumberScheduled":1,"numberAvailable":1,"numberMisscheduled":0,"numberReady":1,"updatedNumberScheduled":1}"#]],
+    );
 }
 
 #[test]
@@ -225,8 +452,12 @@ fn says_what_was_refused() {
         let now = Timestamp::from_second(NOW).unwrap();
         readable(&show(&DaemonSets.refused(&key, &error, &world(text), now)))
     };
-    expect![[""]].assert_eq(&refused(&format!("{}; node n1", set(""))));
-    expect![[""]].assert_eq(&refused(
+    expect![[r#"
+        event Warning FailedCreate: Error creating: exceeded quota: few
+        status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":1,"numberMisscheduled":0,"numberReady":0,"numberUnavailable":1}"#]].assert_eq(&refused(&format!("{}; node n1", set(""))));
+    expect![[r#"
+        event Warning FailedCreate: Error creating: exceeded quota: few
+        status daemonset web {"currentNumberScheduled":0,"desiredNumberScheduled":0,"numberMisscheduled":1,"numberReady":0}"#]].assert_eq(&refused(
         &format!("{}; {}", set("select=a:b"), well(1, "H1")).replace("; daemon", "; node n1; daemon"),
     ));
 }

@@ -4,7 +4,8 @@
 //! - A node has no more than one pod of a DaemonSet (two with surge) that neither ended nor is on its way out.
 //! - What a roll-out has taken away and not brought back is never more than `maxUnavailable`.
 //!
-//! What others take away is not held against the roll-out: what the user kills, and pods of nodes in trouble.
+//! What others take away is not held against the roll-out: what the user kills, what a node evicts, and pods of nodes in
+//! trouble.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,8 @@ pub(super) struct Sets {
 #[derive(Default)]
 struct Set {
     daemon: bool,
+    /// The user has deleted it: its pods go as they may.
+    gone: bool,
     ordered: bool,
     wanted: Wanted,
     surge: i32,
@@ -53,10 +56,12 @@ struct Set {
 }
 
 /// One pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Member {
     place: String,
     ready: bool,
+    /// Since when it is.
+    since: Instant,
     /// Neither ended nor on its way out.
     active: bool,
 }
@@ -78,18 +83,20 @@ impl Sets {
         }
     }
 
-    pub(super) fn stateful_set(&mut self, set: &StatefulSet) {
+    pub(super) fn stateful_set(&mut self, set: &StatefulSet, gone: bool) {
         let Some(spec) = &set.spec else { return };
         let known = self.sets.entry(uid(&set.metadata)).or_default();
+        known.gone = gone || set.metadata.deletion_timestamp.is_some();
         known.ordered = spec.pod_management_policy.as_deref() != Some("Parallel");
         known.wanted.now(spec.replicas.unwrap_or(1));
         let rolling = spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
         known.unavailable.now(number(rolling.and_then(|r| r.max_unavailable.as_ref()), 1).max(1));
     }
 
-    pub(super) fn daemon_set(&mut self, set: &DaemonSet) {
+    pub(super) fn daemon_set(&mut self, set: &DaemonSet, gone: bool) {
         let Some(spec) = &set.spec else { return };
         let known = self.sets.entry(uid(&set.metadata)).or_default();
+        known.gone = gone || set.metadata.deletion_timestamp.is_some();
         known.daemon = true;
         let rolling = spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
         known.surge = number(rolling.and_then(|r| r.max_surge.as_ref()), 0);
@@ -111,7 +118,9 @@ impl Sets {
         let lost = i32::try_from(self.faults.lost_creates(owner)).unwrap_or(i32::MAX);
         let trouble = Duration::from_secs(TROUBLE_SECONDS);
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
-        let excused = self.killed.contains(&key) || self.troubled.get(node).is_some_and(|at| at.elapsed() < trouble);
+        let ended = pod.metadata.deletion_timestamp.is_none();
+        let in_trouble = |node: &str| self.troubled.get(node).is_some_and(|at| at.elapsed() < trouble);
+        let excused = ended || self.killed.contains(&key) || in_trouble(node);
         let Some(set) = self.sets.get_mut(owner) else { return Ok(false) };
         let id = uid(&pod.metadata);
         if gone {
@@ -119,7 +128,10 @@ impl Sets {
             set.pods.remove(&id);
             return Ok(false);
         }
-        let member = member(pod, set.daemon);
+        let mut member = member(pod, set.daemon);
+        if let Some(before) = set.pods.get(&id).filter(|before| before.ready && member.ready) {
+            member.since = before.since;
+        }
         let before = set.pods.insert(id, member.clone());
         if member.ready && member.active {
             set.taken.remove(&member.place);
@@ -128,8 +140,12 @@ impl Sets {
             set.ready_at.insert(member.place.clone(), Instant::now());
         }
         match before {
+            _ if set.gone => Ok(before.is_none()),
             None => set.made(&name, &member, lost).map(|()| true),
-            Some(before) if before.active && before.ready && !member.active && !excused => {
+            // One that became ready only now may be thought not to be: such go at once.
+            Some(before) if before.is_known_to_be_well() && !member.active && !excused => {
+                // A DaemonSet does not miss a pod on a node that it may not start one on.
+                set.taken.retain(|node| !in_trouble(node));
                 set.took_away(&name, &member, lost).map(|()| false)
             }
             Some(_) => Ok(false),
@@ -178,6 +194,12 @@ impl Set {
     }
 }
 
+impl Member {
+    fn is_known_to_be_well(&self) -> bool {
+        self.active && self.ready && self.since.elapsed() > Duration::from_secs(LATE_SECONDS)
+    }
+}
+
 fn member(pod: &Pod, daemon: bool) -> Member {
     let status = pod.status.as_ref();
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
@@ -186,6 +208,7 @@ fn member(pod: &Pod, daemon: bool) -> Member {
     let ordinal = || name.rsplit('-').next().unwrap_or_default().to_owned();
     Member {
         place: if daemon { target(pod).unwrap_or_default() } else { ordinal() },
+        since: Instant::now(),
         ready: phase == "Running" && conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
         active: pod.metadata.deletion_timestamp.is_none() && !matches!(phase, "Failed" | "Succeeded"),
     }
