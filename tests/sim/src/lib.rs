@@ -130,12 +130,7 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
 }
 
 /// One thing happens; says what.
-async fn act(
-    random: &mut SmallRng,
-    users: &mut (User, SetUser),
-    jobs: &mut Jobs,
-    machines: &[Machine],
-) -> String {
+async fn act(random: &mut SmallRng, users: &mut (User, SetUser), jobs: &mut Jobs, machines: &[Machine]) -> String {
     let machine = &machines[random.random_range(0..machines.len())];
     match random.random_range(0..13) {
         0 => {
