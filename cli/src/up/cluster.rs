@@ -86,7 +86,8 @@ impl Cluster {
         };
         if let Some(agent) = &agent {
             let (logs, streaming, stats) = (agent.logs(), agent.streaming(), Arc::new(agent.stats()));
-            server.connect_node(Arc::new(AgentGateway { logs, streaming, stats }));
+            let endpoints = agent.endpoints();
+            server.connect_node(Arc::new(AgentGateway { logs, streaming, stats, endpoints }));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
         Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })

@@ -3,14 +3,15 @@
 use std::{convert::Infallible, sync::Arc};
 
 use async_trait::async_trait;
+use http::{Request, Response};
 use podium_agent::{
-    LogError, LogReader,
+    Endpoints, LogError, LogReader,
     streams::{self, StreamError, Streaming},
 };
-use podium_api::{ApiError, Kind, ObjectKey, k8s_openapi::api::core::v1::Pod};
+use podium_api::{ApiError, Kind, ObjectKey, Reason, k8s_openapi::api::core::v1::Pod};
 use podium_apiserver::{
-    AttachOptions, ByteStream, ExecOptions, LogOptions, LogStream, LogStreams, NodeGateway, PodPorts, Session, Streams,
-    TerminalSize,
+    AttachOptions, ByteStream, ExecOptions, LogOptions, LogStream, LogStreams, NodeGateway, PodPorts, ServiceBody,
+    Session, Streams, TerminalSize,
 };
 use tokio::sync::watch;
 
@@ -19,12 +20,21 @@ pub(crate) struct AgentGateway {
     pub(crate) logs: Arc<dyn LogReader>,
     pub(crate) streaming: Arc<dyn Streaming>,
     pub(crate) stats: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub(crate) endpoints: Endpoints,
 }
 
 #[async_trait]
 impl NodeGateway for AgentGateway {
     async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
         Ok(vec![(self.stats)()])
+    }
+
+    async fn node(&self, node: &str, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
+        if node != self.endpoints.node_name() {
+            let why = format!("error trying to reach service: node {node:?} is not in this process");
+            return Err(ApiError::new(Reason::ServiceUnavailable, why));
+        }
+        Ok(self.endpoints.serve(request).await)
     }
 
     async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {

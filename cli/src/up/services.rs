@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use http::{Request, Response, Uri};
-use podium_apiserver::{ServiceBody, ServiceDialer};
+use podium_apiserver::{ByteStream, ServiceBody, ServiceDialer};
 use podium_network::{Caller, Dialer, Network};
 
 /// The pod network as the API server wants it.
@@ -35,6 +35,15 @@ impl ServiceDialer for Pods {
         let uri: Uri = format!("http://{address}{path}").parse().map_err(|error| format!("parse: {error}"))?;
         *request.uri_mut() = uri;
         self.dialer.send(request).await.map_err(|error| error.to_string())
+    }
+
+    fn listens(&self, address: SocketAddr) -> bool {
+        self.network.listens(address.ip(), address.port())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
+        let stream = self.network.connect_pod(address.ip(), address.port()).await;
+        stream.map(|stream| Box::new(stream) as Box<dyn ByteStream>).map_err(|error| error.to_string())
     }
 }
 

@@ -50,6 +50,14 @@ impl ResponseKind {
             SubresourceBehaviour::Verb(Verb::PortForward) => {
                 Self { group: "", version: "v1", kind: "PodPortForwardOptions" }
             }
+            SubresourceBehaviour::Verb(Verb::Proxy) => {
+                let kind = match names.kind {
+                    "Pod" => "PodProxyOptions",
+                    "Service" => "ServiceProxyOptions",
+                    _ => "NodeProxyOptions",
+                };
+                Self { group: "", version: "v1", kind }
+            }
             SubresourceBehaviour::Status | SubresourceBehaviour::Part | SubresourceBehaviour::Verb(_) => {
                 Self::of(names)
             }
@@ -83,6 +91,7 @@ pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
         SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction | Verb::Token) => &["create"],
         SubresourceBehaviour::Verb(Verb::Log) => &["get"],
         SubresourceBehaviour::Verb(Verb::Exec | Verb::Attach | Verb::PortForward) => &["create", "get"],
+        SubresourceBehaviour::Verb(Verb::Proxy) => &["create", "delete", "get", "patch", "update"],
         SubresourceBehaviour::Verb(Verb::Finalize) => &["update"],
     }
 }

@@ -150,6 +150,8 @@ pub enum Verb {
     Attach,
     /// `pods/portforward`: connections to a pod's ports.
     PortForward,
+    /// `pods/proxy`, `services/proxy`, `nodes/proxy`: HTTP requests that are passed on.
+    Proxy,
     /// `POST pods/eviction`: a deletion that honours disruption budgets.
     Eviction,
     /// `PUT namespaces/finalize`: removes `spec.finalizers`.

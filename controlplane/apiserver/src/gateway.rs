@@ -142,6 +142,16 @@ pub trait NodeGateway: Send + Sync + 'static {
         Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
     }
 
+    /// Passes a request on to a node's own endpoints, those that a kubelet has at its port. `node`: the node's name; the
+    /// request's URI is a path. Whoever asks has been allowed to.
+    ///
+    /// # Errors
+    /// 503 when the node cannot be reached.
+    async fn node(&self, node: &str, _request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
+        let why = format!("error trying to reach service: node {node:?} has no endpoints here");
+        Err(ApiError::new(podium_api::Reason::ServiceUnavailable, why))
+    }
+
     /// Prepares a command in a running container.
     ///
     /// # Errors

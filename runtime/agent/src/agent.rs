@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    AgentConfig, FileImages, LogReader,
+    AgentConfig, Endpoints, FileImages, LogReader,
     driver::{
         Report, Shared,
         exec::Streamer,
@@ -137,6 +137,11 @@ impl Agent {
     pub fn stats(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
         let meter = self.shared.meter.clone();
         move || meter.summary()
+    }
+
+    /// The node's own HTTP endpoints: those of a kubelet's port.
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(self.shared.clone())
     }
 
     /// Streams into this node's containers.

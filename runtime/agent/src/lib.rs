@@ -9,6 +9,7 @@ mod config;
 mod decide;
 mod driver;
 mod dry_run;
+mod endpoints;
 mod images;
 pub mod ipam;
 mod logs;
@@ -20,6 +21,7 @@ pub use config::AgentConfig;
 pub use driver::images::garbage::ImageGc;
 #[doc(hidden)]
 pub use dry_run::dry_run;
+pub use endpoints::Endpoints;
 pub use images::{
     FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record, Registries, Registry, Rewrite,
 };

@@ -1,5 +1,5 @@
-//! Listeners for clients outside the sandbox: one for all Ingresses, one for each node port. HTTP/1.1 and h2c, or whatever
-//! a node port's pods speak when they listen themselves.
+//! Listeners for clients outside the sandbox: one for all Ingresses, one for each node port. HTTP/1.1 and h2c, WebSockets
+//! where the pods listen themselves, or whatever a node port's pods speak then. Node ports of UDP are in `udp_front`.
 //!
 //! Connections are bounded; a client that does not send its head in time is cut off; at shutdown requests under way
 //! finish.
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
-    trace,
+    trace, udp_front, upgrade,
 };
 
 /// Why an address cannot be listened on.
@@ -45,7 +45,7 @@ enum Entrance {
 }
 
 #[derive(Default)]
-pub(crate) struct NodePorts(Mutex<HashMap<u16, Open>>);
+pub(crate) struct NodePorts(Mutex<HashMap<(Protocol, u16), Open>>);
 
 struct Open {
     to: NodePort,
@@ -55,7 +55,7 @@ struct Open {
 /// Opens and closes node ports so that they are those wanted.
 pub(crate) fn sync_node_ports(network: &Network, wanted: Vec<NodePort>) {
     let mut open = network.inner().node_ports.0.lock();
-    let wanted: HashMap<u16, NodePort> = wanted.into_iter().map(|p| (p.node_port, p)).collect();
+    let wanted: HashMap<_, NodePort> = wanted.into_iter().map(|p| ((p.protocol, p.node_port), p)).collect();
     open.retain(|port, o| {
         let keep = wanted.get(port) == Some(&o.to);
         if !keep {
@@ -74,17 +74,32 @@ pub(crate) fn sync_node_ports(network: &Network, wanted: Vec<NodePort>) {
 
 fn open_node_port(network: Network, to: NodePort, stop: CancellationToken) {
     let address = SocketAddr::new(network.inner().config.node_port_address, to.node_port);
-    let entrance = Entrance::NodePort { service: to.service.clone(), port: to.port };
     let tasks = network.inner().tasks.clone();
     tasks.spawn(async move {
-        match bind(address).await {
-            Ok(listener) => serve(network, listener, entrance, stop).await,
-            Err(error) => {
-                tracing::warn!(service = %to.service, %error, "the node port does not listen");
-                network.inner().node_ports.0.lock().remove(&to.node_port);
-            }
+        if let Err(error) = serve_node_port(&network, &to, address, stop).await {
+            tracing::warn!(service = %to.service, %error, "the node port does not listen");
+            network.inner().node_ports.0.lock().remove(&(to.protocol, to.node_port));
         }
     });
+}
+
+async fn serve_node_port(
+    network: &Network,
+    to: &NodePort,
+    address: SocketAddr,
+    stop: CancellationToken,
+) -> Result<(), ListenError> {
+    match to.protocol {
+        Protocol::Tcp => {
+            let entrance = Entrance::NodePort { service: to.service.clone(), port: to.port };
+            serve(network.clone(), bind(address).await?, entrance, stop).await;
+        }
+        Protocol::Udp => {
+            let socket = UdpSocket::bind(address).await.map_err(|error| refused(address, &error))?;
+            udp_front::serve(network.clone(), socket, to.clone(), stop).await;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn listen_ingress(network: &Network, address: SocketAddr) -> Result<SocketAddr, ListenError> {
@@ -96,13 +111,15 @@ pub(crate) async fn listen_ingress(network: &Network, address: SocketAddr) -> Re
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|e| {
-        let reason = match e.kind() {
-            std::io::ErrorKind::AddrInUse => "the port is already in use".to_owned(),
-            _ => e.to_string(),
-        };
-        ListenError { address, reason }
-    })
+    TcpListener::bind(address).await.map_err(|error| refused(address, &error))
+}
+
+fn refused(address: SocketAddr, error: &std::io::Error) -> ListenError {
+    let reason = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is already in use".to_owned(),
+        _ => error.to_string(),
+    };
+    ListenError { address, reason }
 }
 
 async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {
@@ -164,6 +181,10 @@ async fn answer(
 ) -> Response<Body> {
     let request = forwarded(request, peer);
     match route(network, entrance, &request) {
+        // Another protocol needs a connection; pods that are called have none.
+        Lookup::Found(port) if upgrade::is_wanted(&request) && network.behind(&port) == Behind::Listeners => {
+            upgrade::pass_on(network, port, from, request).await.unwrap_or_else(|e| failure(&e))
+        }
         Lookup::Found(port) => {
             network.call_port(port, from, request, CallTimeouts::default()).await.unwrap_or_else(|e| failure(&e))
         }

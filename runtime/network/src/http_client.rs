@@ -37,7 +37,7 @@ const IDLE_MAX: usize = 256;
 /// How long one is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take when nobody says.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -247,7 +247,7 @@ const HOP: [HeaderName; 5] =
     [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), PROXY];
 const PROXY: HeaderName = HeaderName::from_static("proxy-connection");
 
-fn strip_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -263,6 +263,10 @@ fn strip_hop(headers: &mut HeaderMap) {
 /// Authority into the `Host` header, path alone into the request line.
 fn for_h1(mut request: Request<Body>) -> Request<Body> {
     strip_hop(request.headers_mut());
+    relative(request)
+}
+
+pub(crate) fn relative(mut request: Request<Body>) -> Request<Body> {
     if let Some(authority) = request.uri().authority().filter(|_| !request.headers().contains_key(header::HOST))
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -292,7 +296,7 @@ fn for_h2(mut request: Request<Body>, secure: bool) -> Request<Body> {
     request
 }
 
-fn answer(response: Response<Incoming>, patience: Duration) -> Response<Body> {
+pub(crate) fn answer(response: Response<Incoming>, patience: Duration) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     strip_hop(&mut head.headers);
     Response::from_parts(head, Paced { body, patience, waiting: None }.boxed_unsync())

@@ -42,7 +42,7 @@ where
         let answer = answer(request);
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,

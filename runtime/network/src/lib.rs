@@ -37,6 +37,8 @@ mod tcp;
 mod topology;
 mod trace;
 mod udp;
+mod udp_front;
+mod upgrade;
 
 use std::{
     collections::HashMap,
@@ -235,6 +237,11 @@ impl Network {
     /// Whether somebody listens at a pod's port.
     pub fn is_attached(&self, ip: IpAddr, port: u16) -> bool {
         self.0.attachments.get(SocketAddr::new(ip, port)).is_some()
+    }
+
+    /// Whether it is a socket that listens there, and no handler.
+    pub fn listens(&self, ip: IpAddr, port: u16) -> bool {
+        self.0.attachments.get(SocketAddr::new(ip, port)).is_some_and(|attached| attached.is_socket())
     }
 
     /// Opens a connection to a pod's port as the node does it: for port-forward, probes and the API server's proxy. A pod

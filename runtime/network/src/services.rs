@@ -107,6 +107,7 @@ fn client(from: Source) -> IpAddr {
 /// A node port and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodePort {
+    pub(crate) protocol: Protocol,
     pub(crate) node_port: u16,
     pub(crate) service: Name,
     pub(crate) port: u16,
@@ -311,8 +312,9 @@ impl Table {
     fn node_ports(&self) -> Vec<NodePort> {
         let services = self.entries.values().filter_map(|e| e.service.as_ref());
         let ports = services.flat_map(|(service, _)| {
-            service.ports.iter().filter(|p| p.protocol == Protocol::Tcp).filter_map(|p| {
-                p.node_port.map(|node_port| NodePort { node_port, service: service.name.clone(), port: p.port })
+            service.ports.iter().filter_map(|p| {
+                let (protocol, service) = (p.protocol, service.name.clone());
+                p.node_port.map(|node_port| NodePort { protocol, node_port, service, port: p.port })
             })
         });
         ports.collect()

@@ -31,14 +31,22 @@ pub(crate) async fn splice(network: &Network, client: TcpStream, peer: SocketAdd
         Ok(pod) => pod,
         Err(error) => return tracing::debug!(%service, %error, "a connection found no pod"),
     };
+    if let Err(error) = carry(network, client, &mut pod).await {
+        tracing::debug!(%service, %peer, %error, "a connection ended early");
+    }
+}
+
+/// Carries until both have said that nothing follows; once the network is going down, until nothing moves.
+pub(crate) async fn carry<C, P>(network: &Network, client: C, pod: &mut P) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    P: AsyncRead + AsyncWrite + Unpin,
+{
     let moved = Arc::new(AtomicU64::new(0));
     let mut client = Watched { stream: client, moved: moved.clone() };
-    let carried = tokio::select! {
-        carried = tokio::io::copy_bidirectional(&mut client, &mut pod) => carried,
-        () = silence(network, &moved) => return,
-    };
-    if let Err(error) = carried {
-        tracing::debug!(%service, %peer, %error, "a connection ended early");
+    tokio::select! {
+        carried = tokio::io::copy_bidirectional(&mut client, pod) => carried.map(|_| ()),
+        () = silence(network, &moved) => Ok(()),
     }
 }
 
@@ -55,12 +63,12 @@ async fn silence(network: &Network, moved: &AtomicU64) {
 }
 
 /// Counts what moves.
-struct Watched {
-    stream: TcpStream,
+struct Watched<C> {
+    stream: C,
     moved: Arc<AtomicU64>,
 }
 
-impl AsyncRead for Watched {
+impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
         self.moved.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +76,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.moved.fetch_add(1, Ordering::Relaxed);

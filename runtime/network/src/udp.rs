@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Largest datagram: what UDP over IPv4 carries.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// What a datagram in a queue counts beside its payload.
 const OVERHEAD_BYTES: usize = 64;
 /// Peers that one socket talks with at once through a Service, or outside.
@@ -51,12 +51,13 @@ struct Waiting {
 }
 
 impl Queue {
-    fn new(address: SocketAddr, bytes_max: usize) -> Self {
+    pub(crate) fn new(address: SocketAddr, bytes_max: usize) -> Self {
         let (waiting, heard) = (Mutex::default(), Mutex::default());
         Self { address, bytes_max, waiting, arrived: Notify::new(), heard }
     }
 
-    fn hear_of(&self, network: &Network, from: SocketAddr) {
+    /// Notes who has sent something.
+    pub(crate) fn hear_of(&self, network: &Network, from: SocketAddr) {
         if !network.inner().policies.any() {
             return;
         }
@@ -75,7 +76,7 @@ impl Queue {
     }
 
     /// Takes a datagram, or drops it when there is no room.
-    fn push(&self, bytes: Bytes, from: SocketAddr) {
+    pub(crate) fn push(&self, bytes: Bytes, from: SocketAddr) {
         let mut waiting = self.waiting.lock();
         let size = bytes.len() + OVERHEAD_BYTES;
         if waiting.bytes + size > self.bytes_max {
@@ -85,6 +86,21 @@ impl Queue {
         waiting.datagrams.push_back((bytes, from));
         drop(waiting);
         self.arrived.notify_one();
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the next datagram; says from where it came. Giving up waiting loses none.
+    pub(crate) async fn next(&self) -> (Bytes, SocketAddr) {
+        loop {
+            match self.pop() {
+                Some(datagram) => return datagram,
+                None => self.arrived.notified().await,
+            }
+        }
     }
 
     fn pop(&self) -> Option<(Bytes, SocketAddr)> {
@@ -196,8 +212,10 @@ impl UdpSocket {
     fn may_send(&self, to: SocketAddr) -> bool {
         let policies = &self.dialer.network().inner().policies;
         let from = self.dialer.source();
-        let answers =
-            || self.queue.has_heard(to) && policies.allows(Source::Ip(to.ip()), self.queue.address, Protocol::Udp);
+        // Clients of node ports were judged when they came.
+        let network = self.dialer.network();
+        let asked = || if to.ip() == network.node_side().ip() { Source::Node } else { Source::Ip(to.ip()) };
+        let answers = || self.queue.has_heard(to) && policies.allows(asked(), self.queue.address, Protocol::Udp);
         !policies.any() || answers() || policies.judge(from, to, Protocol::Udp).is_ok()
     }
 

@@ -17,14 +17,14 @@ use super::{
 use crate::{
     field::{FieldErrors, FieldPath},
     ip::is_cidr,
-    kind::{Cell, Column, Field, Kind, Names, Scope, Sub},
+    kind::{Cell, Column, Field, Kind, Names, Scope, Sub, Verb},
     names,
 };
 
 impl Kind for Node {
     const NAMES: Names = Names::new("", "v1", "Node", "nodes", "node").short(&["no"]);
     const SCOPE: Scope = Scope::Cluster;
-    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
+    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("proxy", Verb::Proxy), Sub::STATUS];
     const FIELDS: &'static [Field<Self>] =
         &[Field { path: "spec.unschedulable", value: |n| unschedulable(n).to_string() }];
     const COLUMNS: &'static [Column<Self>] = &[

@@ -55,6 +55,9 @@ pub(super) const LOG: &[&str] = &[
 pub(super) const EXEC: &[&str] = &["command", "exec/container", "stderr", "stdin", "stdout", "tty"];
 pub(super) const ATTACH: &[&str] = &["attach/container", "stderr", "stdin", "stdout", "tty"];
 pub(super) const PORT_FORWARD: &[&str] = &["ports"];
+pub(super) const POD_PROXY: &[&str] = &["pod/path"];
+pub(super) const SERVICE_PROXY: &[&str] = &["service/path"];
+pub(super) const NODE_PROXY: &[&str] = &["node/path"];
 
 static KNOWN: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("parameters.json")).expect("invariant: parameters.json is well-formed")
@@ -73,7 +76,8 @@ fn one(name: &str) -> Value {
     })
 }
 
-fn in_path(name: &str, description: &str) -> Value {
+/// A parameter that is a part of the path.
+pub(super) fn in_path(name: &str, description: &str) -> Value {
     json!({
         "name": name, "in": "path", "description": description, "required": true,
         "schema": { "type": "string", "uniqueItems": true },
@@ -94,7 +98,9 @@ mod tests {
 
     #[test]
     fn all_are_known() {
-        for name in [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG, EXEC, ATTACH, PORT_FORWARD].concat() {
+        let proxies = [POD_PROXY, SERVICE_PROXY, NODE_PROXY].concat();
+        let others = [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG, EXEC, ATTACH, PORT_FORWARD].concat();
+        for name in others.into_iter().chain(proxies) {
             let parameter = one(name);
             for key in ["name", "description"] {
                 assert!(parameter[key].as_str().is_some_and(|t| !t.is_empty()), "{name}: {parameter}");

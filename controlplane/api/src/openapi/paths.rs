@@ -47,6 +47,9 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &KindRef) {
     paths.insert(format!("{watch}/{{name}}"), kind.path(true, [("get", kind.watch("watch"))]));
     for sub in kind.kind.subresources() {
         paths.insert(format!("{object}/{}", sub.name), kind.subresource(&sub));
+        if sub.behaviour == SubresourceBehaviour::Verb(Verb::Proxy) {
+            paths.insert(format!("{object}/{}/{{path}}", sub.name), kind.passed_on(&sub, true));
+        }
     }
 }
 
@@ -228,6 +231,9 @@ impl<'a> Described<'a> {
         if let Some(query) = connected(sub) {
             return self.connections(item, sub, query, &speaks);
         }
+        if sub.behaviour == SubresourceBehaviour::Verb(Verb::Proxy) {
+            return self.passed_on(sub, false);
+        }
         let is_text = sub.behaviour == SubresourceBehaviour::Verb(Verb::Log);
         for verb in discovery::subresource_verbs(sub) {
             let (method, id_verb, words) = match *verb {
@@ -261,23 +267,48 @@ impl Described<'_> {
         query: &'static [&'static str],
         speaks: &ResponseKind,
     ) -> Value {
-        for (method, word) in [("get", "Get"), ("post", "Post")] {
-            item[method] = self.operation(Operation {
-                action: "connect",
-                id: group_id("connect", &self.names, &format!("{word}{}{}", self.scoped(), camel(sub.name))),
-                description: format!(
-                    "connect {} requests to {} of {}",
-                    method.to_uppercase(),
-                    sub.name,
-                    self.names.kind
-                ),
-                query,
-                body: None,
-                responses: text(),
-                speaks: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
-            });
+        for method in ["get", "post"] {
+            item[method] = self.connection((method, ""), sub, query, speaks);
         }
         item
+    }
+
+    /// Requests that are passed on, of every method. `path`: with one to pass on.
+    fn passed_on(&self, sub: &SubresourceInfo, path: bool) -> Value {
+        let speaks = ResponseKind::of_subresource(&self.names, sub);
+        let query = match self.names.kind {
+            "Pod" => parameters::POD_PROXY,
+            "Service" => parameters::SERVICE_PROXY,
+            _ => parameters::NODE_PROXY,
+        };
+        let mut item = self.path(true, []);
+        let with = if path { "WithPath" } else { "" };
+        for method in ["delete", "get", "head", "options", "patch", "post", "put"] {
+            item[method] = self.connection((method, with), sub, query, &speaks);
+        }
+        if path && let Some(shared) = item["parameters"].as_array_mut() {
+            shared.push(parameters::in_path("path", "path to the resource"));
+        }
+        item
+    }
+
+    fn connection(
+        &self,
+        (method, with): (&str, &str),
+        sub: &SubresourceInfo,
+        query: &'static [&'static str],
+        speaks: &ResponseKind,
+    ) -> Value {
+        let what = format!("{}{}{}{with}", camel(method), self.scoped(), camel(sub.name));
+        self.operation(Operation {
+            action: "connect",
+            id: group_id("connect", &self.names, &what),
+            description: format!("connect {} requests to {} of {}", method.to_uppercase(), sub.name, self.names.kind),
+            query,
+            body: None,
+            responses: text(),
+            speaks: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
+        })
     }
 }
 

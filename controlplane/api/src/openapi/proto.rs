@@ -56,6 +56,8 @@ fn path_item(value: &Value) -> Vec<u8> {
         ("put", 3, As::One(operation)),
         ("post", 4, As::One(operation)),
         ("delete", 5, As::One(operation)),
+        ("options", 6, As::One(operation)),
+        ("head", 7, As::One(operation)),
         ("patch", 8, As::One(operation)),
         ("parameters", 9, As::Many(parameters_item)),
     ];

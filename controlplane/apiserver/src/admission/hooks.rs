@@ -360,6 +360,9 @@ fn denied(name: &str, result: Option<Status>) -> (ApiError, u16) {
 /// The request of an `AdmissionReview`.
 pub(super) async fn review(request: &Request<'_>, version: Option<&Resource>, uid: &str) -> Result<Value, ApiError> {
     let (own, shown) = (&request.resource.names, version.map_or(&request.resource.names, |v| &v.names));
+    // Of a connection, its options are the object.
+    let spoken = request.object.as_deref().filter(|_| request.operation == Operation::Connect).map(Object::names);
+    let (own_kind, shown_kind) = (spoken.as_ref().unwrap_or(own), spoken.as_ref().unwrap_or(shown));
     let kind = |n: &Names| json!({"group": n.group, "version": n.version, "kind": n.kind});
     let resource = |n: &Names| json!({"group": n.group, "version": n.version, "resource": n.plural});
     let object = match request.object.as_deref() {
@@ -379,8 +382,8 @@ pub(super) async fn review(request: &Request<'_>, version: Option<&Resource>, ui
         user["extra"] = json!(who.extra);
     }
     let mut review = json!({
-        "uid": uid, "kind": kind(shown), "resource": resource(shown),
-        "requestKind": kind(own), "requestResource": resource(own),
+        "uid": uid, "kind": kind(shown_kind), "resource": resource(shown),
+        "requestKind": kind(own_kind), "requestResource": resource(own),
         "operation": request.operation.as_str(), "userInfo": user, "object": object, "oldObject": old,
         "dryRun": request.context.dry_run, "options": request.options,
     });

@@ -124,6 +124,10 @@ impl Selectors {
 
     fn matches_object(&self, request: &Request<'_>) -> bool {
         let matches = |object: &dyn Object| self.object.matches_option(object.meta().labels.as_ref());
+        // Options have no labels, nor do they lack any.
+        if request.operation == Operation::Connect {
+            return self.object.is_everything();
+        }
         self.object.is_everything()
             || request.object.as_deref().is_some_and(matches)
             || request.old.is_some_and(matches)

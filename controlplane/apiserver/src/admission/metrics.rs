@@ -14,7 +14,7 @@ const WEBHOOK_BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0]
 /// Codes beyond it are counted as it, so that no webhook can make labels without end.
 const CODE_MAX: u16 = 600;
 const STEPS: [Step; 2] = [Step::Admit, Step::Validate];
-const OPERATIONS: [Operation; 3] = [Operation::Create, Operation::Update, Operation::Delete];
+const OPERATIONS: [Operation; 4] = [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect];
 
 impl Step {
     fn label(self) -> &'static str {

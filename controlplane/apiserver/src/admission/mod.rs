@@ -20,6 +20,7 @@ mod certificates;
 mod claim_resize;
 mod compile;
 mod compiled;
+pub(crate) mod connect;
 mod default_class;
 mod default_tolerations;
 mod hook_rules;
@@ -57,6 +58,8 @@ pub(crate) enum Operation {
     Update,
     /// The deletion of one object.
     Delete,
+    /// A connection to an object, which is a request for one of its subresources.
+    Connect,
 }
 
 impl Operation {
@@ -66,6 +69,7 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
         }
     }
 }
@@ -81,7 +85,7 @@ pub(crate) struct Request<'a> {
     pub(crate) namespace: &'a str,
     /// Empty while a name is still to be generated.
     pub(crate) name: &'a str,
-    /// The object as it shall be; none for deletions.
+    /// The object as it shall be, or the options of a connection; none for deletions.
     pub(crate) object: Option<Box<dyn Object>>,
     /// The object as it is; none for creations.
     pub(crate) old: Option<&'a dyn Object>,

@@ -3,16 +3,18 @@
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use podium_api::{ApiError, Reason, Verb};
+use serde_json::{Value, json};
 
 use super::{
     Call, Frontend, Permit, about,
-    path::Target,
+    path::{Query, Target},
     resources::not_allowed,
     respond::{self, Answer},
 };
 use crate::{
+    admission::connect::{self, Connection},
     auth::Attributes,
-    registry::Resource,
+    registry::{Resource, WriteContext},
     streaming::{self, Forwarder, Life, Prepared, Wanted},
 };
 
@@ -29,9 +31,23 @@ impl Frontend {
             return Err(not_allowed());
         }
         self.may_connect(target, call)?;
+        let warnings = self.admit_connection(resource, target, call, options(verb, call.query)).await?;
         let entry = self.entry(resource, target).await?;
         let pod = entry.object.downcast_ref::<Pod>().ok_or_else(about::unknown)?;
         let life = Life { permit, stop: self.stop.clone() };
+        let mut answer = self.stream_from(verb, pod, call, life).await?;
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
+    }
+
+    /// Takes the connection of a request over, which may have it.
+    pub(super) async fn stream_from(
+        &self,
+        verb: Verb,
+        pod: &Pod,
+        call: &Call<'_>,
+        life: Life,
+    ) -> Result<Answer, ApiError> {
         match self.to_node(verb, pod, call, life).await {
             Err(error) => match streaming::node_error(&error) {
                 Some(words) => Ok(respond::text(StatusCode::INTERNAL_SERVER_ERROR, words)),
@@ -39,6 +55,22 @@ impl Frontend {
             },
             answer => answer,
         }
+    }
+
+    /// Asks webhooks and policies whether a connection may be made; answers with their warnings. `options`: the fields of
+    /// `PodExecOptions` and the like.
+    pub(super) async fn admit_connection(
+        &self,
+        resource: &Resource,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        options: Value,
+    ) -> Result<Vec<String>, ApiError> {
+        let context = WriteContext::new(call.who, "").annotating(call.notes.annotations.clone());
+        let Target { namespace, name, subresource, .. } = *target;
+        let connection = Connection { resource, subresource, namespace, name, options };
+        connect::admit(&self.registry, connection, &context).await?;
+        Ok(context.warnings())
     }
 
     /// Whoever asks by GET, as WebSockets have to, must be allowed to create as well: reading is not enough to run something.
@@ -93,4 +125,20 @@ impl Frontend {
             }
         }
     }
+}
+
+/// What a connection is asked for with, as admission sees it.
+fn options(verb: Verb, query: &Query) -> Value {
+    if verb == Verb::PortForward {
+        let ports = query.all("ports").flat_map(|text| text.split(','));
+        return json!({ "ports": ports.filter_map(|port| port.parse().ok()).collect::<Vec<i32>>() });
+    }
+    let mut options = json!({
+        "stdin": query.flag("stdin"), "stdout": query.flag("stdout"), "stderr": query.flag("stderr"),
+        "tty": query.flag("tty"), "container": query.get("container"),
+    });
+    if verb == Verb::Exec {
+        options["command"] = query.all("command").collect();
+    }
+    options
 }

@@ -50,6 +50,7 @@ mod negotiate;
 mod notes;
 pub(crate) mod path;
 mod pretty;
+mod proxy;
 mod resources;
 pub(crate) mod respond;
 pub(crate) mod reviews;
@@ -119,7 +120,8 @@ impl Frontend {
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
         let started = Instant::now();
         let (parts, incoming) = request.into_parts();
-        let path = path::decode_path(parts.uri.path());
+        let own = path::passed_on(parts.uri.path()).map_or(parts.uri.path(), |(own, _)| own);
+        let path = path::decode_path(own);
         let query = Query::parse(parts.uri.query());
         let route = Route::parse(&path);
         let nobody = Identity::default();
@@ -189,6 +191,10 @@ impl Frontend {
         }
         let call = &Call { who, ..*call };
         let (_seat, permit) = self.seat(who, what, call).await?;
+        // Who may not do all with a node may be granted some of it.
+        let finer = proxy::finer(what, call)
+            .filter(|finer| !self.authorizer.allows(who, what) && self.authorizer.allows(who, finer));
+        let what = finer.as_ref().unwrap_or(what);
         self.note_decision(who, what, call);
         self.authorizer.check(who, what)?;
         if let Some(remote) = self.remote(route) {
@@ -200,6 +206,9 @@ impl Frontend {
             return self.image(call, incoming).await;
         }
         match (route, permit) {
+            (Route::Resource(target), Some(permit)) if target.subresource == "proxy" => {
+                self.pass_on(target, call, incoming, permit).await
+            }
             (Route::Resource(target), Some(permit)) => self.stream(target, call, permit).await,
             (route, _) => self.whole(route, call, incoming).await,
         }
@@ -231,7 +240,7 @@ impl Frontend {
         what: &Attributes<'_>,
         call: &Call<'_>,
     ) -> Result<(Option<flow::Seat>, Option<Permit>), ApiError> {
-        let long = matches!(what.subresource, "log" | "exec" | "attach" | "portforward");
+        let long = matches!(what.subresource, "log" | "exec" | "attach" | "portforward" | "proxy");
         let place = || self.streams.clone().try_acquire_owned().map_err(|_| flow::too_many());
         let permit = (long || what.verb == "watch").then(place).transpose()?;
         let schema = self.flow.classify(who, what).filter(|_| !long);

@@ -114,6 +114,19 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Takes the path of a request apart that is passed on to a pod, a Service or a node: what names it, up to `/proxy`, and the
+/// rest, which is for whoever it is passed on to. `path`: as it came, not decoded. `None` for all other requests.
+pub(crate) fn passed_on(path: &str) -> Option<(&str, &str)> {
+    let parts: Vec<&str> = path.splitn(9, '/').collect();
+    let count = match parts.as_slice() {
+        ["", "api", "v1", "nodes", _, "proxy", ..] => 6,
+        ["", "api", "v1", "namespaces", _, "pods" | "services", _, "proxy", ..] => 8,
+        _ => return None,
+    };
+    let end = parts[..count].iter().map(|part| part.len() + 1).sum::<usize>() - 1;
+    Some(path.split_at(end))
+}
+
 /// A query string, decoded. The first of several values counts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
@@ -126,6 +139,19 @@ impl Query {
             (decode(key), decode(value))
         };
         Self(query.unwrap_or_default().split('&').filter(|p| !p.is_empty()).map(pair).collect())
+    }
+
+    /// The same with other names for some parameters: old and new ones.
+    pub(crate) fn renamed(&self, names: &[(&str, &str)]) -> Self {
+        let other = |key: &str| names.iter().find(|(old, _)| *old == key).map_or(key, |(_, new)| *new).to_owned();
+        Self(self.0.iter().map(|(key, value)| (other(key), value.clone())).collect())
+    }
+
+    /// The same with another value for a parameter.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.retain(|(known, _)| known != key);
+        self.0.push((key.to_owned(), value.to_owned()));
+        self
     }
 
     /// A parameter; empty when absent.
@@ -243,6 +269,29 @@ mod tests {
             ("/api/v1/namespaces/a/pods/p/log/x", Route::Unknown),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_passed_on() {
+        for (path, wanted) in [
+            ("/api/v1/nodes/n/proxy", Some("")),
+            ("/api/v1/nodes/n/proxy/", Some("/")),
+            ("/api/v1/nodes/n:10250/proxy/stats/summary", Some("/stats/summary")),
+            ("/api/v1/namespaces/a/pods/p/proxy//x/%2Fy/", Some("//x/%2Fy/")),
+            ("/api/v1/namespaces/a/services/https:s:443/proxy/a/b/c/d/e/f/g", Some("/a/b/c/d/e/f/g")),
+            ("/api/v1/namespaces/a/pods/p/proxyx", None),
+            ("/api/v1/namespaces/a/pods/p/log", None),
+            ("/api/v1/namespaces/a/secrets/p/proxy", None),
+            ("/api/v1/pods/p/proxy", None),
+            ("/apis/v1/nodes/n/proxy", None),
+        ] {
+            let found = passed_on(path);
+            assert_eq!(found.map(|(_, rest)| rest), wanted, "{path}");
+            if let Some((own, rest)) = found {
+                assert_eq!(format!("{own}{rest}"), path);
+                assert!(own.ends_with("/proxy"));
+            }
         }
     }
 

@@ -72,7 +72,7 @@ fn offers(names: &Names, call: &Call<'_>) -> Offers {
 }
 
 impl Frontend {
-    fn find(&self, target: &Target<'_>) -> Result<Arc<Resource>, ApiError> {
+    pub(super) fn find(&self, target: &Target<'_>) -> Result<Arc<Resource>, ApiError> {
         let found = self.registry.find(target.group, target.version, target.resource);
         let resource = found.ok_or_else(about::unknown)?;
         let scoped = !target.namespace.is_empty();

@@ -31,10 +31,10 @@ use hyper_util::{
 use parking_lot::{Mutex, RwLock};
 use podium_api::ApiError;
 
-pub(crate) use tls::{Credentials, Trust};
+pub(crate) use tls::{Credentials, Trust, unverified as unverified_tls};
 
 use self::connect::{ConnectError, Connector};
-use crate::registry::Registry;
+use crate::{gateway::ByteStream, registry::Registry};
 
 /// Pools at once; the one that was not used for the longest time goes.
 const POOLS_MAX: usize = 256;
@@ -67,6 +67,20 @@ pub trait ServiceDialer: Send + Sync + 'static {
     /// # Errors
     /// Why there is no answer.
     async fn send(&self, address: SocketAddr, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, String>;
+
+    /// Whether the pod there listens itself, so that what is spoken with it, TLS too, is its own matter. One that does not is
+    /// called, and knows of no connection.
+    fn listens(&self, _address: SocketAddr) -> bool {
+        false
+    }
+
+    /// Connects to it. A pod that is called speaks HTTP/1.1 then.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
+        Err(format!("dial tcp {address}: connect: connection refused"))
+    }
 }
 
 /// Where a request goes.
@@ -129,6 +143,11 @@ impl Outbound {
         *self.services.write() = Some(services);
     }
 
+    /// The pods of this process, if there are any.
+    pub(crate) fn services(&self) -> Option<Arc<dyn ServiceDialer>> {
+        self.services.read().clone()
+    }
+
     /// Sends a request with an absolute URI; answers with the head of what comes back.
     ///
     /// # Errors
@@ -156,7 +175,7 @@ impl Outbound {
     }
 
     fn in_process(&self, host: &str, port: u16) -> Option<(Arc<dyn ServiceDialer>, SocketAddr)> {
-        let services = self.services.read().clone()?;
+        let services = self.services()?;
         let address = SocketAddr::new(host.parse::<IpAddr>().ok()?, port);
         services.serves(address).then_some((services, address))
     }

@@ -63,6 +63,16 @@ pub(super) fn client(trust: &Trust, own: Option<&Credentials>) -> Result<ClientC
     Ok(config)
 }
 
+/// How to speak HTTP/1.1 over TLS to whoever it is.
+///
+/// # Errors
+/// Never, with the protocols that are built in.
+pub(crate) fn unverified() -> Result<ClientConfig, String> {
+    let mut config = client(&Trust::Anybody, None)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// Trusts what the bundle's authorities signed, and the very certificates in the bundle: whoever made one for a webhook by
 /// hand made it its own authority, which Go's TLS takes too.
 #[derive(Debug)]

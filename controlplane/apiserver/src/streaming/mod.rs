@@ -20,6 +20,7 @@ use podium_api::ApiError;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
+    activity::{Activity, IDLE_MAX},
     options::{attach, check_host, choose_container, exec},
     ports::Forwarder,
     session::{Prepared, node_error},

@@ -20,6 +20,8 @@ mod mutating;
 mod objects;
 mod plugins;
 mod pods;
+mod porter;
+mod proxy;
 mod quota;
 mod raw;
 mod rbac;

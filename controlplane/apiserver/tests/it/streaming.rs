@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{SinkExt as _, StreamExt as _};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use podium_api::{ApiError, k8s_openapi::api::core::v1::Pod};
 use podium_apiserver::{
-    AttachOptions, ByteStream, ExecOptions, LogOptions, LogStream, NodeGateway, PodPorts, Session, Streams,
+    AttachOptions, ByteStream, ExecOptions, LogOptions, LogStream, NodeGateway, PodPorts, ServiceBody, Session, Streams,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -72,6 +74,12 @@ impl NodeGateway for Node {
         let name = pod.metadata.name.as_deref().unwrap();
         let line = format!("{name} {} {:?}\n", options.container, options.tail_lines);
         Ok(futures::stream::iter([Ok(line.into())]).boxed())
+    }
+
+    /// Says what was asked.
+    async fn node(&self, node: &str, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
+        let said = format!("{node} {}", request.uri());
+        Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
     }
 
     async fn exec(&self, _: &Pod, options: ExecOptions) -> Result<Session, ApiError> {

@@ -20,6 +20,7 @@ use podium_sandbox::{CommandContainer, HttpContainer, Usage};
 use serde_json::{Value, json};
 
 use super::{PodId, guest::Guest};
+use crate::decide::probe::{Outcome, ProbeKind};
 
 /// Readings closer together than this are one.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -35,7 +36,33 @@ pub(crate) struct Meter {
 #[derive(Default)]
 struct State {
     pods: HashMap<PodId, Vec<Metered>>,
+    /// By container and kind, within a pod; as many as it has probes.
+    probes: HashMap<PodId, Vec<ProbeCount>>,
     node: Option<Rate>,
+}
+
+/// How often a probe was made, by what came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct ProbeCount {
+    pub(crate) pod: PodId,
+    pub(crate) container: String,
+    pub(crate) kind: ProbeKind,
+    counts: [u64; 3],
+}
+
+impl ProbeCount {
+    /// Kubelet's words for what came of a probe, and how often. What never came is left out.
+    pub(crate) fn results(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        ["successful", "failed", "unknown"].into_iter().zip(self.counts).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// What the machine uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NodeUse {
+    pub(crate) cpu: Duration,
+    pub(crate) memory_used_bytes: u64,
+    pub(crate) memory_total_bytes: u64,
 }
 
 struct Metered {
@@ -102,7 +129,7 @@ impl Meter {
         let started = clock.now();
         let cpu = machine_cpu(&fs::read_to_string("/proc/stat").unwrap_or_default());
         let node = Some(Rate { before: (started, cpu), last: (started, cpu) });
-        Arc::new(Self { started, clock, node_name, state: Mutex::new(State { pods: HashMap::new(), node }) })
+        Arc::new(Self { started, clock, node_name, state: Mutex::new(State { node, ..State::default() }) })
     }
 
     /// A container runs from now on.
@@ -121,7 +148,46 @@ impl Meter {
 
     /// The pod has gone.
     pub(crate) fn forget(&self, pod: &PodId) {
-        self.state.lock().pods.remove(pod);
+        let mut state = self.state.lock();
+        state.pods.remove(pod);
+        state.probes.remove(pod);
+    }
+
+    /// A probe was made.
+    pub(crate) fn probed(&self, pod: &PodId, container: &str, kind: ProbeKind, outcome: &Outcome) {
+        let mut state = self.state.lock();
+        // Of a pod that has gone there is nothing to count any more.
+        if !state.pods.contains_key(pod) {
+            return;
+        }
+        let of_pod = state.probes.entry(pod.clone()).or_default();
+        let at = of_pod.iter().position(|count| count.kind == kind && count.container == container);
+        let at = at.unwrap_or_else(|| {
+            let (pod, container) = (pod.clone(), container.to_owned());
+            of_pod.push(ProbeCount { pod, container, kind, counts: [0; 3] });
+            of_pod.len() - 1
+        });
+        let place = match outcome {
+            Outcome::Success => 0,
+            Outcome::Failed(_) => 1,
+            Outcome::Unknown(_) => 2,
+        };
+        of_pod[at].counts[place] += 1;
+    }
+
+    /// All probes that were made, of pods that are here.
+    pub(crate) fn probes(&self) -> Vec<ProbeCount> {
+        self.state.lock().probes.values().flatten().cloned().collect()
+    }
+
+    /// What the machine uses now.
+    pub(crate) fn node_use(&self) -> NodeUse {
+        let memory = memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+        NodeUse {
+            cpu: machine_cpu(&fs::read_to_string("/proc/stat").unwrap_or_default()),
+            memory_used_bytes: memory.used_bytes,
+            memory_total_bytes: memory.used_bytes + memory.available_bytes,
+        }
     }
 
     /// What runs now.

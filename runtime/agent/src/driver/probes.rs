@@ -36,6 +36,9 @@ pub(crate) struct Job {
 /// Makes it and reports the outcome.
 pub(crate) async fn probe(shared: Arc<Shared>, job: Job) {
     let outcome = make(&shared, &job).await;
+    if let Some(container) = job.slot.spec(&job.pod) {
+        shared.meter.probed(&job.id, &container.name, job.kind, &outcome);
+    }
     shared.report(Report::Probed { pod: job.id, slot: job.slot, kind: job.kind, run: job.run, outcome });
 }
 

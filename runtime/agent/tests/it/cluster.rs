@@ -212,6 +212,11 @@ impl Cluster {
         Ok(String::from_utf8(chunks.concat()).unwrap())
     }
 
+    /// The node's own endpoints.
+    pub(crate) fn endpoints(&self) -> podium_agent::Endpoints {
+        self.agent.as_ref().unwrap().endpoints()
+    }
+
     pub(crate) fn streaming(&self) -> Arc<dyn podium_agent::streams::Streaming> {
         self.agent.as_ref().unwrap().streaming()
     }

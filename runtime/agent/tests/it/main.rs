@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cluster;
+mod endpoints;
 mod hooks;
 mod leaving;
 mod lives;

@@ -8,6 +8,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use podium_network::{BoxError, CallTimeouts, Listener};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::*;
 
@@ -95,6 +96,66 @@ async fn an_ingress_leads_to_a_pod_that_listens() {
     assert_eq!(fetch(address, "a.test", "/app").await.0, StatusCode::SERVICE_UNAVAILABLE);
     let _server = Server::start(pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0));
     assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
+}
+
+/// Takes over connections for whoever asks for the protocol `echo`, and says what it hears.
+async fn echoing(mut request: Request<hyper::body::Incoming>) -> Result<Response<Body>, BoxError> {
+    let wanted = request.headers().get("upgrade").cloned();
+    if wanted.as_ref().is_none_or(|wanted| wanted != "echo") {
+        return tell(request).await;
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
+    });
+    let switching = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "echo");
+    Ok(switching.body(Full::default().map_err(|never| match never {}).boxed_unsync())?)
+}
+
+#[tokio::test]
+async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
+    let network = network();
+    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
+    network.put_ingress(ingress(Some("a.test")));
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    let listener = pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
+    tokio::spawn(async move {
+        while let Ok(connection) = listener.accept().await {
+            let server = hyper::server::conn::http1::Builder::new();
+            let io = TokioIo::new(connection.stream);
+            tokio::spawn(server.serve_connection(io, service_fn(echoing)).with_upgrades());
+        }
+    });
+    let ask = |protocol: &str| {
+        let head = format!("GET /app HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        async move {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(stream.read_u8().await.unwrap());
+            }
+            (stream, String::from_utf8(answer).unwrap().to_lowercase())
+        }
+    };
+    let (mut stream, answer) = ask("echo").await;
+    assert!(answer.starts_with("http/1.1 101 ") && answer.contains("upgrade: echo\r\n"), "{answer}");
+    stream.write_all(b"\x00\x01 no HTTP").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "\x00\x01 no HTTP");
+    // Whoever does not take it answers as to any request.
+    let (mut stream, answer) = ask("other").await;
+    assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+    let mut said = vec![0; 8];
+    stream.read_exact(&mut said).await.unwrap();
+    // An open connection that says nothing does not keep the network from going down.
+    let _silent = ask("echo").await;
+    tokio::time::timeout(Duration::from_secs(20), network.shutdown(Duration::from_secs(60))).await.unwrap();
 }
 
 #[tokio::test]

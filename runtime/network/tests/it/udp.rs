@@ -81,3 +81,49 @@ async fn a_service_answers_in_its_own_name_and_stays_with_one_pod() {
     }
     assert_eq!(seen.len(), 2, "both pods get some");
 }
+
+#[tokio::test]
+async fn a_node_port_carries_datagrams() {
+    let network = network();
+    let free = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let port = |node_port| vec![ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port }];
+    network.put_slice(Slice { ports: vec![("dns".into(), 5353)], ..slice(&[2, 3], &[]) });
+    for last in [2, 3] {
+        let server = pod(&network, last).bind_udp(at("0.0.0.0:5353"), QUEUE).unwrap();
+        tokio::spawn(async move {
+            while let Ok((bytes, from)) = server.recv_from().await {
+                // A client on the host does not look like one in the pod.
+                assert_eq!(from.ip(), at("10.244.0.1:0").ip());
+                let answer = format!("{last}:{}", String::from_utf8_lossy(&bytes));
+                server.send_to(Bytes::from(answer), from).await.unwrap();
+            }
+        });
+    }
+    network.put_service(Service { ports: port(Some(free.port())), ..service(None) });
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..32 {
+        let client = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        client.connect(free).await.unwrap();
+        let mut one = std::collections::BTreeSet::new();
+        while one.len() < 3 {
+            let question = format!("{}", one.len());
+            let mut buffer = [0; 100];
+            let asked = async {
+                client.send(question.as_bytes()).await?;
+                client.recv(&mut buffer).await
+            };
+            // The port may not be bound yet, and says so.
+            let Ok(Ok(count)) = tokio::time::timeout(Duration::from_secs(1), asked).await else { continue };
+            let answer = String::from_utf8(buffer[..count].to_vec()).unwrap();
+            one.insert(answer.split_once(':').map(|(pod, said)| (said.to_owned(), pod.to_owned())).unwrap());
+        }
+        let pods: std::collections::BTreeSet<_> = one.into_iter().map(|(_, pod)| pod).collect();
+        assert_eq!(pods.len(), 1, "a client stays with its pod");
+        seen.extend(pods);
+    }
+    assert_eq!(seen.into_iter().collect::<String>(), "23");
+    network.put_service(Service { ports: port(None), ..service(None) });
+    while std::net::UdpSocket::bind(free).is_err() {
+        tokio::task::yield_now().await;
+    }
+}

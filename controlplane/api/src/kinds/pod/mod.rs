@@ -64,6 +64,7 @@ impl Kind for Pod {
         Sub::verb("exec", Verb::Exec),
         Sub::verb("log", Verb::Log),
         Sub::verb("portforward", Verb::PortForward),
+        Sub::verb("proxy", Verb::Proxy),
         Sub::part("resize", resize::prepare, resize::validate_update),
         Sub::STATUS,
     ];

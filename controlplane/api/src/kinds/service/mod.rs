@@ -14,7 +14,7 @@ use k8s_openapi::{
 use super::{label_selector, pod};
 use crate::{
     field::{FieldErrors, FieldPath},
-    kind::{Cell, Column, Field, Kind, Names, Scope, Sub},
+    kind::{Cell, Column, Field, Kind, Names, Scope, Sub, Verb},
     names::NameRule,
 };
 
@@ -28,7 +28,7 @@ impl Kind for Service {
     const SCOPE: Scope = Scope::Namespaced;
     const RETURNS_DELETED: bool = true;
     const CREATE_ON_UPDATE: bool = true;
-    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
+    const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::verb("proxy", Verb::Proxy), Sub::STATUS];
     const FIELDS: &'static [Field<Self>] = &[
         Field { path: "spec.clusterIP", value: |s| text(s, |s| s.cluster_ip.as_ref()) },
         Field { path: "spec.type", value: |s| text(s, |s| s.type_.as_ref()) },
