@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     arrived: Notify,
     /// Who has sent something of late, and so may be answered; kept only while there are policies.
     heard: Mutex<HashMap<SocketAddr, Instant>>,
+    /// Whether it stands for a client outside, and is no pod's.
+    outer: bool,
 }
 
 #[derive(Default)]
@@ -51,9 +53,14 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(crate) fn new(address: SocketAddr, bytes_max: usize) -> Self {
+    fn new(address: SocketAddr, bytes_max: usize) -> Self {
         let (waiting, heard) = (Mutex::default(), Mutex::default());
-        Self { address, bytes_max, waiting, arrived: Notify::new(), heard }
+        Self { address, bytes_max, waiting, arrived: Notify::new(), heard, outer: false }
+    }
+
+    /// One that stands for a client outside.
+    pub(crate) fn outer(address: SocketAddr, bytes_max: usize) -> Self {
+        Self { outer: true, ..Self::new(address, bytes_max) }
     }
 
     /// Notes who has sent something.
@@ -179,7 +186,7 @@ impl UdpSocket {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         match self.dialer.udp_route(to, |port| self.endpoint_of(to, port)) {
             UdpRoute::Here { queue, from } => {
-                if self.may_send(queue.address) {
+                if self.may_send(&queue) {
                     queue.hear_of(self.dialer.network(), SocketAddr::new(from, self.queue.address.port()));
                     queue.push(bytes, SocketAddr::new(from, self.queue.address.port()));
                 }
@@ -209,13 +216,13 @@ impl UdpSocket {
     }
 
     /// Whether policies let a datagram go to a pod: it may go there, or answers one that may come from there.
-    fn may_send(&self, to: SocketAddr) -> bool {
+    fn may_send(&self, queue: &Queue) -> bool {
         let policies = &self.dialer.network().inner().policies;
         let from = self.dialer.source();
+        let (to, own) = (queue.address, self.queue.address);
         // Clients of node ports were judged when they came.
-        let network = self.dialer.network();
-        let asked = || if to.ip() == network.node_side().ip() { Source::Node } else { Source::Ip(to.ip()) };
-        let answers = || self.queue.has_heard(to) && policies.allows(asked(), self.queue.address, Protocol::Udp);
+        let answers =
+            || self.queue.has_heard(to) && (queue.outer || policies.allows(Source::Ip(to.ip()), own, Protocol::Udp));
         !policies.any() || answers() || policies.judge(from, to, Protocol::Udp).is_ok()
     }
 

@@ -111,7 +111,7 @@ impl Front {
     fn begin(&self, client: SocketAddr, pod: SocketAddr) -> Option<Flow> {
         let ports = &self.network.inner().attachments.udp;
         let own = self.network.node_side().ip();
-        let queue = ports.take(own, 0, Scope::Own, |address| Queue::new(address, QUEUE_BYTES))?;
+        let queue = ports.take(own, 0, Scope::Own, |address| Queue::outer(address, QUEUE_BYTES))?;
         let used = Arc::new(Mutex::new(Instant::now()));
         let answers = answer(self.socket.clone(), client, pod, queue.clone(), used.clone());
         let answering = tokio::spawn(answers).abort_handle();
