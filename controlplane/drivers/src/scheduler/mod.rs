@@ -246,7 +246,7 @@ impl Run {
                 self.metrics.preemption(preemption.victims.len());
                 match self.pods.get(&queued.pod.key).filter(|o| o.uid() == queued.pod.uid) {
                     Some(seen) => self.spawn(since, |writer| writer.preempt(queued, seen, refusal, preemption)),
-                    None => self.state.preempted(queued, refusal.unblocked_by, &[], (None, self.started.elapsed())),
+                    None => self.state.preempted(queued, None, &[], (None, self.started.elapsed())),
                 }
             }
         }
@@ -281,8 +281,9 @@ impl Run {
                 let seen = self.seen(&queued.pod);
                 self.state.not_bound(queued, seen.as_deref(), now);
             }
-            Written::Preempted { queued, unblocked_by, victims } => {
+            Written::Preempted { queued, unblocked_by, victims, missed } => {
                 let seen = self.seen(&queued.pod);
+                let unblocked_by = (!missed).then_some(unblocked_by);
                 self.state.preempted(queued, unblocked_by, &victims, (seen.as_deref(), now));
             }
         }

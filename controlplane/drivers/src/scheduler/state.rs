@@ -251,11 +251,12 @@ impl State {
         }
     }
 
-    /// The victims of a pod have been told to end (`victims`: those that have); it waits for that.
+    /// The victims of a pod have been told to end (`victims`: those that have); it waits for that, or, without
+    /// `unblocked_by`, is tried again after its back-off, since not all could be told.
     pub(super) fn preempted(
         &mut self,
         mut queued: Queued,
-        unblocked_by: Changes,
+        unblocked_by: Option<Changes>,
         victims: &[String],
         (seen, now): (Option<&Pod>, Duration),
     ) {
@@ -267,7 +268,10 @@ impl State {
             return self.wake(&happened, now);
         };
         queued.pod = Arc::new(PodInfo::of(pod));
-        self.queue.unschedulable(queued, unblocked_by, now);
+        match unblocked_by {
+            Some(unblocked_by) => self.queue.unschedulable(queued, unblocked_by, now),
+            None => self.queue.failed(queued, now),
+        }
     }
 
     /// Pods whose claims are bound now, or were not in time.

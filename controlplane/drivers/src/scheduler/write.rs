@@ -38,8 +38,8 @@ pub(super) enum Written {
     NotBound(Queued),
     /// What the pod's claims need could not be written.
     NotProvisioned { uid: String },
-    /// These victims have been told to end.
-    Preempted { queued: Queued, unblocked_by: Changes, victims: Vec<String> },
+    /// These victims have been told to end; `missed`: others have not.
+    Preempted { queued: Queued, unblocked_by: Changes, victims: Vec<String>, missed: bool },
 }
 
 impl Writer {
@@ -135,8 +135,9 @@ impl Writer {
         let ends = preemption.victims.iter().map(|(key, uid)| self.end(pod, key, uid, &preemption.node));
         let ended = join_all(ends).await;
         let victims = preemption.victims.iter().zip(ended).filter(|(_, ended)| *ended);
-        let victims = victims.map(|((_, uid), _)| uid.clone()).collect();
-        Written::Preempted { queued, unblocked_by: refusal.unblocked_by, victims }
+        let victims: Vec<_> = victims.map(|((_, uid), _)| uid.clone()).collect();
+        let missed = victims.len() < preemption.victims.len();
+        Written::Preempted { queued, unblocked_by: refusal.unblocked_by, victims, missed }
     }
 
     /// Ends one victim: says why in its conditions, then deletes it with its grace. Whether it has been told.
