@@ -52,6 +52,7 @@ impl Cluster {
         let network = Network::new(NetworkConfig {
             node_port_address: args.http.ip(),
             host_targets: args.allow_host_network_targets.clone().unwrap_or_default(),
+            max_hosts: args.max_allowed_outbound_hosts.clone(),
             ..NetworkConfig::default()
         });
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;

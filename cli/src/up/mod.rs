@@ -48,6 +48,10 @@ pub(crate) struct UpArgs {
     /// own addresses, for example 192.168.1.5:5432 or 127.0.0.0/8:*. Without it, nothing
     #[arg(long, value_name = "HOSTS")]
     pub(crate) allow_host_network_targets: Option<HostPatterns>,
+    /// What pods may reach outside the cluster at most, whatever they and their namespaces are granted, for example
+    /// *.example.com:443 [default: no bound beside theirs]
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) max_allowed_outbound_hosts: Option<HostPatterns>,
     #[command(flatten)]
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]
@@ -76,6 +80,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let since = Instant::now();
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?} is no filter", args.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    podium_agent::raise_open_files_limit();
     let documents = check::read(&args.filename)?;
     let scheduling = scheduler::read(args.scheduler_config.as_deref())?;
     let data = DataDir::open(args.data_dir.clone())?;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use podium_agent::{Agent, AgentConfig, streams::Tools};
+use podium_agent::{Agent, AgentConfig, InterfaceGroups, InterfacePatterns, InterfacePolicy, streams::Tools};
 use podium_api::{
     Reason,
     k8s_openapi::{api::storage::v1::StorageClass, apimachinery::pkg::apis::meta::v1::ObjectMeta},
@@ -33,6 +33,12 @@ pub(crate) struct NodeArgs {
     /// Folder below which `hostPath` volumes may lie. Repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) host_path_dir: Vec<PathBuf>,
+    /// Groups of interfaces that pods may use at most, for example wasi:http,wasi:keyvalue [default: all]
+    #[arg(long, value_name = "GROUPS")]
+    pub(crate) max_allowed_interfaces: Option<InterfaceGroups>,
+    /// Interfaces that no pod's image may import, for example wasi:sockets/udp*,wasi_snapshot_preview1::sock_accept
+    #[arg(long, value_name = "PATTERNS")]
+    pub(crate) refused_interfaces: Option<InterfacePatterns>,
     /// Folder of manifests of static pods: they run whatever the API says, which shows mirrors of them
     #[arg(long, value_name = "DIR")]
     pub(crate) static_pods: Option<PathBuf>,
@@ -59,6 +65,10 @@ pub(super) async fn start(
     let mut config = AgentConfig::new(node_name(args)?, data.path());
     config.image_dirs = image_dirs(args)?;
     config.host_path_dirs = canonical(&args.node.host_path_dir, "--host-path-dir")?;
+    config.interfaces = InterfacePolicy {
+        max_allowed: args.node.max_allowed_interfaces.clone(),
+        refused: args.node.refused_interfaces.clone().unwrap_or_default(),
+    };
     config.static_pods_dir.clone_from(&args.node.static_pods);
     config.metrics = metrics;
     config.registries = args.images.registries()?;

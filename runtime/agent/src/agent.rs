@@ -41,6 +41,7 @@ use crate::{
     },
     ipam::Ipam,
     logs::writer::{LogWriter, Rotation},
+    raise_open_files_limit,
     streams::Streaming,
     volumes::{self, Facts, Places, Volumes},
 };
@@ -79,6 +80,8 @@ pub struct Agent {
 impl Agent {
     /// Registers the node, finds the pods that are bound to it, and runs them until [`Agent::shutdown`].
     ///
+    /// Raises this process' limit on open files to the hard limit.
+    ///
     /// # Errors
     /// When the node cannot be registered, the pods cannot be watched, or the log folder cannot be made.
     pub async fn start(
@@ -87,6 +90,7 @@ impl Agent {
         sandbox: Sandbox,
         network: Network,
     ) -> Result<Self, StartError> {
+        raise_open_files_limit();
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
         let machine = Machine::look(dir);
@@ -99,7 +103,7 @@ impl Agent {
         let shared = Arc::new(share(config, api, sandbox, network, &machine, reports).await?);
         clean(&shared);
         let tables = translate::Sources {
-            namespaces: mirror::<Namespace>(&*shared.api, None).await?,
+            namespaces: shared.namespaces.clone(),
             services: shared.services.clone(),
             slices: mirror::<EndpointSlice>(&*shared.api, None).await?,
             ingresses: mirror::<Ingress>(&*shared.api, None).await?,
@@ -195,6 +199,7 @@ async fn share(
             &config.node_name,
         ),
         services: mirror::<Service>(&*api, None).await?,
+        namespaces: mirror::<Namespace>(&*api, None).await?,
         node,
         metrics: Metrics::new(&config.metrics),
         clock: config.clock.clone(),

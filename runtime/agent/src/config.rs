@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use podium_client::{ClockRef, SystemClock};
 
-use crate::{ImageGc, Registries, ipam::Cidr, streams::Tools};
+use crate::{ImageGc, InterfacePolicy, Registries, ipam::Cidr, streams::Tools};
 
 /// Settings of an [`crate::Agent`].
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub image_dirs: Vec<PathBuf>,
     /// Folders below which `hostPath` volumes may lie. None: no such volume can be used.
     pub host_path_dirs: Vec<PathBuf>,
+    /// Which interfaces of the host pods may use at most.
+    pub interfaces: InterfacePolicy,
     /// A memory file system for Secrets, tokens and volumes of `medium: Memory`, used if it can be; else they lie below
     /// `data_dir`.
     pub memory_dir: Option<PathBuf>,
@@ -78,6 +80,7 @@ impl AgentConfig {
             data_dir: data_dir.into(),
             image_dirs: Vec::new(),
             host_path_dirs: Vec::new(),
+            interfaces: InterfacePolicy::default(),
             memory_dir: Some(PathBuf::from("/dev/shm")),
             image_bytes_max: 256 << 20,
             registries: Registries::default(),

@@ -1,13 +1,17 @@
 //! What the agent would make of a pod, without a node: everything between a manifest and the sandbox's configuration that is
 //! pure. For fuzzing: any pod at all goes through, and what must hold of any is checked.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
+    InterfacePolicy,
     decide::{
         decide,
         env::{self, Sources, Surroundings},
+        grants,
         local::{Local, Slot},
         resources::{self, NodeResources},
         security,
@@ -36,6 +40,7 @@ pub fn dry_run(pod: &Pod) {
     let ip = [10, 244, 0, 2].into();
     let around = Surroundings { pod, pod_ip: ip, host_ip: ip, node, sources: &sources, services: &[] };
     let _ = (security::ignored(pod), resources::qos_class(spec));
+    interfaces(pod.metadata.annotations.as_ref());
     for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
         let _ = security::refusal(pod, container);
         let limits = resources::limits(container, pod.metadata.annotations.as_ref(), &node);
@@ -55,6 +60,15 @@ pub fn dry_run(pod: &Pod) {
         let _ = files_of(volume, &around);
     }
     decisions(pod, Facts { host_ip: ip });
+}
+
+/// Whatever a pod says, it gets no more than it would get by asking for all.
+fn interfaces(annotations: Option<&BTreeMap<String, String>>) {
+    let granted = |pod| grants::grants(pod, ("namespace", annotations), &InterfacePolicy::default());
+    let all = BTreeMap::from([(grants::ALLOWED.to_owned(), "*".to_owned())]);
+    if let (Ok(found), Ok(most)) = (granted(annotations), granted(Some(&all))) {
+        assert!(found.grants.granted.is_subset(&most.grants.granted), "a pod has widened what it may use");
+    }
 }
 
 /// The same input makes the same decision, at any time.

@@ -13,11 +13,13 @@ mod endpoints;
 mod images;
 pub mod ipam;
 mod logs;
+mod open_files;
 pub mod streams;
 mod volumes;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
+pub use decide::grants::{InterfaceGroups, InterfacePatterns, InterfacePolicy};
 pub use driver::images::garbage::ImageGc;
 #[doc(hidden)]
 pub use dry_run::dry_run;
@@ -26,4 +28,5 @@ pub use images::{
     FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record, Registries, Registry, Rewrite,
 };
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};
+pub use open_files::raise_open_files_limit;
 pub use volumes::PROVISIONER;

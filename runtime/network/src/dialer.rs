@@ -427,7 +427,11 @@ impl Dialer {
         let limits = inner.namespaces.read().get(namespace).cloned();
         let policies =
             inner.egress_policies.of(namespace, || inner.policies.labels(&Name::new(namespace.as_str(), pod.as_str())));
-        decide(self.own.member.egress.as_ref(), limits.as_ref(), policies.as_deref(), holds)
+        decide(self.own.member.egress.as_ref(), limits.as_ref(), policies.as_deref(), &holds)?;
+        match inner.outside.max_hosts() {
+            Some(max) if !holds(max) => Err(Refusal::AboveNode),
+            _ => Ok(()),
+        }
     }
 
     fn refused(&self, way: Way, target: &str, refusal: Refusal) -> SocketError {

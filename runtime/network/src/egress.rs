@@ -247,6 +247,7 @@ pub(crate) enum Refusal {
     NotGranted,
     AboveNamespace,
     AbovePolicies,
+    AboveNode,
 }
 
 impl Refusal {
@@ -256,6 +257,7 @@ impl Refusal {
             Self::NotGranted => "not_granted",
             Self::AboveNamespace => "namespace_max",
             Self::AbovePolicies => "egress_policy",
+            Self::AboveNode => "node_max",
         }
     }
 
@@ -265,6 +267,7 @@ impl Refusal {
             Self::NotGranted => format!("the pod's annotation {ALLOWED_HOSTS} would grant it"),
             Self::AboveNamespace => format!("the annotation {MAX_HOSTS} of its namespace does not allow it"),
             Self::AbovePolicies => "no EgressPolicy that selects the pod allows it".to_owned(),
+            Self::AboveNode => "the operator does not allow it (podium up --max-allowed-outbound-hosts)".to_owned(),
         }
     }
 }

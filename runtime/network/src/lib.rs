@@ -138,6 +138,8 @@ pub struct NetworkConfig {
     /// What of the host itself pods may reach, where they are granted it as well: loopback, link-local, metadata and
     /// the host's other addresses.
     pub host_targets: HostPatterns,
+    /// What pods may reach outside the cluster at most, whatever they and their namespaces say; `None`: whatever those do.
+    pub max_hosts: Option<HostPatterns>,
     /// Roots that TLS servers outside may have beside the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Looks up names of hosts outside.
@@ -158,6 +160,7 @@ impl Default for NetworkConfig {
             connect_timeout: Duration::from_secs(10),
             lookup_timeout: Duration::from_secs(10),
             host_targets: HostPatterns::default(),
+            max_hosts: None,
             extra_roots: Vec::new(),
             resolver: Arc::new(SystemResolver),
         }

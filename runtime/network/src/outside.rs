@@ -72,6 +72,8 @@ pub(crate) struct Outside {
     resolver: Arc<dyn Resolver>,
     /// What the operator has granted of the host's own.
     host_targets: HostPatterns,
+    /// What pods may reach at most.
+    max_hosts: Option<HostPatterns>,
     lookups: Semaphore,
     sockets: Arc<Semaphore>,
     connect_timeout: Duration,
@@ -83,6 +85,7 @@ impl Outside {
         Self {
             resolver: config.resolver.clone(),
             host_targets: config.host_targets.clone(),
+            max_hosts: config.max_hosts.clone(),
             lookups: Semaphore::new(LOOKUPS_MAX),
             sockets: Arc::new(Semaphore::new(config.outside_connections_max)),
             connect_timeout: config.connect_timeout,
@@ -111,6 +114,11 @@ impl Outside {
             return Err(SocketError::NameNotFound(name.to_owned()));
         }
         Ok(addresses)
+    }
+
+    /// What the operator lets pods reach at most; `None`: whatever they are granted.
+    pub(crate) fn max_hosts(&self) -> Option<&HostPatterns> {
+        self.max_hosts.as_ref()
     }
 
     /// Why nobody may go to an address, whatever is granted to it: it is the host's own, and the operator has not said

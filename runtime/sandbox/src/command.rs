@@ -118,7 +118,7 @@ async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasm
         }
         Code::CoreReactor(pre) => {
             let store = host::core_store(container, turn)?;
-            Call::of(pre, &container.spec)?.run(pre, store, &container.spec).await?;
+            Call::of(pre, &container.spec)?.run(pre, store, container).await?;
             Ok(0)
         }
         Code::Command(pre) => {

@@ -8,11 +8,17 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ContainerSpec, CpuLimit, Ending, StartError, Usage, cpu::CpuAccount, memory::MemoryAccount, mounts::Files,
-    sandbox::Node, sockets::SocketQuota, traffic::Traffic,
+    ContainerSpec, CpuLimit, Ending, StartError, Stdin, Stream, Usage,
+    cpu::CpuAccount,
+    memory::{Held, MemoryAccount, OutOfMemory},
+    mounts::Files,
+    sandbox::Node,
+    sockets::SocketQuota,
+    traffic::Traffic,
 };
 
 /// What a container, or a group of them, is billed with.
@@ -68,6 +74,8 @@ pub(crate) struct Container {
     ending: OnceLock<Ending>,
     /// The container that it runs within, whose accounts it has: see [`Container::within`].
     within: Option<Arc<Self>>,
+    /// What waits on its way in and out.
+    streams: Mutex<Held>,
     /// Shared with the commands within it.
     pub(crate) traffic: Arc<Traffic>,
     instances: AtomicU64,
@@ -83,6 +91,7 @@ impl Container {
         let files = Files::new(&spec.mounts, node.config.scratch_dir.clone())?;
         Ok(Arc::new(Self {
             cpu,
+            streams: Mutex::new(Held::new(memory.clone())),
             memory,
             files,
             sockets: Arc::new(SocketQuota::new(&spec.limits.sockets)),
@@ -102,6 +111,7 @@ impl Container {
         Arc::new(Self {
             cpu: other.cpu.clone(),
             memory: other.memory.clone(),
+            streams: Mutex::new(Held::new(other.memory.clone())),
             files: other.files.clone(),
             sockets: other.sockets.clone(),
             ended: other.ended.child_token(),
@@ -130,9 +140,39 @@ impl Container {
         self.ended.cancel();
     }
 
+    /// Whether a group of interfaces may be used; who may not is told of.
+    pub(crate) fn is_granted(&self, group: &'static str) -> bool {
+        let granted = self.spec.grants.has(group);
+        if let Some(observer) = self.spec.observer.as_ref().filter(|_| !granted) {
+            observer.refused(group);
+        }
+        granted
+    }
+
+    /// Writes to its output.
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
+        self.spec.logs.write(stream, bytes);
+        // What is too much is seen by the next tick, which ends the guest.
+        let _ = self.bill_streams();
+    }
+
+    /// Brings up to date what it is billed for input and output that wait.
+    ///
+    /// # Errors
+    /// When it is more than the container may have.
+    pub(crate) fn bill_streams(&self) -> Result<(), OutOfMemory> {
+        let waiting = self.spec.stdin.as_ref().map_or(0, Stdin::waiting_bytes) + self.spec.logs.held_bytes();
+        self.streams.lock().hide(waiting as u64)
+    }
+
+    /// Whether it, or its group, has taken more memory than it may have.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.memory.exceeded() || self.spec.group.as_ref().is_some_and(|group| group.is_over())
+    }
+
     /// Ends the container when a guest asked for too much memory. Returns whether it did.
     pub(crate) fn end_if_out_of_memory(&self) -> bool {
-        let exceeded = self.memory.exceeded();
+        let exceeded = self.is_out_of_memory();
         if exceeded {
             self.end(Ending::OutOfMemory { limit_bytes: self.memory.limit_bytes() });
         }
@@ -156,6 +196,7 @@ impl Container {
 
     pub(crate) fn usage(&self) -> Usage {
         let (received_bytes, sent_bytes) = self.traffic.bytes();
+        let _ = self.bill_streams();
         Usage {
             received_bytes,
             sent_bytes,

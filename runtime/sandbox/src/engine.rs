@@ -112,6 +112,8 @@ fn code_settings() -> Config {
         .epoch_interruption(true)
         .wasm_component_model(true)
         .wasm_component_model_async(true)
+        // What guests could put into them the host keeps for as long as they like, and there is no bound on how much.
+        .wasm_component_model_error_context(false)
         // Line numbers when the image carries DWARF: read from the image alone, never from the environment.
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .cranelift_opt_level(OptLevel::Speed)

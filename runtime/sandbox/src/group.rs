@@ -1,8 +1,16 @@
 //! What several containers share: the accounts of a pod.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use crate::{CpuLimit, Usage, container::Accounts, sandbox::Node};
+use parking_lot::Mutex;
+
+use crate::{CpuLimit, Usage, container::Accounts, memory::Held, sandbox::Node};
+
+/// More files than any machine holds: so that sums of them stay sums.
+const FILES_BYTES_MAX: u64 = 1 << 50;
 
 /// Bounds over several containers together, on top of each one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +25,36 @@ pub struct GroupLimits {
 #[derive(Debug)]
 pub struct Group {
     pub(crate) accounts: Accounts,
+    files: Mutex<Held>,
+    over: AtomicBool,
 }
 
 impl Group {
     pub(crate) fn new(node: &Node, limits: GroupLimits) -> Arc<Self> {
-        Arc::new(Self { accounts: Accounts::new(node, limits.memory_bytes_max, limits.cpu, None) })
+        let accounts = Accounts::new(node, limits.memory_bytes_max, limits.cpu, None);
+        let files = Mutex::new(Held::new(accounts.memory.clone()));
+        Arc::new(Self { accounts, files, over: AtomicBool::new(false) })
     }
 
     /// Changes the bounds while containers run.
     pub fn resize(&self, limits: GroupLimits) {
         Accounts::resize(&self.accounts.cpu, &self.accounts.memory, limits.memory_bytes_max, limits.cpu);
+    }
+
+    /// Says how many bytes files in memory take up that the containers have made: they count towards the group's memory, as
+    /// those of a tmpfs do towards a cgroup's. While that is more than the group may have, a container that computes ends as out of
+    /// memory; what waits is left alone.
+    pub fn bill_files(&self, bytes: u64) {
+        let mut files = self.files.lock();
+        files.force(bytes.min(FILES_BYTES_MAX));
+        let memory = &self.accounts.memory;
+        // Without files nobody can have taken more than there is.
+        self.over.store(bytes > 0 && memory.used_bytes() > memory.limit_bytes(), Ordering::Release);
+    }
+
+    /// Whether files in memory have taken it past its memory.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// What all containers of the group have used together, those that are gone included. Instances and requests are

@@ -272,7 +272,7 @@ impl Inner {
             text.push_str(frame);
             text.push('\n');
         }
-        self.container.spec.logs.write(Stream::Stderr, text.as_bytes());
+        self.container.write(Stream::Stderr, text.as_bytes());
         if let Some(observer) = &self.container.spec.observer {
             observer.trapped(message, backtrace);
         }

@@ -16,7 +16,7 @@ const RUNS_BY_EXPORT: &[(&str, &str, ImageKind)] = &[
 ];
 
 /// The one module that a core module may import from.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 /// Bytes shown of a file that is no Wasm.
 const SHOWN_BYTES: usize = 16;
 

@@ -3,7 +3,7 @@
 
 use wasmtime::{ExternType, FuncType, InstancePre, Store, Val, ValType};
 
-use crate::{ContainerSpec, StartError, Stream, host::CoreGuest};
+use crate::{ContainerSpec, StartError, Stream, container::Container, host::CoreGuest};
 
 /// Called first, once, when it is there.
 const INITIALIZE: &str = "_initialize";
@@ -50,7 +50,7 @@ impl Call {
         self,
         pre: &InstancePre<CoreGuest>,
         mut store: Store<CoreGuest>,
-        spec: &ContainerSpec,
+        container: &Container,
     ) -> wasmtime::Result<()> {
         let instance = pre.instantiate_async(&mut store).await?;
         if let Some(initialize) = instance.get_func(&mut store, INITIALIZE) {
@@ -62,7 +62,7 @@ impl Call {
         let mut results = vec![Val::I32(0); self.results];
         function.call_async(&mut store, &self.parameters, &mut results).await?;
         let printed: String = results.iter().map(printed).collect();
-        spec.logs.write(Stream::Stdout, printed.as_bytes());
+        container.write(Stream::Stdout, printed.as_bytes());
         Ok(())
     }
 }

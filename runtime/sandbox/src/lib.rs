@@ -91,7 +91,7 @@ pub use compile::compile_worker_main;
 pub use config::{CompileLimits, CompilerCommand, SandboxConfig};
 pub use error::{CallFailure, LoadError, SandboxError, StartError};
 pub use exec::{Exec, ExecSpec};
-pub use grants::Grants;
+pub use grants::{BadInterface, Grants, Refusal};
 pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
 pub use image::Image;

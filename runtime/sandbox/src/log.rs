@@ -1,5 +1,5 @@
 //! A guest's output, handed to the container's [`LogSink`] as it is written. Keeps nothing: while the sink has no room the
-//! guest waits.
+//! guest waits. What the sink keeps is billed to the container.
 
 use std::{
     pin::Pin,
@@ -16,27 +16,30 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::{LogSink, Stream};
+use crate::{LogSink, Stream, container::Container};
 
 /// Bytes that a guest may write in one call.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// One stream of one instance.
 pub(crate) struct LogStream {
-    sink: Arc<dyn LogSink>,
+    container: Arc<Container>,
     stream: Stream,
-    tty: bool,
     /// Ends when the sink has room; there while an asynchronous write waits for it.
     waiting: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl LogStream {
-    pub(crate) fn new(sink: Arc<dyn LogSink>, stream: Stream, tty: bool) -> Self {
-        Self { sink, stream, tty, waiting: Mutex::default() }
+    pub(crate) fn new(container: Arc<Container>, stream: Stream) -> Self {
+        Self { container, stream, waiting: Mutex::default() }
+    }
+
+    fn sink(&self) -> &Arc<dyn LogSink> {
+        &self.container.spec.logs
     }
 
     fn room(&self) -> usize {
-        self.sink.room_bytes(self.stream).min(WRITE_BYTES_MAX)
+        self.sink().room_bytes(self.stream).min(WRITE_BYTES_MAX)
     }
 
     /// Waits until there is room.
@@ -49,7 +52,7 @@ impl LogStream {
             }
             match self.room() {
                 0 => {
-                    let (sink, stream) = (self.sink.clone(), self.stream);
+                    let (sink, stream) = (self.sink().clone(), self.stream);
                     *waiting = Some(Box::pin(async move { sink.ready(stream).await }));
                 }
                 room => return Poll::Ready(room),
@@ -60,13 +63,13 @@ impl LogStream {
 
 impl Clone for LogStream {
     fn clone(&self) -> Self {
-        Self::new(self.sink.clone(), self.stream, self.tty)
+        Self::new(self.container.clone(), self.stream)
     }
 }
 
 impl IsTerminal for LogStream {
     fn is_terminal(&self) -> bool {
-        self.tty
+        self.container.spec.tty
     }
 }
 
@@ -84,14 +87,14 @@ impl StdoutStream for LogStream {
 impl Pollable for LogStream {
     async fn ready(&mut self) {
         while self.room() == 0 {
-            self.sink.ready(self.stream).await;
+            self.sink().ready(self.stream).await;
         }
     }
 }
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.sink.write(self.stream, &bytes);
+        self.container.write(self.stream, &bytes);
         Ok(())
     }
 
@@ -108,7 +111,7 @@ impl AsyncWrite for LogStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let room = ready!(self.poll_room(cx));
         let bytes = &bytes[..bytes.len().min(room)];
-        self.sink.write(self.stream, bytes);
+        self.container.write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

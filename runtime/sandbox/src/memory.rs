@@ -69,6 +69,15 @@ impl MemoryAccount {
         true
     }
 
+    /// Takes bytes that are taken already, whatever the limit is.
+    fn force(&self, bytes: u64) {
+        let used = self.used_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.peak_bytes.fetch_max(used, Ordering::AcqRel);
+        if let Some(parent) = &self.parent {
+            parent.force(bytes);
+        }
+    }
+
     fn give(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
         if let Some(parent) = &self.parent {
@@ -131,6 +140,13 @@ impl Held {
         }
         self.hidden_bytes = bytes;
         Ok(())
+    }
+
+    /// As [`Held::hide`], for what is there already.
+    pub(crate) fn force(&mut self, bytes: u64) {
+        self.account.force(bytes.saturating_sub(self.hidden_bytes));
+        self.account.give(self.hidden_bytes.saturating_sub(bytes));
+        self.hidden_bytes = bytes;
     }
 }
 
@@ -199,6 +215,22 @@ mod tests {
         assert_eq!(Held::new(account.clone()).grow(40), Ok(()));
         drop(all);
         assert_eq!((account.used_bytes(), node.used_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_there_already_is_taken_and_leaves_nothing_for_others() {
+        let node = Arc::new(MemoryAccount::new(1000, None));
+        let group = Arc::new(MemoryAccount::new(100, Some(node.clone())));
+        let one = Arc::new(MemoryAccount::new(80, Some(group.clone())));
+        let mut files = Held::new(group.clone());
+        files.force(150);
+        assert_eq!((group.used_bytes(), node.used_bytes()), (150, 150));
+        assert!(!group.exceeded() && !one.exceeded());
+        assert_eq!(Held::new(one.clone()).grow(1), Err(OutOfMemory));
+        files.force(30);
+        assert_eq!((group.used_bytes(), group.peak_bytes()), (30, 150));
+        drop(files);
+        assert_eq!((group.used_bytes(), node.used_bytes()), (0, 0));
     }
 
     #[test]

@@ -188,6 +188,12 @@ pub trait LogSink: Send + Sync + 'static {
         usize::MAX
     }
 
+    /// Bytes of the container that it keeps now, on their way out: they count towards the container's memory. Asked after each
+    /// write and while the guest computes: must be cheap.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// Ends when there is room.
     fn ready(&self, _stream: Stream) -> futures::future::BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
@@ -289,6 +295,9 @@ impl std::fmt::Debug for Mount {
 pub trait Observer: Send + Sync + 'static {
     /// An instance trapped; the container goes on. `backtrace`: readable frames, innermost first.
     fn trapped(&self, message: &str, backtrace: &[String]);
+
+    /// The guest used an interface that it was not granted, and was refused. Called each time.
+    fn refused(&self, _group: &'static str) {}
 }
 
 /// A container to run. [`ContainerSpec::new`] grants nothing; every field adds something.
@@ -320,8 +329,8 @@ pub struct ContainerSpec {
     pub outgoing: Option<Arc<dyn Outgoing>>,
     /// Its way to TCP, UDP and names; `None` refuses every call.
     pub sockets: Option<Arc<dyn Sockets>>,
-    /// Where a core module is given listening sockets, as descriptors after standard streams and mounts, in this order:
-    /// preview 1 has no other way to them. `LISTEN_FDS` tells their number, `LISTEN_FDS_START` the first.
+    /// Where a core module is given listening sockets, as descriptors from 3 on, in this order: preview 1 has no other way to
+    /// them. `LISTEN_FDS` tells their number. Mounts come after them.
     pub listen: Vec<SocketAddr>,
     /// What `wasi:config` answers with.
     pub config: Arc<[(String, String)]>,

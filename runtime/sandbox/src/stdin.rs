@@ -1,6 +1,9 @@
 //! A container's input: one reader, shared by all that read it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::io::AsyncRead;
 use wasmtime_wasi::{
@@ -10,12 +13,26 @@ use wasmtime_wasi::{
 
 /// Where a container's input comes from.
 #[derive(Clone)]
-pub struct Stdin(Arc<AsyncStdinStream>);
+pub struct Stdin {
+    stream: Arc<AsyncStdinStream>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
 
 impl Stdin {
     /// Reads from this; its end is the end of the input.
     pub fn new(reader: impl AsyncRead + Send + Sync + 'static) -> Self {
-        Self(Arc::new(AsyncStdinStream::new(reader)))
+        Self::counted(reader, Arc::default())
+    }
+
+    /// As [`Stdin::new`], for a reader that keeps bytes until the guest wants them: it says how many, and they count towards the
+    /// container's memory.
+    pub fn counted(reader: impl AsyncRead + Send + Sync + 'static, waiting_bytes: Arc<AtomicUsize>) -> Self {
+        Self { stream: Arc::new(AsyncStdinStream::new(reader)), waiting_bytes }
+    }
+
+    /// Bytes that wait for the guest.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
     }
 
     /// As a guest's standard input.
@@ -38,10 +55,10 @@ impl IsTerminal for StdinOf {
 
 impl StdinStream for StdinOf {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        self.stdin.0.async_stream()
+        self.stdin.stream.async_stream()
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
-        self.stdin.0.p2_stream()
+        self.stdin.stream.p2_stream()
     }
 }

@@ -88,7 +88,8 @@ pub(crate) fn yield_by_epoch<T: Measured>(store: &mut Store<T>, container: Arc<C
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |mut store| {
         T::measure(&mut store)?;
-        if container.memory.exceeded() {
+        container.bill_streams()?;
+        if container.is_out_of_memory() {
             return Err(OutOfMemory.into());
         }
         let exhausted = turn.book(&container);

@@ -5,6 +5,7 @@ pub(crate) mod amounts;
 pub(crate) mod backoff;
 pub(crate) mod env;
 pub(crate) mod eviction;
+pub(crate) mod grants;
 pub(crate) mod instances;
 pub(crate) mod local;
 pub(crate) mod probe;

@@ -17,9 +17,7 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use podium_api::ObjectKey;
 use podium_network::{CallError, Network, PodStream};
-use podium_sandbox::{
-    CommandContainer, Ending, ExecSpec, HttpContainer, Image, LogSink as _, StartError, Stdin, Stream,
-};
+use podium_sandbox::{CommandContainer, Ending, ExecSpec, HttpContainer, Image, LogSink as _, StartError, Stream};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -263,7 +261,7 @@ async fn run(
     }
     let (to_guest, reader) = InputPipe::new();
     let input = streams.stdin.take().filter(|_| options.stdin);
-    spec.stdin = input.is_some().then(|| Stdin::new(reader));
+    spec.stdin = input.is_some().then(|| reader.stdin());
     let exec = match &guest {
         Guest::Http(container) => container.exec(&image, spec),
         Guest::Command(container) => container.exec(&image, spec),

@@ -79,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) meter: Arc<Meter>,
     pub(crate) pods: Arc<dyn Mirror>,
     pub(crate) services: Arc<dyn Mirror>,
+    pub(crate) namespaces: Arc<dyn Mirror>,
     pub(crate) node: NodeResources,
     pub(crate) metrics: Metrics,
     /// Labels, taints and shortages of the node.

@@ -101,6 +101,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     let group = Group::of_this_process();
     for look in 0_u64.. {
         ticks.tick().await;
+        bill_memory(&shared).await;
         let (disk_total, disk_bytes) = disk(&shared.config.data_dir);
         let thresholds = shared.config.thresholds(disk_total);
         let seen = Observation { memory_bytes: memory_left(&shared, group.as_ref(), &thresholds), disk_bytes };
@@ -119,6 +120,16 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Files in memory are their pods' memory.
+async fn bill_memory(shared: &Arc<Shared>) {
+    if !shared.volumes.any_in_memory() {
+        return;
+    }
+    let volumes = shared.volumes.clone();
+    // It ends early only when the process does.
+    let _ = tokio::task::spawn_blocking(move || volumes.bill_memory()).await;
 }
 
 fn memory_left(shared: &Shared, group: Option<&Group>, thresholds: &Thresholds) -> u64 {

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::{Container as Spec, Pod, Service};
+use k8s_openapi::api::core::v1::{Container as Spec, Namespace, Pod, Service};
 use podium_api::ObjectKey;
+use podium_client::ApiExt as _;
 use podium_network::{Caller, Dialer, PodFacts};
-use podium_sandbox::{ContainerSpec, Group, Image, Mount, Stdin, Tls};
+use podium_sandbox::{ContainerSpec, Group, Image, Mount, Tls};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -26,14 +27,16 @@ use super::{
 use crate::{
     decide::{
         env::{self, Surroundings},
+        grants::{self, Granted},
         instances,
         local::{FailureReason, Run, Slot},
         resources,
         restart::is_sidecar,
-        security,
+        security, static_pod,
     },
     images::ImageConfig,
     logs::writer::Sink,
+    streams::pipe::InputReader,
     volumes::{self, PodVolumes},
 };
 
@@ -128,6 +131,7 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
     if let Some(why) = security::refusal(&job.pod, spec) {
         return Err(failure(FailureReason::CreateContainerConfigError, why));
     }
+    let Granted { grants, missing } = granted(shared, job).await?;
     let volumes = volumes(shared, job).await?;
     let Ready { image, record, .. } = fetch::pull(shared, job, spec).await?;
     let config = &record.config;
@@ -152,11 +156,12 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         tls: Some(Tls::system()),
         working_dir: spec.working_dir.clone().or_else(|| config.working_dir.clone()),
         group: Some(job.group.clone()),
+        grants,
         limits: resources::limits(spec, annotations, &shared.node),
         logs: Arc::new(Sink(log)),
-        stdin: reader.map(Stdin::new),
+        stdin: reader.map(InputReader::stdin),
         tty: spec.tty.unwrap_or(false),
-        observer: Some(Arc::new(Traps::new(shared, &job.pod, job.slot))),
+        observer: Some(Arc::new(Traps::new(shared, (&job.pod, job.slot), &left.log, missing))),
         core_dumps: instances::core_dumps(annotations, || {
             shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
         }),
@@ -211,9 +216,34 @@ async fn settings(
     Ok(Settings { args, env: variables.into_list(image), mounts })
 }
 
+/// Which interfaces the container may use.
+async fn granted(shared: &Shared, job: &Job) -> Result<Granted, StartFailure> {
+    let config_error = |message| failure(FailureReason::CreateContainerConfigError, message);
+    let name = &job.id.key.namespace;
+    let namespace = namespace(shared, job).await.map_err(config_error)?;
+    let of_namespace = namespace.as_ref().and_then(|namespace| namespace.metadata.annotations.as_ref());
+    let of_pod = job.pod.metadata.annotations.as_ref();
+    grants::grants(of_pod, (name.as_str(), of_namespace), &shared.config.interfaces).map_err(config_error)
+}
+
+/// The pod's namespace. One that has not been seen yet may have been made just now: what it forbids must not depend on who is
+/// told first. A static pod runs without one, whatever the API says.
+async fn namespace(shared: &Shared, job: &Job) -> Result<Option<Arc<Namespace>>, String> {
+    let name = &job.id.key.namespace;
+    let key = ObjectKey::cluster(name.as_str());
+    if let Some(seen) = shared.namespaces.get(&key) {
+        return Ok(seen.downcast_arc());
+    }
+    match shared.api.get_typed::<Namespace>(&key).await {
+        Ok(namespace) => Ok(Some(namespace)),
+        Err(error) if error.is_not_found() || static_pod::is_file(&job.pod) => Ok(None),
+        Err(error) => Err(format!("cannot read what namespace {name} allows: {error}")),
+    }
+}
+
 /// Makes sure that the pod's volumes are there. Until they are, the container stays as being created.
 async fn volumes(shared: &Shared, job: &Job) -> Result<Arc<PodVolumes>, StartFailure> {
-    let prepared = shared.volumes.prepare(&job.id, &job.pod, job.ip).await;
+    let prepared = shared.volumes.prepare(&job.id, &job.pod, job.ip, &job.group).await;
     prepared.map_err(|why| {
         shared.note(&job.pod, None, true, "FailedMount", why.clone());
         failure(FailureReason::ContainerCreating, why)
@@ -239,17 +269,17 @@ fn launch(
     span: &tracing::Span,
 ) -> Result<Runtime, StartFailure> {
     let id: Arc<str> = run_id().into();
-    let create_error = |message: String| failure(FailureReason::CreateContainerError, message);
+    let create_error = |error| not_created(spec, &error);
     if !image.kind().is_http() {
-        let command = shared.sandbox.command(image, container).map_err(|e| create_error(e.to_string()))?;
+        let command = shared.sandbox.command(image, container).map_err(create_error)?;
         return Ok(runtime(id, Guest::Command(Arc::new(command)), spec, image, (dialer, left)));
     }
     if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
         let words = "an init container must be a command that ends, but its image answers HTTP requests";
-        return Err(create_error(words.to_owned()));
+        return Err(failure(FailureReason::CreateContainerError, words));
     }
     let in_flight_max = container.limits.concurrency_max.saturating_add(container.limits.queue_max);
-    let http = shared.sandbox.http(image, container).map_err(|e| create_error(e.to_string()))?;
+    let http = shared.sandbox.http(image, container).map_err(create_error)?;
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
     let mut runtime = runtime(id, Guest::Http(http), spec, image, (dialer, left));
@@ -261,6 +291,18 @@ fn launch(
         runtime.attachments.push(shared.network.attach(job.ip, port, served.clone()));
     }
     Ok(runtime)
+}
+
+/// What the sandbox says, with the image by the name that the pod has for it.
+fn not_created(spec: &Spec, error: &podium_sandbox::StartError) -> StartFailure {
+    let name = spec.image.as_deref().unwrap_or_default();
+    let words = match error {
+        podium_sandbox::StartError::Refused { interface, image, why } => {
+            format!("the image {name} ({image}) imports {interface}: {why}")
+        }
+        other => other.to_string(),
+    };
+    failure(FailureReason::CreateContainerError, words)
 }
 
 /// The container's side of the network.

@@ -1,9 +1,14 @@
-//! What a pod is told of single instances that trapped: an event with the backtrace. The container goes on.
+//! What a pod is told of single instances: of one that trapped by an event with the backtrace, of an interface that was used
+//! and is not granted by a line in the container's log. The container goes on.
 //!
 //! Equal traps are one event with a count: the recorder aggregates and limits. Here only what would flood its queue is left
 //! out: one trap a second of each container is told.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use parking_lot::Mutex;
@@ -11,33 +16,51 @@ use podium_client::{Note, Recorder};
 use podium_sandbox::Observer;
 
 use super::Shared;
-use crate::decide::local::Slot;
+use crate::{decide::local::Slot, logs::writer::ContainerLog};
 
 /// Characters of an event's message, as in Kubernetes.
 const MESSAGE_MAX: usize = 1024;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Makes events of one container's traps.
+/// Makes events of one container's traps, and lines of what it was refused.
 pub(crate) struct Traps {
     recorder: Recorder,
     regarding: ObjectReference,
     container: String,
+    log: Arc<ContainerLog>,
+    /// Why a group of interfaces is not granted, until that is told.
+    missing: Mutex<BTreeMap<&'static str, String>>,
     told: Mutex<Option<Instant>>,
 }
 
 impl Traps {
-    pub(crate) fn new(shared: &Shared, pod: &Pod, slot: Slot) -> Self {
+    /// `missing`: groups of interfaces that are not granted, each with the reason.
+    pub(crate) fn new(
+        shared: &Shared,
+        (pod, slot): (&Pod, Slot),
+        log: &Arc<ContainerLog>,
+        missing: BTreeMap<&'static str, String>,
+    ) -> Self {
         let container = slot.spec(pod).map(|spec| spec.name.clone()).unwrap_or_default();
         Self {
             recorder: shared.recorder.clone(),
             regarding: super::regarding(pod, Some(slot)),
             container,
+            log: log.clone(),
+            missing: Mutex::new(missing),
             told: Mutex::default(),
         }
     }
 }
 
 impl Observer for Traps {
+    fn refused(&self, group: &'static str) {
+        let why = self.missing.lock().remove(group);
+        if let Some(why) = why {
+            self.log.note(&format!("not allowed: {group} is not granted: {why}"));
+        }
+    }
+
     fn trapped(&self, message: &str, backtrace: &[String]) {
         let now = Instant::now();
         let mut told = self.told.lock();

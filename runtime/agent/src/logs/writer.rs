@@ -210,6 +210,11 @@ impl LogSink for Sink {
         self.0.onlookers().iter().map(|pipes| pipes.room_bytes(stream)).min().unwrap_or(usize::MAX)
     }
 
+    fn held_bytes(&self) -> usize {
+        let own = self.0.buffer.lock().held_bytes();
+        own + self.0.onlookers().iter().map(|pipes| pipes.held_bytes()).sum::<usize>()
+    }
+
     fn ready(&self, stream: Stream) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             for pipes in self.0.onlookers() {
@@ -235,6 +240,10 @@ impl Buffer {
                 self.partial[place] = if line.capacity() <= 1024 { line } else { Vec::new() };
             }
         }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.ready.capacity() + self.partial.iter().map(Vec::capacity).sum::<usize>()
     }
 
     fn finish(&mut self, now: Timestamp) {
@@ -422,6 +431,29 @@ mod tests {
         let text = records(&mut buffer(&[(Stream::Stdout, &flood)]));
         assert!(text.len() <= PENDING_BYTES_MAX + 200, "{}", text.len());
         assert!(text.contains("bytes of output were dropped"));
+    }
+
+    #[tokio::test]
+    async fn what_waits_to_be_written_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation { file_bytes_max: 1 << 20, files_max: 3 };
+        let writer = LogWriter::start(rotation, Arc::new(podium_client::SystemClock)).unwrap();
+        let sink = Sink(writer.open(dir.path().join("0.log")));
+        assert_eq!(sink.held_bytes(), 0);
+        sink.write(Stream::Stdout, b"the beginning of a line");
+        sink.0.flush().await;
+        assert!((23..1024).contains(&sink.held_bytes()), "{}", sink.held_bytes());
+        let pipes = Pipes::new(false);
+        sink.0.tap(&pipes);
+        sink.write(Stream::Stderr, &[b'x'; 5000]);
+        assert!(sink.held_bytes() > 10_000, "by the log and by a client that has not read it");
+        drop(pipes);
+        sink.write(Stream::Stderr, b"\n");
+        sink.0.flush().await;
+        sink.0.close();
+        sink.0.flush().await;
+        assert_eq!(sink.held_bytes(), 0);
+        writer.stop().await;
     }
 
     #[tokio::test]

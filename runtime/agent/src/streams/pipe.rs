@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,7 +17,7 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use podium_sandbox::{LogSink, Stream};
+use podium_sandbox::{LogSink, Stdin, Stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf},
     sync::{Notify, mpsc},
@@ -54,6 +57,10 @@ impl Pipe {
             drop(state);
             self.changed.notify_waiters();
         }
+    }
+
+    fn held(&self) -> usize {
+        self.state.lock().bytes.len()
     }
 
     fn room(&self) -> usize {
@@ -189,38 +196,57 @@ impl LogSink for Pipes {
         self.of(stream).room()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.stdout.held() + self.stderr.held()
+    }
+
     fn ready(&self, stream: Stream) -> BoxFuture<'_, ()> {
         Box::pin(self.of(stream).ready())
     }
 }
 
 /// The writing end of a container's input, which clients come to and leave.
-pub(crate) struct InputPipe(Mutex<Option<mpsc::Sender<Bytes>>>);
+pub(crate) struct InputPipe {
+    chunks: Mutex<Option<mpsc::Sender<Bytes>>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
 
 /// The end that the guest reads.
 pub(crate) struct InputReader {
     chunks: mpsc::Receiver<Bytes>,
     rest: Bytes,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl InputReader {
+    /// As a guest reads it: what waits is billed to its container.
+    pub(crate) fn stdin(self) -> Stdin {
+        let waiting = self.waiting_bytes.clone();
+        Stdin::counted(self, waiting)
+    }
 }
 
 impl InputPipe {
     pub(crate) fn new() -> (Arc<Self>, InputReader) {
         let (sender, chunks) = mpsc::channel(INPUT_CHUNKS_MAX);
-        (Arc::new(Self(Mutex::new(Some(sender)))), InputReader { chunks, rest: Bytes::new() })
+        let waiting_bytes = Arc::<AtomicUsize>::default();
+        let reader = InputReader { chunks, rest: Bytes::new(), waiting_bytes: waiting_bytes.clone() };
+        (Arc::new(Self { chunks: Mutex::new(Some(sender)), waiting_bytes }), reader)
     }
 
     /// Hands bytes to the guest; `false` when it reads no more.
     pub(crate) async fn send(&self, bytes: Bytes) -> bool {
-        let sender = self.0.lock().clone();
-        match sender {
-            Some(sender) => sender.send(bytes).await.is_ok(),
-            None => false,
-        }
+        let sender = self.chunks.lock().clone();
+        let Some(sender) = sender else { return false };
+        let Ok(place) = sender.reserve().await else { return false };
+        self.waiting_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        place.send(bytes);
+        true
     }
 
     /// The end of the input.
     pub(crate) fn end(&self) {
-        self.0.lock().take();
+        self.chunks.lock().take();
     }
 }
 
@@ -235,6 +261,7 @@ impl AsyncRead for InputReader {
         let n = self.rest.len().min(buf.remaining());
         buf.put_slice(&self.rest[..n]);
         self.rest.advance(n);
+        self.waiting_bytes.fetch_sub(n, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -286,10 +313,12 @@ mod tests {
         let (pipe, mut reader) = InputPipe::new();
         assert!(pipe.send("ab".into()).await);
         assert!(pipe.send("c".into()).await);
+        assert_eq!(pipe.waiting_bytes.load(Ordering::Relaxed), 3);
         pipe.end();
         assert!(!pipe.send("d".into()).await);
         let mut text = String::new();
         reader.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "abc");
+        assert_eq!(pipe.waiting_bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -9,6 +9,7 @@ mod atomic;
 mod claims;
 mod follow;
 mod host;
+mod memory_place;
 mod payload;
 mod sources;
 mod stores;
@@ -21,7 +22,7 @@ use std::{
     net::IpAddr,
     path::{Component, Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -31,7 +32,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, HostPathVolumeSource, Pod, V
 use parking_lot::Mutex;
 use podium_api::quantity::Quantity;
 use podium_client::{ApiRef, ClockRef};
-use podium_sandbox::{Mount, Stores};
+use podium_sandbox::{Group, Mount, Stores};
 use tokio::sync::OnceCell;
 
 pub use self::claims::PROVISIONER;
@@ -39,6 +40,7 @@ pub(crate) use self::claims::provision;
 pub(crate) use self::sources::{read, read_all};
 use self::{
     follow::Follow,
+    memory_place::MemoryPlace,
     payload::{Payload, Wanted, is_api_volume},
     stores::{OpenStores, VolumeStores},
     volume::{Empty, Files, Host, Place, Volume},
@@ -57,7 +59,7 @@ pub(crate) struct Places {
     /// `<data_dir>/pods`.
     pub(crate) pods: PathBuf,
     /// A memory file system for what must not reach a disk; `None`: there is none.
-    pub(crate) memory: Option<PathBuf>,
+    pub(crate) memory: Option<MemoryPlace>,
     /// `<data_dir>/storage`: volumes that this node has provisioned.
     pub(crate) storage: PathBuf,
     /// What `hostPath` may show.
@@ -67,27 +69,18 @@ pub(crate) struct Places {
 impl Places {
     /// Below the agent's folder; `memory_dir` is used if it is a folder that can be written.
     pub(crate) fn new(data_dir: &Path, memory_dir: Option<&Path>, granted: Vec<PathBuf>) -> Self {
-        let memory = memory_dir.and_then(|dir| memory_place(dir, data_dir));
+        let memory = memory_dir.and_then(|dir| MemoryPlace::new(dir, data_dir));
         Self { pods: data_dir.join("pods"), memory, storage: data_dir.join("storage"), granted }
     }
-}
 
-/// A folder of this agent's own below the memory file system: agents with other data folders have others.
-fn memory_place(dir: &Path, data_dir: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    let _ = fs::create_dir_all(data_dir);
-    let meta = data_dir.metadata().ok()?;
-    let place = dir.join(format!("podium-{:x}-{:x}", meta.dev(), meta.ino()));
-    let made = match fs::DirBuilder::new().mode(0o700).create(&place) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    };
-    // Somebody else's folder of that name is not taken.
-    let own = made.and_then(|()| place.symlink_metadata()).is_ok_and(|m| m.is_dir() && m.uid() == meta.uid());
-    if !own {
-        tracing::warn!(dir = %place.display(), "cannot use a memory file system: secrets will be written below the data folder");
+    fn memory(&self) -> Option<&Path> {
+        self.memory.as_ref().map(MemoryPlace::path)
     }
-    own.then_some(place)
+
+    /// Where folders of pods lie.
+    fn roots(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.pods).chain(self.memory())
+    }
 }
 
 /// All volumes of this node's pods.
@@ -100,6 +93,8 @@ pub(crate) struct Volumes {
     follow: Follow,
     stores: Arc<OpenStores>,
     versions: AtomicU64,
+    /// Pods with volumes in memory.
+    in_memory: Mutex<Vec<Weak<PodVolumes>>>,
 }
 
 /// What volumes may show of the node.
@@ -123,6 +118,8 @@ pub(crate) struct PodVolumes {
     volumes: BTreeMap<String, Arc<Volume>>,
     stores: Arc<OpenStores>,
     wanted: Wanted,
+    /// What pays for its volumes in memory.
+    group: Weak<Group>,
     /// When tokens are to be fetched anew.
     refresh_at: Mutex<Option<Timestamp>>,
 }
@@ -138,6 +135,7 @@ impl Volumes {
             pods: Mutex::default(),
             stores: Arc::default(),
             versions: AtomicU64::new(0),
+            in_memory: Mutex::default(),
         })
     }
 
@@ -145,16 +143,28 @@ impl Volumes {
     ///
     /// # Errors
     /// What is missing, as kubelet says it in its events; to be tried again.
-    pub(crate) async fn prepare(&self, id: &PodId, pod: &Arc<Pod>, ip: IpAddr) -> Result<Arc<PodVolumes>, String> {
+    pub(crate) async fn prepare(
+        &self,
+        id: &PodId,
+        pod: &Arc<Pod>,
+        ip: IpAddr,
+        group: &Arc<Group>,
+    ) -> Result<Arc<PodVolumes>, String> {
         let entry = self.pods.lock().entry(id.uid.clone()).or_default().clone();
-        let volumes = entry.volumes.get_or_try_init(|| self.make(id, pod, ip)).await?.clone();
+        let volumes = entry.volumes.get_or_try_init(|| self.make(id, pod, ip, group)).await?.clone();
         if entry.gone.load(Ordering::Acquire) {
             return Err("the pod has gone".to_owned());
         }
         Ok(volumes)
     }
 
-    async fn make(&self, id: &PodId, pod: &Arc<Pod>, ip: IpAddr) -> Result<Arc<PodVolumes>, String> {
+    async fn make(
+        &self,
+        id: &PodId,
+        pod: &Arc<Pod>,
+        ip: IpAddr,
+        group: &Arc<Group>,
+    ) -> Result<Arc<PodVolumes>, String> {
         let specs = pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
         let mut wanted = Wanted::default();
         for spec in specs {
@@ -167,6 +177,7 @@ impl Volumes {
             volumes: BTreeMap::new(),
             stores: self.stores.clone(),
             wanted,
+            group: Arc::downgrade(group),
             refresh_at: Mutex::default(),
         };
         let mut payloads = self.payloads(&made, specs).await?;
@@ -177,6 +188,9 @@ impl Volumes {
         }
         let made = Arc::new(PodVolumes { volumes, ..made });
         self.follow.add(&made);
+        if made.has_memory() {
+            self.in_memory.lock().push(Arc::downgrade(&made));
+        }
         Ok(made)
     }
 
@@ -219,7 +233,7 @@ impl Volumes {
             return Ok(Place::Files(Files::new(dir, payload, self.version())));
         }
         if let Some(source) = &spec.empty_dir {
-            let in_memory = source.medium.as_deref() == Some("Memory");
+            let in_memory = source.medium.as_deref() == Some("Memory") && self.places.memory.is_some();
             let limit = source.size_limit.as_ref().and_then(|q| Quantity::try_from(q).ok()).map(|q| q.bytes());
             return Ok(Place::Empty(Empty {
                 dir: self.dir(id, &spec.name, in_memory),
@@ -245,7 +259,7 @@ impl Volumes {
 
     /// Where a volume of a pod lies.
     fn dir(&self, id: &PodId, volume: &str, secret: bool) -> PathBuf {
-        let root = self.places.memory.as_ref().filter(|_| secret).unwrap_or(&self.places.pods);
+        let root = self.places.memory().filter(|_| secret).unwrap_or(&self.places.pods);
         root.join(&*id.uid).join("volumes").join(volume)
     }
 
@@ -278,16 +292,16 @@ impl Volumes {
 
     /// Removes the folders of pods that went while no agent ran. Blocks for as long as that takes.
     pub(crate) fn clean(&self, pods: &HashSet<String>) {
-        for root in [Some(&self.places.pods), self.places.memory.as_ref()].into_iter().flatten() {
+        for root in self.places.roots() {
             let names = fs::read_dir(root).into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok());
-            for uid in names.filter(|uid| !pods.contains(uid)) {
+            for uid in names.filter(|uid| !pods.contains(uid) && uid != memory_place::MARK) {
                 self.remove_dirs(&uid);
             }
         }
     }
 
     fn remove_dirs(&self, uid: &str) {
-        for root in [Some(&self.places.pods), self.places.memory.as_ref()].into_iter().flatten() {
+        for root in self.places.roots() {
             match fs::remove_dir_all(root.join(uid)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(uid, %error, "cannot remove the volumes of a pod");

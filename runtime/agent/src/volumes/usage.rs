@@ -1,6 +1,10 @@
 //! How much the pods' own folders hold, and which have grown past their `sizeLimit`.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Weak},
+};
 
 use podium_api::quantity::{Format, Quantity};
 
@@ -35,6 +39,25 @@ impl Volumes {
         usage
     }
 
+    /// Has pods pay for what their volumes of `medium: Memory` hold, as a cgroup pays for a tmpfs. Blocks while folders are walked.
+    pub(crate) fn bill_memory(&self) {
+        let pods: Vec<Arc<PodVolumes>> = {
+            let mut pods = self.in_memory.lock();
+            pods.retain(|pod| pod.strong_count() > 0);
+            pods.iter().filter_map(Weak::upgrade).collect()
+        };
+        for pod in pods {
+            let Some(group) = pod.group.upgrade() else { continue };
+            let sizes = empties(&pod).filter(|(_, empty)| empty.in_memory).map(|(_, empty)| size(&empty.dir));
+            group.bill_files(sizes.fold(0, u64::saturating_add));
+        }
+    }
+
+    /// Whether any pod has a volume in memory.
+    pub(crate) fn any_in_memory(&self) -> bool {
+        !self.in_memory.lock().is_empty()
+    }
+
     /// Pods that hold more in an `emptyDir` than its `sizeLimit`, each with kubelet's words for it. Blocks while folders are
     /// walked.
     pub(crate) fn over_limit(&self) -> Vec<(PodId, String)> {
@@ -49,6 +72,13 @@ impl Volumes {
             Some((pod.id.clone(), format!("Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\". ")))
         };
         pods.iter().filter_map(over).collect()
+    }
+}
+
+impl PodVolumes {
+    /// Whether a volume of it is of `medium: Memory`.
+    pub(super) fn has_memory(&self) -> bool {
+        self.volumes.values().any(|volume| matches!(&volume.place, Place::Empty(empty) if empty.in_memory))
     }
 }
 

@@ -68,6 +68,8 @@ impl Cluster {
         config.host_path_dirs = vec![self.dir.path().join("host")];
         config.memory_dir = Some(self.dir.path().join("memory"));
         config.static_pods_dir = Some(self.dir.path().join("static"));
+        // The machine's disk may be as full as it likes.
+        config.eviction_disk_bytes = 0;
         config.static_pods_every = std::time::Duration::from_millis(20);
         (self.tune)(&mut config);
         self.network = Network::new(NetworkConfig::default());

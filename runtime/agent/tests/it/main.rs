@@ -4,9 +4,11 @@
 
 mod cluster;
 mod endpoints;
+mod grants;
 mod hooks;
 mod leaving;
 mod lives;
+mod memory;
 mod sockets;
 mod statics;
 mod streams;

@@ -164,6 +164,23 @@ async fn a_namespace_fills_in_and_limits_at_once() {
 }
 
 #[tokio::test]
+async fn the_operator_bounds_all_namespaces() {
+    let server = Outside::http().await;
+    let names = Names::of(&[("api.test", &[&["127.0.0.1"]]), ("other.test", &[&["127.0.0.1"]])]);
+    let max_hosts = Some("api.test:*".parse().unwrap());
+    let network = Network::new(NetworkConfig { max_hosts, ..outside(names) });
+    let all = Some("*:*".parse().unwrap());
+    network.put_namespace("default", NamespaceEgress { default: all.clone(), max: all });
+    let dialer = granted(&network, "*:*");
+    assert!(ask(&dialer, &format!("http://api.test:{}/", server.port())).await.is_ok());
+    let why = denied(ask(&dialer, &format!("http://other.test:{}/", server.port())).await);
+    assert!(why.contains("the operator does not allow it (podium up --max-allowed-outbound-hosts)"), "{why}");
+    assert_eq!(refusals(&network, "node_max"), 1.0);
+    // What the operator leaves is not granted for that.
+    denied(ask(&pod(&Network::new(NetworkConfig::default()), 3), "http://api.test/").await);
+}
+
+#[tokio::test]
 async fn the_host_itself_is_not_reached_under_any_name() {
     let server = Outside::http().await;
     let port = server.port();

@@ -1,10 +1,12 @@
 //! `wasi:cli`, clocks, random numbers and `wasi:io`: what every guest has, and what preview 1 is made of.
 
+use std::sync::Arc;
+
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtxBuilder, p2, p3};
 
 use super::{Capability, Guest};
-use crate::{ContainerSpec, Stream, log::LogStream};
+use crate::{ContainerSpec, Stream, container::Container, log::LogStream};
 
 const BOTH: &[&str] = &["0.2", "0.3"];
 
@@ -48,6 +50,10 @@ pub(super) const RANDOM: Capability = Capability {
     link: linked,
 };
 
+/// Bytes of one call for random numbers: a 0.2 guest or a core module that asks for more traps, a 0.3 guest gets as many. Making
+/// them holds up the thread, so a bound on memory alone would not do.
+const RANDOM_BYTES_MAX: u64 = 4 << 20;
+
 /// Nothing to do: the library's own implementation is linked before all others.
 fn linked(_: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
@@ -55,14 +61,16 @@ fn linked(_: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 /// What every store has of the library's context. Arguments and environment are not in here for components: see
 /// [`Environment`].
-pub(super) fn context(spec: &ContainerSpec) -> WasiCtxBuilder {
+pub(super) fn context(container: &Arc<Container>) -> WasiCtxBuilder {
+    let spec = &container.spec;
     let mut context = WasiCtxBuilder::new();
     context
-        .stdout(LogStream::new(spec.logs.clone(), Stream::Stdout, spec.tty))
-        .stderr(LogStream::new(spec.logs.clone(), Stream::Stderr, spec.tty))
+        .stdout(LogStream::new(container.clone(), Stream::Stdout))
+        .stderr(LogStream::new(container.clone(), Stream::Stderr))
         .allow_tcp(false)
         .allow_udp(false)
-        .allow_ip_name_lookup(false);
+        .allow_ip_name_lookup(false)
+        .max_random_size(RANDOM_BYTES_MAX);
     if let Some(stdin) = &spec.stdin {
         context.stdin(stdin.stream(spec.tty));
     }

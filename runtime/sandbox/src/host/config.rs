@@ -44,6 +44,6 @@ fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn values<'a>(store: &'a StoreContextMut<'_, Guest>) -> &'a [(String, String)] {
-    let spec = &store.data().own.container.spec;
-    if spec.grants.has(CAPABILITY.group) { &spec.config } else { &[] }
+    let container = &store.data().own.container;
+    if container.is_granted(CAPABILITY.group) { &container.spec.config } else { &[] }
 }

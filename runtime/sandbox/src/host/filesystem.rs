@@ -16,12 +16,11 @@ use crate::{container::Container, mounts::Opened};
 
 const BOTH: &[&str] = &["0.2", "0.3"];
 
-pub(super) const CAPABILITY: Capability = Capability {
-    group: "wasi:filesystem",
-    interfaces: &[("preopens", BOTH), ("types", BOTH)],
-    can_be_empty: true,
-    link,
-};
+/// The package.
+pub(super) const GROUP: &str = "wasi:filesystem";
+
+pub(super) const CAPABILITY: Capability =
+    Capability { group: GROUP, interfaces: &[("preopens", BOTH), ("types", BOTH)], can_be_empty: true, link };
 
 fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p2::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
@@ -50,6 +49,10 @@ type Directories = Vec<(Resource<Descriptor>, String)>;
 
 impl Preopens<'_> {
     fn open(&mut self) -> wasmtime::Result<Directories> {
+        // Libc libraries look here whether or not the program has files: nobody is told of a refusal.
+        if !self.container.spec.grants.has(CAPABILITY.group) {
+            return Ok(Vec::new());
+        }
         let opened = self.container.files.open(self.container.spec.working_dir.as_deref())?;
         let push = |Opened { folder, guest_path, read_only }| {
             let (perms, mode) = match read_only {

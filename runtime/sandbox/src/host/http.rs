@@ -68,7 +68,7 @@ impl WasiHttpHooks for Exit {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let container = self.0.clone();
         Box::new(async move {
-            let granted = container.spec.grants.has(CAPABILITY.group);
+            let granted = container.is_granted(CAPABILITY.group);
             let outgoing = container.spec.outgoing.as_ref().filter(|_| granted).ok_or(HttpError::HttpRequestDenied)?;
             let sent =
                 |body| Counted::new(body, container.clone(), Way::Out, |e| Box::new(e) as BoxError).boxed_unsync();

@@ -48,8 +48,8 @@ fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn keyvalue(guest: &mut Guest) -> KeyValue<'_> {
     guest.called();
-    let spec = &guest.own.container.spec;
-    let stores = spec.stores.as_deref().filter(|_| spec.grants.has(CAPABILITY.group));
+    let container = &guest.own.container;
+    let stores = container.spec.stores.as_deref().filter(|_| container.is_granted(CAPABILITY.group));
     KeyValue { stores, table: &mut guest.table }
 }
 

@@ -53,9 +53,9 @@ fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn log(store: StoreContextMut<'_, Guest>, (level, context, message): (Level, String, String)) -> wasmtime::Result<()> {
-    let spec = &store.data().own.container.spec;
-    if spec.grants.has(CAPABILITY.group) {
-        spec.logs.write(Stream::Stderr, line(level, &context, &message).as_bytes());
+    let container = &store.data().own.container;
+    if container.is_granted(CAPABILITY.group) {
+        container.write(Stream::Stderr, line(level, &context, &message).as_bytes());
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod open_files;
 mod sockets;
 mod tls;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use wasmtime::{
     Store, StoreContextMut,
@@ -24,7 +24,10 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
-pub(crate) use self::http::body_error;
+pub(crate) use self::{
+    http::body_error,
+    open_files::{OPEN_MAX, is_short},
+};
 use crate::{
     container::{Container, InstanceGuard},
     hidden::{Hidden, INSTANCE_BASE_BYTES, concurrent_bytes},
@@ -38,6 +41,10 @@ const RESOURCES_MAX: usize = 10_000;
 /// Tasks, streams, futures and sets of waitables that one instance may have at once. A task may keep one of the node's
 /// stacks.
 const CONCURRENT_MAX: usize = 4096;
+/// What a core module's table of resources holds beside open files: its standard streams, and streams over files while they are read.
+const STREAMS_MAX: usize = 64;
+/// What an open file of a core module costs the host: its entries in two tables, its path, its place in the kernel.
+const OPEN_FILE_BYTES: u64 = 1 << 10;
 /// Bytes that one call of a guest may make the host copy.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 
@@ -124,7 +131,7 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let guest = Guest {
-        wasi: cli::context(&container.spec).build(),
+        wasi: cli::context(container).build(),
         http: http::Http::new(container),
         tls: None,
         table,
@@ -146,10 +153,13 @@ pub(crate) fn store(container: &Arc<Container>, turn: Arc<Turn>) -> Store<Guest>
 /// # Errors
 /// When a mount cannot be opened.
 pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtime::Result<Store<CoreGuest>> {
-    let mut context = cli::context(&container.spec);
+    let mut context = cli::context(container);
     let spec = &container.spec;
-    let mounts = container.files.preopen(&mut context, spec.working_dir.as_deref())?;
-    context.args(&spec.args).envs(&Preview1::environment(&spec.listen, mounts)).envs(&spec.env);
+    let has_files = spec.grants.has(filesystem::GROUP);
+    let mounts = if has_files { container.files.preopen(&mut context, spec.working_dir.as_deref())? } else { 0 };
+    let may_listen = spec.listen.is_empty() || container.is_granted(crate::sockets::GROUP);
+    let listen: &[SocketAddr] = if may_listen { &spec.listen } else { &[] };
+    context.args(&spec.args).envs(Preview1::environment(listen).as_slice()).envs(&spec.env);
     if let Some(dir) = &spec.working_dir
         && spec.env.iter().all(|(name, _)| name != "PWD")
     {
@@ -158,8 +168,8 @@ pub(crate) fn core_store(container: &Arc<Container>, turn: Arc<Turn>) -> wasmtim
     }
     let own = Own::new(container);
     let mut wasi = context.build_p1();
-    wasi.ctx().table.set_max_capacity(open_files::OPEN_MAX);
-    let preview1 = Preview1::new(wasi, own.sockets.clone(), &spec.listen, mounts)?;
+    wasi.ctx().table.set_max_capacity(OPEN_MAX + STREAMS_MAX);
+    let preview1 = Preview1::new(wasi, own.sockets.clone(), listen, mounts)?;
     let guest = CoreGuest { preview1, own };
     let mut store = Store::new(&container.node.engine, guest);
     store.limiter(|guest| &mut guest.own.held);
@@ -183,10 +193,12 @@ impl Measured for Guest {
     }
 }
 
-/// Its resources are its open files, bounded by the adapter.
+/// Its resources are its open files.
 impl Measured for CoreGuest {
-    fn measure(_: &mut StoreContextMut<'_, Self>) -> Result<(), OutOfMemory> {
-        Ok(())
+    fn measure(store: &mut StoreContextMut<'_, Self>) -> Result<(), OutOfMemory> {
+        let guest = store.data_mut();
+        let files = guest.preview1.open_files() as u64 * OPEN_FILE_BYTES;
+        guest.own.held.hide(INSTANCE_BASE_BYTES + files)
     }
 }
 

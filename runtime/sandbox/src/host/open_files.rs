@@ -1,10 +1,13 @@
 //! How many files a guest may have open: each is a descriptor of the host's process, which all guests and the host share.
 //!
 //! Two bounds: a number per instance, as `ulimit -n` is one per process, and a share of the process' descriptors that guests
-//! leave to others whatever their number is. Deliberately not here: files of core modules, which have a bound of their own
-//! (see `core_store`).
+//! leave to others whatever their number is. Core modules' calls look at both themselves (see `sockets::p1`).
 
-use std::{any::Any, os::fd::AsRawFd as _, sync::LazyLock};
+use std::{
+    any::Any,
+    os::fd::{AsRawFd as _, RawFd},
+    sync::LazyLock,
+};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, Linker, Resource, ResourceTable};
@@ -17,7 +20,7 @@ use wasmtime_wasi::{
 use super::Guest;
 
 /// Files and streams over files that one instance may have open.
-pub(super) const OPEN_MAX: usize = 1024;
+pub(crate) const OPEN_MAX: usize = 1024;
 
 const P2: &str = "wasi:filesystem/types@0.2.12";
 const P3: &str = "wasi:filesystem/types@0.3.0";
@@ -43,7 +46,7 @@ async fn open_p2(
     let mut files = guest.filesystem();
     let opened = p2::HostDescriptor::open_at(&mut files, descriptor, at, path, open, flags).await;
     match opened {
-        Ok(file) if !is_short(&guest.table, &file)? => Ok((Ok(file),)),
+        Ok(file) if !has_taken_the_last(&guest.table, &file)? => Ok((Ok(file),)),
         Ok(file) => {
             guest.table.delete(file)?;
             Ok((Err(p2::ErrorCode::InsufficientMemory),))
@@ -71,7 +74,7 @@ async fn open_p3(
     accessor.with(|mut store| {
         let guest = store.data_mut();
         match opened {
-            Ok(file) if !is_short(&guest.table, &file)? => Ok((Ok(file),)),
+            Ok(file) if !has_taken_the_last(&guest.table, &file)? => Ok((Ok(file),)),
             Ok(file) => {
                 guest.table.delete(file)?;
                 Ok((Err(p3::ErrorCode::InsufficientMemory),))
@@ -90,14 +93,25 @@ fn is_full(table: &mut ResourceTable) -> bool {
 }
 
 /// Whether the process runs short of descriptors: the system gives the lowest number that is free.
-fn is_short(table: &ResourceTable, file: &Resource<Descriptor>) -> wasmtime::Result<bool> {
-    static LIMIT: LazyLock<u64> = LazyLock::new(|| {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        limit.map_or(u64::MAX, |limit| limit / 4 * 3)
-    });
+fn has_taken_the_last(table: &ResourceTable, file: &Resource<Descriptor>) -> wasmtime::Result<bool> {
     let number = match table.get(file)? {
         Descriptor::File(file) => file.file.as_raw_fd(),
         Descriptor::Dir(dir) => dir.dir.as_raw_fd(),
     };
-    Ok(u64::try_from(number).unwrap_or(0) >= *LIMIT)
+    Ok(is_past_share(number))
+}
+
+/// Whether the process runs short of descriptors, for who cannot look at what was opened.
+pub(crate) fn is_short() -> bool {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let free = rustix::fs::open("/", flags, rustix::fs::Mode::empty());
+    free.map_or(true, |free| is_past_share(free.as_raw_fd()))
+}
+
+fn is_past_share(number: RawFd) -> bool {
+    static LIMIT: LazyLock<u64> = LazyLock::new(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(u64::MAX, |limit| limit / 4 * 3)
+    });
+    u64::try_from(number).unwrap_or(0) >= *LIMIT
 }

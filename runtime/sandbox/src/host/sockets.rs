@@ -4,7 +4,7 @@ use super::{Capability, Guest};
 use crate::sockets::{self, SocketsHost, SocketsView};
 
 pub(super) const CAPABILITY: Capability = Capability {
-    group: "wasi:sockets",
+    group: sockets::GROUP,
     interfaces: &[
         ("instance-network", &["0.2"]),
         ("ip-name-lookup", &["0.2", "0.3"]),

@@ -41,7 +41,7 @@ impl WasiTlsView for Guest {
 }
 
 fn context(container: &Container) -> WasiTlsCtx {
-    let granted = container.spec.grants.has(CAPABILITY.group);
+    let granted = container.is_granted(CAPABILITY.group);
     let provider = Provider(container.spec.tls.clone().filter(|_| granted));
     WasiTlsCtxBuilder::new().provider(Box::new(provider)).build()
 }

@@ -33,6 +33,9 @@ use code::Code;
 use options::Options;
 use ready::{Ready, once};
 
+/// The package.
+pub(crate) const GROUP: &str = "wasi:sockets";
+
 /// What the interfaces need of a store.
 pub(crate) struct SocketsView<'a> {
     pub(crate) table: &'a mut ResourceTable,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Code, SocketLimits};
+use super::{Code, GROUP, SocketLimits};
 use crate::{Sockets, container::Container, memory::Charge};
 
 /// What a socket costs its container beside its buffers: the states of both sides and a small read-ahead.
@@ -44,9 +44,10 @@ impl Instance {
         Self { container, sockets }
     }
 
-    /// The network, if the container has one.
+    /// The network, if the container has one and may use it.
     pub(crate) fn net(&self) -> Result<&Arc<dyn Sockets>, Code> {
-        self.container.spec.sockets.as_ref().ok_or(Code::AccessDenied)
+        let granted = self.container.is_granted(GROUP);
+        self.container.spec.sockets.as_ref().filter(|_| granted).ok_or(Code::AccessDenied)
     }
 
     pub(crate) fn limits(&self) -> &SocketLimits {

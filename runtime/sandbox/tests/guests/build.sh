@@ -32,6 +32,7 @@ build command wasm32-wasip2 command command-p2
 build files wasm32-wasip1 files files-p1
 build files wasm32-wasip2 files files-p2
 build tls wasm32-wasip2 tls tls-p2
+build tls-p3 wasm32-wasip2 tls_p3 tls-p3
 build interfaces wasm32-wasip1 interfaces interfaces-p1
 build interfaces wasm32-wasip2 interfaces interfaces-p2
 # The C guest needs clang with WASI's libc: ziglang, as PyPI has it, is both.

@@ -1,4 +1,4 @@
-//! Compiling what means harm: what ended it, how long it took, what it cost this process.
+//! Compiling in a process of its own, and what is kept of it. Modules that mean harm are rows of the table of hostile guests.
 
 use std::{
     fs,
@@ -10,9 +10,13 @@ use std::{
 use bytes::Bytes;
 use podium_sandbox::{CompileLimits, CompilerCommand, LoadError, LoadOptions, Sandbox, SandboxConfig};
 
-use crate::support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2};
+use crate::{
+    hostile::modules::slow,
+    support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2},
+};
 
-fn compiler() -> CompilerCommand {
+/// The program that compiles for these tests.
+pub fn compiler() -> CompilerCommand {
     CompilerCommand { program: PathBuf::from(env!("CARGO_BIN_EXE_compile-worker")), args: Vec::new() }
 }
 
@@ -27,13 +31,6 @@ fn config(dir: Option<&Path>) -> SandboxConfig {
 
 fn sandbox(dir: Option<&Path>) -> Sandbox {
     Sandbox::new(config(dir)).unwrap()
-}
-
-/// Most memory that this process has had: KiB.
-fn peak_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,103 +53,6 @@ async fn a_process_of_its_own_compiles_for_this_one() {
     assert_eq!(left.len(), 1, "nothing but the engine's folder: {left:?}");
 }
 
-/// Functions that the compiler has to look at for long: many locals that are all alive at every turn of a large switch.
-fn slow(functions: usize, arms: usize) -> String {
-    let locals = "(local i64) ".repeat(800);
-    let mut body = String::new();
-    for i in 0..800 {
-        body.push_str(&format!(
-            "(local.set {} (i64.add (local.get {}) (local.get {})))",
-            (i * 7) % 800,
-            i,
-            (i + 1) % 800
-        ));
-    }
-    let opens = "(block ".repeat(arms);
-    let table: String = (0..arms).map(|i| format!("{i} ")).collect();
-    let closes: String = (0..arms).map(|i| format!(") (local.set {} (i64.const {i}))", i % 800)).collect();
-    let function = format!(
-        "(func (export \"\") {locals} (loop {opens} (br_table {table} (i32.wrap_i64 (local.get 0))) {closes} {body} (br_if 0 (i32.wrap_i64 (local.get 1)))))"
-    );
-    let functions = function.replace("(export \"\")", "").repeat(functions);
-    format!("(module {functions} (func (export \"_start\")))")
-}
-
-fn nested(depth: usize) -> String {
-    format!("(module (func (export \"_start\") {} {}))", "block ".repeat(depth), "end ".repeat(depth))
-}
-
-fn leb(mut n: u32, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push((n & 0x7f) as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn section(id: u8, content: &[u8], out: &mut Vec<u8>) {
-    out.push(id);
-    leb(content.len() as u32, out);
-    out.extend(content);
-}
-
-/// A binary of `count` functions with one body each.
-fn functions(count: u32, body: &[u8]) -> Vec<u8> {
-    let mut wasm = b"\0asm\x01\0\0\0".to_vec();
-    section(1, &[1, 0x60, 0, 0], &mut wasm);
-    let mut types = Vec::new();
-    leb(count, &mut types);
-    types.extend(std::iter::repeat_n(0, count as usize));
-    section(3, &types, &mut wasm);
-    section(7, b"\x01\x06_start\0\0", &mut wasm);
-    let mut code = Vec::new();
-    leb(count, &mut code);
-    for _ in 0..count {
-        leb(body.len() as u32, &mut code);
-        code.extend(body);
-    }
-    section(10, &code, &mut wasm);
-    wasm
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_modules_are_ended() {
-    let _turn = support::alone().await;
-    let limits = CompileLimits {
-        time: Duration::from_secs(4),
-        cpu_time: Duration::from_secs(8),
-        memory_bytes: 1 << 30,
-        ..CompileLimits::default()
-    };
-    let sandbox = Sandbox::new(SandboxConfig { compile: limits, ..config(None) }).unwrap();
-    let mut gigantic = vec![0];
-    gigantic.extend(std::iter::repeat_n(0x01, 7_000_000));
-    gigantic.push(0x0b);
-    let mut padding = functions(1, &[0, 0x0b]);
-    section(0, &[&[1, b'x'][..], &vec![0; (256 << 20) - 100]].concat(), &mut padding);
-    let many_locals = [&[1, 0xd0, 0x86, 0x03, 0x7e][..], &[0x0b]].concat();
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("a million functions", functions(1_000_000, &[0, 0x0b])),
-        ("300,000 functions of 50,000 locals", functions(300_000, &many_locals)),
-        ("one function of 7 MB", functions(1, &gigantic)),
-        ("100,000 nested blocks", wat::parse_str(nested(100_000)).unwrap()),
-        ("5,000 nested blocks", wat::parse_str(nested(5_000)).unwrap()),
-        ("large switches over many locals", wat::parse_str(slow(400, 1500)).unwrap()),
-        ("a file of 256 MiB", padding),
-    ];
-    for (what, wasm) in cases {
-        let bytes = wasm.len();
-        let before = peak_kib();
-        let start = Instant::now();
-        let result = sandbox.load(wasm.into()).await.map(|image| image.digest().to_owned());
-        let took = start.elapsed();
-        let grown = peak_kib().saturating_sub(before) >> 10;
-        println!("{what} ({bytes} bytes): {result:?} after {took:?}; this process grew by {grown} MiB");
-        assert!(took < limits.time * 2 + Duration::from_secs(10), "{what}: {took:?}");
-        assert!(grown < 256, "{what}: {grown} MiB");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_time_and_memory_are_named() {
     let _turn = support::alone().await;
@@ -169,6 +69,23 @@ async fn limits_of_time_and_memory_are_named() {
     assert!(error.contains("cannot start /nowhere/compiler"), "{error}");
     let error = self::sandbox(None).load(Bytes::from_static(b"(module (func (export \"_start\") i32.add))")).await;
     assert!(matches!(&error, Err(LoadError::Compile { reason }) if reason.contains("type mismatch")), "{error:?}");
+}
+
+/// What a guest puts into one the host would keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_contexts_cannot_be_made() {
+    let _turn = support::shared().await;
+    const GUEST: &str = r#"(component
+        (core module $m (memory (export "memory") 1))
+        (core instance $m (instantiate $m))
+        (core func (canon error-context.new (memory (core memory $m "memory"))))
+        (core module $run (func (export "run") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $run))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $cli (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $cli)))"#;
+    let error = support::sandbox().load(GUEST.into()).await.unwrap_err().to_string();
+    assert!(error.contains("error-context") || error.contains("error context"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +112,8 @@ async fn small_modules_pass_a_hostile_one() {
         sandbox.load_with(text.into(), options).await.unwrap();
     }
     println!("five small modules beside four hostile ones: {:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Each of those takes all the time that it may; however slow the machine is, the small ones did not wait for all.
+    assert!(hostile.iter().any(|task| !task.is_finished()), "{:?}", start.elapsed());
     for task in hostile {
         task.abort();
     }

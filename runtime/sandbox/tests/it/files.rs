@@ -511,11 +511,11 @@ async fn open_files_have_a_bound() {
     let printed = run(&sandbox, FILES_P2, &operations, |spec| spec.mounts = mounts.clone()).await;
     assert_eq!(printed, ["120", "text"]);
 
-    // Preview 1 has no words for it in the library: the guest ends.
-    let image = load(&sandbox, FILES_P1).await;
-    let (mut spec, _) = spec(&["files", "hold", "/data/text", "5000"]);
-    spec.mounts = mounts;
-    let ending = sandbox.command(&image, spec).unwrap().wait().await;
-    let Ending::Trapped { message, .. } = ending else { panic!("{ending:?}") };
-    assert_eq!(message, "resource table has no free keys");
+    let operations = ["hold /data/text 5000", "read /data/text"];
+    let printed = run(&sandbox, FILES_P1, &operations, |spec| spec.mounts = mounts.clone()).await;
+    assert_eq!(
+        printed,
+        ["1020 No file descriptors available (os error 33)", "text"],
+        "with the mount and three streams 1,024"
+    );
 }

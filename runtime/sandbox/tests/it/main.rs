@@ -1,12 +1,14 @@
 //! The sandbox with real guests: every format, every limit, every ending.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod billing;
 mod commands;
 mod compile;
 mod cpu;
 mod density;
 mod exec;
 mod files;
+mod grants;
 mod hostile;
 mod http;
 mod images;

@@ -381,12 +381,51 @@ async fn numbers_of_a_core_modules_descriptors() {
         spec.listen = vec![local(80), local(81)];
     });
     let said = running.await.output().await.0;
-    let wanted = "3 Ok(3)\n4 Ok(6)\n5 Ok(6)\n6 Err(\"BADF\")\n7 Err(\"BADF\")\n\
-        Err(\"SPIPE\")\nErr(\"NOTSOCK\")\nErr(\"NOTCONN\")\nhello 4100\n";
+    let wanted = "3 Ok(6)\n4 Ok(6)\n5 Ok(3)\n6 Err(\"BADF\")\n\
+        Err(\"SPIPE\")\nErr(\"NOTSOCK\")\nErr(\"NOTCONN\")\nhello 4102\n";
     assert!(said.ends_with(wanted), "{said}");
 
     let taken = world.start(P1, &["look"], |spec| spec.listen = vec![local(80), local(80)]).await;
     let Ending::Trapped { message, .. } = taken.command.wait().await else { panic!("it runs") };
     assert_eq!(message, "cannot listen at 127.0.0.1:80: address in use");
+    world.assert_empty().await;
+}
+
+/// Looks for folders as Go does: passes over what is preopened and no folder, until a number is not taken. Exits with what it found.
+const LOOKS_FOR_FOLDERS: &[u8] = br#"(module
+    (import "wasi_snapshot_preview1" "sock_accept" (func (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_prestat_get" (func $get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $name (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start") (local $fd i32) (local $found i32) (local $errno i32)
+        (local.set $fd (i32.const 3))
+        (loop $next
+            (i32.store (i32.const 0) (i32.const -1))
+            (local.set $errno (call $get (local.get $fd) (i32.const 0)))
+            (if (i32.eq (local.get $errno) (i32.const 8)) (then (call $exit (local.get $found))))
+            (if (local.get $errno) (then (unreachable)))
+            (if (call $name (local.get $fd) (i32.const 64) (i32.load (i32.const 4))) (then (unreachable)))
+            (local.set $found (i32.add (local.get $found)
+                (select (i32.const 10) (i32.const 1) (i32.load8_u (i32.const 0)))))
+            (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+            (br $next))))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listening_socket_keeps_nobody_from_finding_folders() {
+    let _turn = support::shared().await;
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let source = Arc::new(folder.path().to_owned());
+    for (listeners, mounts, wanted) in [(0, 0, 0), (0, 2, 2), (1, 0, 10), (2, 1, 21), (3, 3, 33)] {
+        let running = world.start(LOOKS_FOR_FOLDERS, &[], |spec| {
+            let mount =
+                |n| Mount { guest_path: format!("/{n}"), source: source.clone(), sub_path: None, read_only: true };
+            spec.mounts = (0..mounts).map(mount).collect();
+            spec.listen = (0..listeners).map(|n| local(80 + n)).collect();
+        });
+        let ending = running.await.command.wait().await;
+        assert_eq!(ending, Ending::Finished { code: wanted }, "{listeners} {mounts}");
+    }
     world.assert_empty().await;
 }

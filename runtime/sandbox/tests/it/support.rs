@@ -30,6 +30,7 @@ pub const FILES_P2: &[u8] = include_bytes!("../guests/files-p2.wasm");
 pub const INTERFACES_P1: &[u8] = include_bytes!("../guests/interfaces-p1.wasm");
 pub const INTERFACES_P2: &[u8] = include_bytes!("../guests/interfaces-p2.wasm");
 pub const TLS_P2: &[u8] = include_bytes!("../guests/tls-p2.wasm");
+pub const TLS_P3: &[u8] = include_bytes!("../guests/tls-p3.wasm");
 pub const HELLO_C: &[u8] = include_bytes!("../guests/hello-c.wasm");
 pub const COMMAND_P3: &[u8] = include_bytes!("../guests/command-p3.wasm");
 

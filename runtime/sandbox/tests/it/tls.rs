@@ -1,4 +1,4 @@
-//! `wasi:tls`: a guest's connection over its own socket, with the certificates that its container trusts.
+//! `wasi:tls`, 0.2 and 0.3: a guest's connection over its own socket, with the certificates that its container trusts.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use podium_sandbox::{ContainerSpec, Ending, SocketError, Sockets, TcpConnection, TcpPort, Tls, UdpSocket};
+use podium_sandbox::{ContainerSpec, Ending, Grants, SocketError, Sockets, TcpConnection, TcpPort, Tls, UdpSocket};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -15,7 +15,7 @@ use rustls::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{self, TLS_P2, load, sandbox, spec};
+use crate::support::{self, TLS_P2, TLS_P3, load, sandbox, spec};
 
 /// A network of one server, which answers `pong` to `ping`.
 struct OneServer(Arc<ServerConfig>);
@@ -65,9 +65,9 @@ impl Sockets for OneServer {
 }
 
 /// What the guest says of its connection to a server by a name.
-async fn talk(name: &str, change: impl FnOnce(&mut ContainerSpec)) -> String {
+async fn talk(wasm: &'static [u8], name: &str, change: impl FnOnce(&mut ContainerSpec)) -> String {
     let sandbox = sandbox();
-    let image = load(&sandbox, TLS_P2).await;
+    let image = load(&sandbox, wasm).await;
     let (mut spec, logs) = spec(&["tls", "10.0.0.2", "443", name]);
     change(&mut spec);
     let ending = sandbox.command(&image, spec).unwrap().wait().await;
@@ -90,12 +90,25 @@ async fn a_guest_talks_tls_to_whom_it_may_trust() {
         ("db.test", Some(Tls::system()), "invalid peer certificate"),
         ("db.test", None, "this container may not make TLS connections"),
     ];
-    for (name, tls, wanted) in cases {
-        let said = talk(name, |spec| {
+    for (wasm, (name, tls, wanted)) in
+        [TLS_P2, TLS_P3].into_iter().flat_map(|wasm| cases.iter().map(move |it| (wasm, it)))
+    {
+        let said = talk(wasm, name, |spec| {
             spec.sockets = Some(network.clone());
-            spec.tls = tls;
+            spec.tls.clone_from(tls);
         })
         .await;
         assert!(said.contains(wanted), "{said}, wanted {wanted}");
+    }
+    for wasm in [TLS_P2, TLS_P3] {
+        let said = talk(wasm, "db.test", |spec| {
+            spec.sockets = Some(network.clone());
+            spec.tls = Some(Tls::system());
+            let mut grants = Grants::default();
+            grants.granted.remove("wasi:tls");
+            spec.grants = Arc::new(grants);
+        })
+        .await;
+        assert!(said.contains("this container may not make TLS connections"), "{said}");
     }
 }

@@ -4,6 +4,7 @@ use std::{future::poll_fn, task::Poll};
 
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::{
+    WasiView as _,
     p1::{
         types::{self, Errno, Fdflags, Filetype, Rights},
         wasi_snapshot_preview1 as files,
@@ -12,9 +13,9 @@ use wasmtime_wasi::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{Descriptor, Kind, MODULE, Named, Preview1, enter, exported_memory, number_of_file, poll::poll_oneoff};
+use super::{Descriptor, Kind, MODULE, Named, Preview1, enter, exported_memory, poll::poll_oneoff};
 use crate::{
-    host::CoreGuest,
+    host::{CoreGuest, OPEN_MAX, is_short},
     sockets::{
         Code,
         p2::streams::{CHUNK_BYTES_MAX, Reader, Writer},
@@ -30,6 +31,8 @@ const WAIT_ALL: i32 = 2;
 /// `sdflags`.
 const SHUT_RECEIVE: i32 = 1;
 const SHUT_SEND: i32 = 2;
+/// A tag of `$prestat` that preview 1 does not know: 0 is a folder. What follows is the length of a name.
+const NO_FOLDER: u32 = 1;
 /// Bytes of `$fdstat`.
 const FDSTAT_BYTES: usize = 24;
 
@@ -62,6 +65,8 @@ pub(super) fn link(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
         fd_fdstat_get(fd, stat);
         fd_fdstat_set_flags(fd, flags);
         fd_filestat_get(fd, stat);
+        fd_prestat_dir_name(fd, path, bytes);
+        fd_prestat_get(fd, prestat);
         fd_read(fd, parts, count, read);
         fd_renumber(from, to);
         fd_write(fd, parts, count, written);
@@ -84,11 +89,17 @@ fn link_open(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
             let (mut memory, Preview1 { files, sockets }) = enter(&memory, &mut caller)?;
             let memory = &mut memory;
             let Named::File(fd) = sockets.named(fd) else { return Ok(Errno::Notdir as i32) };
+            if files.ctx().table.iter_mut().count() >= OPEN_MAX {
+                return Ok(Errno::Mfile as i32);
+            }
+            if is_short() {
+                return Ok(Errno::Nfile as i32);
+            }
             let code =
                 files::path_open(files, memory, fd, look, path, bytes, how, base, inheriting, flags, opened).await?;
             if code == Errno::Success as i32 {
                 let file: u32 = memory.read(at(opened))?;
-                memory.write(at(opened), number_of_file(sockets.first, sockets.span, file))?;
+                memory.write(at(opened), sockets.numbers.of_file(file))?;
             }
             Ok(code)
         })
@@ -196,6 +207,41 @@ async fn fd_filestat_get(
         ctim: 0,
     };
     errno(memory.write(at(stat), told).map_err(Into::into))
+}
+
+/// A listening socket is preopened and no folder: see the table of numbers.
+async fn fd_prestat_get(
+    guest: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    prestat: i32,
+) -> wasmtime::Result<i32> {
+    match guest.sockets.named(fd) {
+        Named::File(fd) => files::fd_prestat_get(&mut guest.files, memory, fd, prestat),
+        Named::Socket(fd) if !guest.sockets.is_listener(fd) => Ok(Errno::Badf as i32),
+        Named::Socket(_) => errno(tell_no_folder(memory, prestat)),
+    }
+}
+
+fn tell_no_folder(memory: &mut GuestMemory<'_>, prestat: i32) -> Answer<()> {
+    let place = at::<u32>(prestat);
+    memory.write(place, NO_FOLDER)?;
+    Ok(memory.write(place.add(1)?, 0)?)
+}
+
+async fn fd_prestat_dir_name(
+    guest: &mut Preview1,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    path: i32,
+    bytes: i32,
+) -> wasmtime::Result<i32> {
+    match guest.sockets.named(fd) {
+        Named::File(fd) => files::fd_prestat_dir_name(&mut guest.files, memory, fd, path, bytes),
+        Named::Socket(fd) if !guest.sockets.is_listener(fd) => Ok(Errno::Badf as i32),
+        // Its name has no bytes.
+        Named::Socket(_) => Ok(Errno::Success as i32),
+    }
 }
 
 async fn fd_read(

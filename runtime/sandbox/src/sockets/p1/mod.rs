@@ -1,25 +1,30 @@
 //! Preview 1: a core module's descriptors of which some are sockets.
 //!
-//! Preview 1 cannot open sockets, it can only accept from those that are given. Descriptors are numbered so that libc
-//! libraries, which look for folders from 3 on until a number is not taken, find all of them:
+//! Preview 1 cannot open sockets, it can only accept from those that are given. Those come first, where whoever knows the
+//! convention of `LISTEN_FDS` looks for them (Go's `net.FileListener`, the crate `listenfd`, systemd's `SD_LISTEN_FDS_START`):
 //!
 //! | numbers | what |
 //! | --- | --- |
 //! | 0, 1, 2 | standard streams |
-//! | 3 … | mounts |
-//! | from `LISTEN_FDS_START` | `LISTEN_FDS` listening sockets, then accepted connections: [`SPAN`] numbers |
+//! | 3 … | `LISTEN_FDS` listening sockets |
+//! | after those | mounts |
+//! | after those | accepted connections: [`ACCEPTED_MAX`] numbers, set apart when there is a listening socket |
 //! | after those | files that the module opens |
 //!
-//! Without mounts the first listening socket is 3, as elsewhere. Without listening sockets no number is set apart, and
-//! everything goes to `wasmtime-wasi`.
+//! Language runtimes look for folders from 3 on until `fd_prestat_get` says that a number is not taken. For a listening socket it
+//! says that there is something preopened which is no folder, with a tag that preview 1 does not know: wasi-libc (C, Rust, TinyGo)
+//! and Go pass over it and look on; of errors the first would end there, or end the program. Zig's library looks at no tag and asks
+//! for a name, which is empty.
+//! Without listening sockets no number is set apart, and everything goes to `wasmtime-wasi`.
 
 mod calls;
 mod files;
 mod poll;
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr, ops::Range};
 
 use wasmtime::{AsContextMut as _, Caller, Extern, Linker};
+use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::p1::{WasiP1Ctx, types::Errno, wasi_snapshot_preview1::WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
@@ -31,8 +36,8 @@ use super::{
 use crate::host::CoreGuest;
 
 const MODULE: &str = "wasi_snapshot_preview1";
-/// Numbers that are set apart for sockets, when there are any.
-const SPAN: u32 = 4096;
+/// Numbers that are set apart for connections, when there is a listening socket.
+const ACCEPTED_MAX: u32 = 4096;
 /// The first number after the standard streams.
 const FIRST: u32 = 3;
 
@@ -45,10 +50,17 @@ pub(crate) struct Preview1 {
 /// Those that are sockets.
 struct Descriptors {
     instance: Instance,
-    first: u32,
-    /// `0`: none are given.
-    span: u32,
+    numbers: Numbers,
     open: BTreeMap<u32, Descriptor>,
+}
+
+/// How a module's numbers are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Numbers {
+    /// Listening sockets; 0: nothing is set apart.
+    listeners: u32,
+    /// Folders that are preopened.
+    mounts: u32,
 }
 
 struct Descriptor {
@@ -62,6 +74,7 @@ enum Kind {
 }
 
 /// What a number names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     /// A number of `wasmtime-wasi`'s, or nobody's.
     File(i32),
@@ -75,23 +88,24 @@ impl Preview1 {
     /// # Errors
     /// When it cannot listen.
     pub(crate) fn new(files: WasiP1Ctx, instance: Instance, listen: &[SocketAddr], mounts: u32) -> io::Result<Self> {
-        let span = if listen.is_empty() { 0 } else { SPAN };
-        let mut sockets = Descriptors { instance, first: FIRST + mounts, span, open: BTreeMap::new() };
-        for at in listen {
+        let listeners = u32::try_from(listen.len()).map_err(io::Error::other)?;
+        let mut sockets = Descriptors { instance, numbers: Numbers { listeners, mounts }, open: BTreeMap::new() };
+        for (number, at) in (FIRST..).zip(listen) {
             let failed = |code: Code| io::Error::other(format!("cannot listen at {at}: {}", code.what()));
             let listening = sockets.listen(*at).map_err(failed)?;
-            sockets.push(listening).map_err(|_| failed(Code::NewSocketLimit))?;
+            sockets.open.insert(number, listening);
         }
         Ok(Self { files, sockets })
     }
 
     /// What a module is told of the sockets that it is given.
-    pub(crate) fn environment(listen: &[SocketAddr], mounts: u32) -> Vec<(String, String)> {
-        if listen.is_empty() {
-            return Vec::new();
-        }
-        let (count, first) = (listen.len().to_string(), (FIRST + mounts).to_string());
-        vec![("LISTEN_FDS".to_owned(), count), ("LISTEN_FDS_START".to_owned(), first)]
+    pub(crate) fn environment(listen: &[SocketAddr]) -> Option<(String, String)> {
+        (!listen.is_empty()).then(|| ("LISTEN_FDS".to_owned(), listen.len().to_string()))
+    }
+
+    /// How many files, folders and streams it has open.
+    pub(crate) fn open_files(&mut self) -> usize {
+        self.files.ctx().table.iter_mut().count()
     }
 }
 
@@ -111,15 +125,18 @@ impl Descriptors {
     }
 
     fn free(&self) -> Option<u32> {
-        let mut taken = self.open.keys();
-        (self.first..self.first + self.span).find(|number| taken.next() != Some(number))
+        let mut numbers = self.numbers.accepted();
+        let mut taken = self.open.range(numbers.clone()).map(|(number, _)| number);
+        numbers.find(|number| taken.next() != Some(number))
     }
 
     fn named(&self, number: i32) -> Named {
-        match named(self.first, self.span, number) {
-            Ok(socket) => Named::Socket(socket),
-            Err(file) => Named::File(file),
-        }
+        self.numbers.named(number)
+    }
+
+    /// Whether a number is one of a listening socket that the module was given and still has.
+    fn is_listener(&self, number: u32) -> bool {
+        self.open.get(&number).is_some_and(|it| matches!(it.kind, Kind::Listener { .. }))
     }
 
     fn get(&mut self, number: u32) -> Result<&mut Descriptor, Errno> {
@@ -127,19 +144,35 @@ impl Descriptors {
     }
 }
 
-/// A socket's number, or else a file's as `wasmtime-wasi` knows it.
-fn named(first: u32, span: u32, number: i32) -> Result<u32, i32> {
-    let unsigned = number.cast_unsigned();
-    match unsigned.checked_sub(first) {
-        Some(offset) if offset < span => Ok(unsigned),
-        Some(_) => Err((unsigned - span).cast_signed()),
-        None => Err(number),
+impl Numbers {
+    /// Those of accepted connections.
+    fn accepted(self) -> Range<u32> {
+        let first = FIRST + self.listeners + self.mounts;
+        first..first + if self.listeners == 0 { 0 } else { ACCEPTED_MAX }
     }
-}
 
-/// The number by which a module knows a file.
-fn number_of_file(first: u32, span: u32, file: u32) -> u32 {
-    if file < first { file } else { file.saturating_add(span) }
+    /// A socket's number, or else a file's as `wasmtime-wasi` knows it.
+    fn named(self, number: i32) -> Named {
+        let unsigned = number.cast_unsigned();
+        let accepted = self.accepted();
+        let file = match unsigned {
+            ..FIRST => unsigned,
+            _ if unsigned < FIRST + self.listeners || accepted.contains(&unsigned) => return Named::Socket(unsigned),
+            _ if unsigned < accepted.start => unsigned - self.listeners,
+            _ => unsigned - self.listeners - (accepted.end - accepted.start),
+        };
+        Named::File(file.cast_signed())
+    }
+
+    /// The number by which a module knows a file.
+    fn of_file(self, file: u32) -> u32 {
+        let accepted = self.accepted();
+        match file {
+            ..FIRST => file,
+            _ if file < FIRST + self.mounts => file + self.listeners,
+            _ => file.saturating_add(self.listeners + (accepted.end - accepted.start)),
+        }
+    }
 }
 
 /// Links preview 1.
@@ -186,21 +219,28 @@ mod tests {
 
     #[test]
     fn numbers_of_files_and_sockets_do_not_meet() {
-        let first = 5;
-        for (span, number, wanted) in [
-            (0, 3, Err(3)),
-            (0, 5000, Err(5000)),
-            (0, -1, Err(-1)),
-            (SPAN, 4, Err(4)),
-            (SPAN, 5, Ok(5)),
-            (SPAN, 4100, Ok(4100)),
-            (SPAN, 4101, Err(5)),
-            (SPAN, -1, Err(-4097)),
+        use Named::{File, Socket};
+        let none = Numbers { listeners: 0, mounts: 2 };
+        let some = Numbers { listeners: 2, mounts: 3 };
+        for (numbers, number, wanted) in [
+            (none, 2, File(2)),
+            (none, 3, File(3)),
+            (none, 5000, File(5000)),
+            (none, -1, File(-1)),
+            (some, 2, File(2)),
+            (some, 3, Socket(3)),
+            (some, 4, Socket(4)),
+            (some, 5, File(3)),
+            (some, 7, File(5)),
+            (some, 8, Socket(8)),
+            (some, 4103, Socket(4103)),
+            (some, 4104, File(6)),
+            (some, -1, File(-4099)),
         ] {
-            let named = named(first, span, number);
-            assert_eq!(named, wanted, "{span} {number}");
-            if let Err(file @ 0..) = named {
-                assert_eq!(number_of_file(first, span, file.cast_unsigned()).cast_signed(), number);
+            let named = numbers.named(number);
+            assert_eq!(named, wanted, "{numbers:?} {number}");
+            if let File(file @ 0..) = named {
+                assert_eq!(numbers.of_file(file.cast_unsigned()).cast_signed(), number, "{numbers:?}");
             }
         }
     }

@@ -53,7 +53,7 @@ pub(super) async fn poll_oneoff(
     count: i32,
     ready: i32,
 ) -> wasmtime::Result<i32> {
-    if guest.sockets.span == 0 {
+    if guest.sockets.numbers.listeners == 0 {
         return files::poll_oneoff(&mut guest.files, memory, subscriptions, events, count, ready).await;
     }
     let waiting = match read(&mut guest.sockets, memory, subscriptions, count.cast_unsigned()) {

@@ -5,7 +5,10 @@ use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use podium_sandbox::{Body, ContainerSpec};
 
-use super::guests::{self, core, forever};
+use super::{
+    guests::{self, core, forever},
+    modules,
+};
 use crate::support;
 
 /// How a case is run.
@@ -16,6 +19,8 @@ pub enum Run {
     Request(fn() -> http::Request<Body>),
     /// As requests for this path, by so many callers at once.
     Path(&'static str, usize),
+    /// As a module that is compiled.
+    Module(fn() -> Vec<u8>),
 }
 
 /// What has to happen within a case's time.
@@ -33,6 +38,10 @@ pub enum Wanted {
     Answered,
     /// It is refused before the guest sees it.
     Refused,
+    /// It is not compiled: for its shape, or because that takes too long or too much.
+    NotCompiled,
+    /// It is compiled, and that costs no more than it may.
+    Compiled,
 }
 
 /// One row.
@@ -57,6 +66,7 @@ pub fn all() -> Vec<Case> {
     all.extend(growing());
     all.extend(making());
     all.extend(requests());
+    all.extend(compiled());
     all
 }
 
@@ -180,6 +190,20 @@ fn making() -> Vec<Case> {
         command("sets of waitables", guests::waitables(set, "i32"), Wanted::Trap("")),
         path("timers kept (0.2)", "/timers-kept", Wanted::Trap("")),
         command("two hundred empty memories", guests::memories(200), Wanted::Refused),
+    ]
+}
+
+/// Those that mean harm to the compiler.
+fn compiled() -> Vec<Case> {
+    use Wanted::{Compiled, NotCompiled};
+    let module = |name, make, wanted| Case { name, run: Run::Module(make), wanted, change: |_| {} };
+    vec![
+        module("a million functions", modules::million_functions, NotCompiled),
+        module("300,000 functions of 50,000 locals", modules::many_locals, NotCompiled),
+        module("a function of 7 MB", modules::gigantic_function, NotCompiled),
+        module("100,000 nested blocks", modules::nested_blocks, NotCompiled),
+        module("large switches over many locals", modules::switches, NotCompiled),
+        module("a file of 256 MiB", modules::padding, Compiled),
     ]
 }
 

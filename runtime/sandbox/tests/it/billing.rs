@@ -1,0 +1,129 @@
+//! What is kept for a container outside of its instances: output and input on their way, files in memory.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use podium_sandbox::{CallFailure, CpuLimit, Ending, ExecSpec, GroupLimits, LogSink, Sandbox, Stdin, Stream};
+
+use crate::support::{self, FILES_P1, FILES_P2, HTTP_P2, get, load, sandbox, spec};
+
+const MIB: u64 = 1 << 20;
+/// Computes, so that somebody looks at it.
+const SPINS: &[u8] = br#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
+
+/// Keeps everything.
+#[derive(Default)]
+struct Keeper(AtomicUsize);
+
+impl LogSink for Keeper {
+    fn write(&self, _: Stream, bytes: &[u8]) {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+async fn ended(
+    sandbox: &Sandbox,
+    wasm: &'static [u8],
+    change: impl FnOnce(&mut podium_sandbox::ContainerSpec),
+) -> Ending {
+    let image = load(sandbox, wasm).await;
+    let (mut spec, _) = spec(&["files"]);
+    change(&mut spec);
+    let command = sandbox.command(&image, spec).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), command.wait()).await.expect("it is ended")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_waits_is_the_containers() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let tools = [FILES_P1, FILES_P2];
+    let handler = load(&sandbox, HTTP_P2).await;
+    for wasm in tools {
+        let image = load(&sandbox, wasm).await;
+        let (mut spec, _) = spec(&["web"]);
+        let (own, other) = (Arc::new(Keeper::default()), Arc::new(Keeper::default()));
+        spec.logs = own.clone();
+        let container = sandbox.http(&handler, spec).unwrap();
+        assert_eq!(container.usage().memory_bytes, 0);
+        own.0.store(300_000, Ordering::Relaxed);
+        assert_eq!(container.usage().memory_bytes, 300_000);
+        // A command within it has output of its own.
+        let exec = ExecSpec::new(vec!["files".into(), "env".into(), "GREETING".into()], other.clone());
+        let exec = container.exec(&image, exec).unwrap();
+        assert_eq!(exec.wait().await, Ending::Finished { code: 0 });
+        assert_eq!(other.0.load(Ordering::Relaxed), "hello there\n".len());
+        drop(exec);
+        own.0.store(0, Ordering::Relaxed);
+        assert_eq!(container.usage().memory_bytes, 0, "what is written is given back");
+    }
+    // Too much of it ends a guest as any other memory does.
+    let keeper = Arc::new(Keeper(AtomicUsize::new(9 << 20)));
+    let ending = ended(&sandbox, SPINS, |spec| {
+        spec.limits.memory_bytes_max = 8 * MIB;
+        spec.logs = keeper;
+    });
+    assert_eq!(ending.await, Ending::OutOfMemory { limit_bytes: 8 * MIB });
+    assert_eq!(sandbox.guest_memory_bytes().0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_waits_is_the_containers() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let waiting = Arc::new(AtomicUsize::new(9 << 20));
+    let ending = ended(&sandbox, SPINS, |spec| {
+        spec.limits.memory_bytes_max = 8 * MIB;
+        spec.stdin = Some(Stdin::counted(tokio::io::empty(), waiting));
+    });
+    assert_eq!(ending.await, Ending::OutOfMemory { limit_bytes: 8 * MIB });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_memory_are_the_groups() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let cpu = CpuLimit { quota_millicores: None, weight_millicores: 100 };
+    let group = sandbox.group(GroupLimits { memory_bytes_max: 16 * MIB, cpu });
+    let image = load(&sandbox, SPINS).await;
+    let (mut spinning, _) = spec(&["spins"]);
+    spinning.group = Some(group.clone());
+    let spins = sandbox.command(&image, spinning.clone()).unwrap();
+    let handler = load(&sandbox, HTTP_P2).await;
+    let (mut of_web, _) = spec(&["web"]);
+    of_web.group = Some(group.clone());
+    let web = sandbox.http(&handler, of_web).unwrap();
+
+    group.bill_files(4 * MIB);
+    assert!(group.usage().memory_bytes >= 4 * MIB);
+    assert_eq!(web.call(get("/")).await.unwrap().status(), 200);
+    group.bill_files(20 * MIB);
+    let ending = tokio::time::timeout(Duration::from_secs(60), spins.wait()).await.expect("it is ended");
+    assert!(matches!(ending, Ending::OutOfMemory { .. }), "{ending:?}");
+    assert!(matches!(web.call(get("/")).await, Err(CallFailure::OutOfMemory { .. })));
+    // When they are gone there is room again.
+    group.bill_files(0);
+    let again = sandbox.command(&image, spinning).unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), again.wait()).await.is_err());
+    again.kill();
+    again.wait().await;
+    group.bill_files(u64::MAX);
+    drop((group, again, web, spins));
+    // The guests' tasks may still be going.
+    let empty = async {
+        while sandbox.guest_memory_bytes().0 > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let given_back = tokio::time::timeout(Duration::from_secs(60), empty).await;
+    assert!(given_back.is_ok(), "{} bytes are left", sandbox.guest_memory_bytes().0);
+}
