@@ -226,7 +226,7 @@ mod tests {
         files.force(150);
         assert_eq!((group.used_bytes(), node.used_bytes()), (150, 150));
         assert!(!group.exceeded() && !one.exceeded());
-        assert_eq!(Held::new(one.clone()).grow(1), Err(OutOfMemory));
+        assert_eq!(Held::new(one).grow(1), Err(OutOfMemory));
         files.force(30);
         assert_eq!((group.used_bytes(), group.peak_bytes()), (30, 150));
         drop(files);

@@ -113,7 +113,7 @@ async fn pre_stop(
     let (Some(handler), Some(ip)) = (hook, ip) else { return };
     let hook = Hook { id, pod, slot, ip, runtime, handler };
     // One that takes too long is left behind without a word, as kubelet does it.
-    if let Some(Err(why)) = deadline.within(hooks::run(shared, hook)).await {
+    if let Some(Err(why)) = deadline.within(Box::pin(hooks::run(shared, hook))).await {
         tracing::info!(pod = %id.key, why, "a preStop hook failed");
         shared.note(pod, Some(slot), true, "FailedPreStopHook", "PreStopHook failed");
     }
