@@ -14,6 +14,7 @@ mod progress;
 mod registry;
 mod scheduler;
 mod services;
+mod test_images;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
 

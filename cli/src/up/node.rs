@@ -72,6 +72,9 @@ pub(super) async fn start(
     config.static_pods_dir.clone_from(&args.node.static_pods);
     config.metrics = metrics;
     config.registries = args.images.registries()?;
+    if args.images.test_images {
+        super::test_images::stand_in(&mut config.registries, registry)?;
+    }
     config.registries.built_in = Some(registry.to_string());
     config.tools = tools(&args.node.tools);
     let agent = Agent::start(config, api.clone(), sandbox, network.clone()).await;

@@ -40,6 +40,9 @@ pub(crate) struct RegistryArgs {
     /// File that names mirrors, registries over plain HTTP, and names of images that mean others
     #[arg(long, value_name = "FILE")]
     pub(crate) registries: Option<PathBuf>,
+    /// Let Wasm stand in for the images of Kubernetes' own tests and a few others: agnhost, busybox, httpd, nginx, pause
+    #[arg(long)]
+    pub(crate) test_images: bool,
 }
 
 impl RegistryArgs {
@@ -78,6 +81,9 @@ impl Images {
         let tokens = axum::routing::get(move |headers: HeaderMap| async move { token_answer(&door, &headers) });
         let router = axum::Router::new().route(TOKEN_PATH, tokens).merge(registry.router(access));
         let listener = listen(args.registry, router).await?;
+        if args.test_images {
+            super::test_images::publish(&registry.router(Arc::new(Anonymous))).await?;
+        }
         server.connect_images(Arc::new(Mounted { router: registry.router(Arc::new(Anonymous)) }));
         announce(api, listener.address()).await?;
         let sweeper = tokio::spawn(async move { registry.keep_clean(SWEEP_EVERY).await });

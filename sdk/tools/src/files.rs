@@ -77,8 +77,10 @@ fn remove(path: &str, all: bool) -> sio::Result<()> {
 pub fn touch(args: &[String], io: &mut Io) -> Code {
     let options = Options::read(args, &["d", "t"]);
     each("touch", &options.operands, io, |path| {
+        let is_new = fs::symlink_metadata(path).is_err();
         let file = fs::OpenOptions::new().create(!options.has(&["c"])).append(true).open(path)?;
-        file.set_modified(std::time::SystemTime::now())
+        // What has just been made is as young as can be.
+        if is_new { Ok(()) } else { file.set_modified(std::time::SystemTime::now()) }
     })
 }
 
@@ -234,4 +236,30 @@ fn size_of(path: &str, show: &mut dyn FnMut(&str, u64)) -> sio::Result<u64> {
     }
     show(path, total);
     Ok(total)
+}
+
+/// Makes a file or folder that nobody else has.
+pub fn mktemp(args: &[String], io: &mut Io) -> Code {
+    let options = Options::read(args, &["p"]);
+    let dir = options.value(&["p"]).map(str::to_owned).or_else(|| std::env::var("TMPDIR").ok());
+    let dir = dir.unwrap_or_else(|| "/tmp".to_owned());
+    let template = options.operands.first().cloned().unwrap_or_else(|| format!("{dir}/tmp.XXXXXX"));
+    let stem = template.trim_end_matches('X');
+    for attempt in 0..1000_u32 {
+        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let path = format!("{stem}{:06x}", nanos.wrapping_add(attempt) & 0xff_ffff);
+        let made = match options.has(&["d"]) {
+            true => fs::create_dir(&path),
+            false => fs::OpenOptions::new().write(true).create_new(true).open(&path).map(drop),
+        };
+        match made {
+            Ok(()) => {
+                io.line(path);
+                return 0;
+            }
+            Err(error) if error.kind() == sio::ErrorKind::AlreadyExists => {}
+            Err(error) => return io.fail("mktemp", format!("{path}: {}", words(&error))),
+        }
+    }
+    io.fail("mktemp", format!("{template}: File exists"))
 }

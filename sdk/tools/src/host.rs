@@ -9,6 +9,8 @@ mod raw {
 
     unsafe extern "C" {
         pub fn symlink(target: *const c_char, link: *const c_char) -> c_int;
+        /// The working folder as WASI's C library keeps it.
+        pub static mut __wasilibc_cwd: *const c_char;
     }
 
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
@@ -42,6 +44,31 @@ pub fn mounts() -> Vec<String> {
         }
     }
     found
+}
+
+/// Goes to a folder: one that can be opened, or that leads to others.
+pub fn change_dir(dir: &str) -> io::Result<()> {
+    let failed = match std::env::set_current_dir(dir) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let whole = std::env::current_dir().unwrap_or_default().join(dir);
+    let mut parts: Vec<_> = Vec::new();
+    for part in whole.components() {
+        match part {
+            std::path::Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
+            std::path::Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    let whole = format!("/{}", parts.join("/"));
+    if whole != "/" && leads_to(&whole).is_empty() {
+        return Err(failed);
+    }
+    let kept = CString::new(whole)?.into_raw();
+    // SAFETY: a WASI program has one thread; the string ends with a zero byte and is never freed.
+    unsafe { raw::__wasilibc_cwd = kept };
+    Ok(())
 }
 
 /// What lies in a folder that only leads to others: `/` where `/data/a` is all there is.

@@ -1,39 +1,58 @@
 //! `sh`: runs lines of the commands here. WASI starts no processes, so each command runs to its end before the next one
 //! in a pipe begins, and what it wrote waits in memory.
 //!
-//! Understood: quotes, `$NAME`, `${NAME}`, `${NAME:-word}`, `$?`, `$(...)`, file names with `*?[]`, pipes, `&&`, `||`, `;`,
-//! redirections, assignments, `if`, `while`, `for`, `cd`, `export`, `exit`, `set -e`. Not understood: functions, jobs, here-documents.
+//! Understood: quotes, variables and what can be done with them in `${...}`, `$(...)`, `$((...))`, file names with `*?[]`,
+//! pipes, `&&`, `||`, `;`, redirections, here-documents, assignments, `if`, `while`, `for`, `case`, functions, `[[`, `cd`,
+//! `export`, `exit`, `set -e`, `trap ... EXIT`. `COMMAND &` runs when it is waited for, or when the script ends: there is
+//! one thing at a time. Not understood: arrays, signals.
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions},
-    io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
+    io::{BufRead as _, IsTerminal as _, Write as _},
+    rc::Rc,
 };
 
 use crate::{
-    Code, find_command,
+    Code,
+    find::matches,
     io::{Io, Out, buffer, nothing, words},
 };
 
+mod arithmetic;
+mod builtins;
 mod expand;
 mod parse;
+mod redirect;
+mod tokens;
 
-use parse::{Item, Redirect, Simple};
+pub use arithmetic::compute;
+use parse::{Item, Simple};
 
-/// Commands in a row of a loop.
-const ROUNDS_MAX: u32 = 10_000_000;
+/// Functions within functions.
+const CALLS_MAX: u32 = 100;
 
 /// What a shell keeps between commands.
+#[derive(Clone)]
 pub struct Shell {
-    pub(crate) variables: HashMap<String, String>,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) last: Code,
+    variables: HashMap<String, String>,
+    arguments: Vec<String>,
+    functions: HashMap<String, Rc<Item>>,
+    last: Code,
     exit_on_failure: bool,
+    /// Whether a variable that had to be there was not.
+    failed: bool,
+    /// What was followed by `&` and has not run.
+    jobs: Vec<Item>,
+    at_exit: Option<String>,
+    calls: u32,
+    /// What `local` hid, of the function that runs.
+    hidden: Vec<(String, Option<String>)>,
 }
 
 /// Why a line is over.
 enum Stop {
     Exit(Code),
+    Return(Code),
     Break,
     Continue,
 }
@@ -41,13 +60,16 @@ enum Stop {
 type Ran = Result<Code, Stop>;
 
 pub fn sh(args: &[String], io: &mut Io) -> Code {
-    let mut shell =
-        Shell { variables: HashMap::new(), arguments: vec!["sh".to_owned()], last: 0, exit_on_failure: false };
+    let mut shell = Shell::new();
     let mut rest = args;
     while let Some((first, behind)) = rest.split_first().filter(|(first, _)| first.starts_with('-') && first.len() > 1)
     {
         rest = behind;
         shell.exit_on_failure |= first.contains('e') && !first.starts_with("--");
+        if first == "-o" {
+            rest = rest.get(1..).unwrap_or_default();
+            continue;
+        }
         if !first.starts_with("--") && first.contains('c') {
             let Some((text, behind)) = rest.split_first() else {
                 return io.fail("sh", "-c: option requires an argument");
@@ -55,14 +77,14 @@ pub fn sh(args: &[String], io: &mut Io) -> Code {
             if !behind.is_empty() {
                 shell.arguments = behind.to_vec();
             }
-            return shell.script(text, io);
+            return shell.whole(text, io);
         }
     }
     match rest.split_first() {
         Some((file, _)) => match std::fs::read_to_string(file) {
             Ok(text) => {
                 shell.arguments = rest.to_vec();
-                shell.script(&text, io)
+                shell.whole(&text, io)
             }
             Err(error) => {
                 io.fail("sh", format!("{file}: {}", words(&error)));
@@ -74,11 +96,54 @@ pub fn sh(args: &[String], io: &mut Io) -> Code {
 }
 
 impl Shell {
-    /// Runs a whole text.
+    fn new() -> Self {
+        Self {
+            variables: HashMap::new(),
+            arguments: vec!["sh".to_owned()],
+            functions: HashMap::new(),
+            last: 0,
+            exit_on_failure: false,
+            failed: false,
+            jobs: Vec::new(),
+            at_exit: None,
+            calls: 0,
+            hidden: Vec::new(),
+        }
+    }
+
+    /// Runs a whole text, and what was put off until its end.
+    fn whole(&mut self, text: &str, io: &mut Io) -> Code {
+        let code = self.script(text, io);
+        self.finish(code, io)
+    }
+
+    fn finish(&mut self, code: Code, io: &mut Io) -> Code {
+        self.exit_on_failure = false;
+        self.wait(io);
+        match self.at_exit.take() {
+            Some(text) => {
+                self.last = code;
+                let stopped = parse::parse(&text).map(|items| self.run(&items, io));
+                if let Ok(Err(Stop::Exit(code))) = stopped { code } else { code }
+            }
+            None => code,
+        }
+    }
+
+    /// Runs what was followed by `&`.
+    fn wait(&mut self, io: &mut Io) -> Code {
+        let mut code = 0;
+        for job in std::mem::take(&mut self.jobs) {
+            code = self.subshell(&[job], io);
+        }
+        code
+    }
+
+    /// Runs a text.
     fn script(&mut self, text: &str, io: &mut Io) -> Code {
         match parse::parse(text) {
             Ok(items) => match self.run(&items, io) {
-                Ok(code) | Err(Stop::Exit(code)) => code,
+                Ok(code) | Err(Stop::Exit(code) | Stop::Return(code)) => code,
                 Err(_) => self.last,
             },
             Err(why) => {
@@ -86,6 +151,26 @@ impl Shell {
                 2
             }
         }
+    }
+
+    /// Runs commands whose changes are forgotten.
+    fn subshell(&mut self, items: &[Item], io: &mut Io) -> Code {
+        let mut inner = Self { jobs: Vec::new(), at_exit: None, ..self.clone() };
+        let (before, dir): (Vec<_>, _) = (std::env::vars().collect(), std::env::current_dir());
+        let code = match inner.run(items, io) {
+            Ok(code) | Err(Stop::Exit(code) | Stop::Return(code)) => code,
+            Err(_) => inner.last,
+        };
+        let code = inner.finish(code, io);
+        for (name, _) in std::env::vars().filter(|(name, _)| !before.iter().any(|(n, _)| n == name)) {
+            crate::host::remove_var(&name);
+        }
+        before.iter().for_each(|(name, value)| crate::host::set_var(name, value));
+        if let Ok(dir) = dir {
+            // Where it was, it can be.
+            let _back = crate::host::change_dir(&dir.to_string_lossy());
+        }
+        code
     }
 
     /// Runs lines as they come.
@@ -104,7 +189,7 @@ impl Shell {
                     if prompt {
                         io.line("");
                     }
-                    return self.last;
+                    return self.finish(self.last, io);
                 }
             }
             match parse::parse(&text) {
@@ -115,7 +200,7 @@ impl Shell {
                 }
                 Ok(items) => {
                     if let Err(Stop::Exit(code)) = self.run(&items, io) {
-                        return code;
+                        return self.finish(code, io);
                     }
                 }
             }
@@ -151,6 +236,20 @@ impl Shell {
             },
             Item::Not(item) => Ok(i32::from(self.item(item, io)? == 0)),
             Item::Group(items) => self.run(items, io),
+            Item::Subshell(items) => Ok(self.subshell(items, io)),
+            Item::Case(word, arms) => self.case(word, arms, io),
+            Item::Function(name, body) => {
+                self.functions.insert(name.clone(), Rc::new((**body).clone()));
+                Ok(0)
+            }
+            Item::Redirected(item, redirects) => {
+                let targets = self.targets(redirects, io);
+                redirect::with(&targets, io, |io| self.item(item, io))
+            }
+            Item::Later(item) => {
+                self.jobs.push((**item).clone());
+                Ok(0)
+            }
             Item::If(branches, otherwise) => {
                 for (condition, then) in branches {
                     if self.tested(condition, io)? == 0 {
@@ -174,7 +273,7 @@ impl Shell {
 
     fn repeat(&mut self, condition: &[Item], until: bool, body: &[Item], io: &mut Io) -> Ran {
         let mut code = 0;
-        for _ in 0..ROUNDS_MAX {
+        loop {
             if (self.tested(condition, io)? == 0) == until {
                 break;
             }
@@ -191,7 +290,7 @@ impl Shell {
     fn each(&mut self, name: &str, list: &[String], body: &[Item], io: &mut Io) -> Ran {
         let mut code = 0;
         for value in self.expand_all(list, io) {
-            self.variables.insert(name.to_owned(), value);
+            self.set(name, value);
             match self.run(body, io) {
                 Ok(last) => code = last,
                 Err(Stop::Break) => break,
@@ -200,6 +299,44 @@ impl Shell {
             }
         }
         Ok(code)
+    }
+
+    fn case(&mut self, word: &str, arms: &[(Vec<String>, Vec<Item>)], io: &mut Io) -> Ran {
+        let value = self.expand_one(word, io);
+        for (patterns, items) in arms {
+            for pattern in patterns {
+                let pattern = self.expand_pattern(pattern, io);
+                if matches(&pattern, &value) {
+                    return self.run(items, io);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    /// Runs a function.
+    fn call(&mut self, body: &Item, name: &str, args: &[String], io: &mut Io) -> Ran {
+        if self.calls >= CALLS_MAX {
+            io.fail("sh", format!("{name}: functions are nested too deeply"));
+            return Ok(2);
+        }
+        let own = [self.arguments.first().cloned().unwrap_or_default()];
+        let arguments = std::mem::replace(&mut self.arguments, own.into_iter().chain(args.iter().cloned()).collect());
+        let hidden = std::mem::take(&mut self.hidden);
+        self.calls += 1;
+        let result = self.item(body, io);
+        self.calls -= 1;
+        for (name, value) in std::mem::replace(&mut self.hidden, hidden).into_iter().rev() {
+            match value {
+                Some(value) => self.variables.insert(name, value),
+                None => self.variables.remove(&name),
+            };
+        }
+        self.arguments = arguments;
+        match result {
+            Err(Stop::Return(code)) => Ok(code),
+            result => result,
+        }
     }
 
     fn pipe(&mut self, items: &[Item], io: &mut Io) -> Ran {
@@ -214,7 +351,8 @@ impl Shell {
                 }
             };
             let mut inner = Io { input, output, errors: io.errors.clone() };
-            let result = self.item(item, &mut inner);
+            // Each in a shell of its own, as elsewhere.
+            let result: Ran = Ok(self.subshell(std::slice::from_ref(item), &mut inner));
             // The first one's input is the shell's own.
             let used = inner.input;
             input = written.map_or_else(nothing, |written| buffer(written.take()));
@@ -229,20 +367,28 @@ impl Shell {
     }
 
     fn simple(&mut self, simple: &Simple, io: &mut Io) -> Ran {
+        self.failed = false;
         let words = self.expand_all(&simple.words, io);
+        let last = self.last;
+        self.last = 0;
         let assigned: Vec<(String, String)> =
             simple.assignments.iter().map(|(name, value)| (name.clone(), self.expand_one(value, io))).collect();
-        let targets: Vec<(Redirect, String)> =
-            simple.redirects.iter().map(|(redirect, word)| (*redirect, self.expand_one(word, io))).collect();
+        let targets = self.targets(&simple.redirects, io);
+        if self.failed {
+            return Err(Stop::Exit(2));
+        }
         let Some((name, args)) = words.split_first() else {
-            self.variables.extend(assigned);
-            return Ok(0);
+            // `x=$(false)` fails as the command does.
+            let code = if simple.assignments.is_empty() { 0 } else { self.last };
+            assigned.into_iter().for_each(|(name, value)| self.set(&name, value));
+            return redirect::with(&targets, io, |_| Ok(code));
         };
+        self.last = last;
         let before: Vec<_> = assigned.iter().map(|(name, _)| (name.clone(), std::env::var(name).ok())).collect();
         for (name, value) in &assigned {
-            crate::host::set_var(name, &value);
+            crate::host::set_var(name, value);
         }
-        let result = redirected(&targets, io, |io| self.command(name, args, io));
+        let result = redirect::with(&targets, io, |io| self.command(name, args, io));
         for (name, value) in before {
             match value {
                 Some(value) => crate::host::set_var(&name, &value),
@@ -252,145 +398,17 @@ impl Shell {
         result
     }
 
-    fn command(&mut self, name: &str, args: &[String], io: &mut Io) -> Ran {
-        match name {
-            ":" => Ok(0),
-            "exit" => Err(Stop::Exit(args.first().and_then(|a| a.parse().ok()).unwrap_or(self.last))),
-            "break" => Err(Stop::Break),
-            "continue" => Err(Stop::Continue),
-            "cd" => {
-                let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
-                let dir = args.first().cloned().unwrap_or(home);
-                Ok(match std::env::set_current_dir(&dir) {
-                    Ok(()) => 0,
-                    Err(error) => io.fail("cd", format!("{dir}: {}", words(&error))),
-                })
-            }
-            "export" => {
-                for arg in args {
-                    let (name, value) = match arg.split_once('=') {
-                        Some((name, value)) => (name, value.to_owned()),
-                        None => (arg.as_str(), self.variables.get(arg).cloned().unwrap_or_default()),
-                    };
-                    crate::host::set_var(name, &value);
-                }
-                Ok(0)
-            }
-            "unset" => {
-                for name in args {
-                    self.variables.remove(name);
-                    crate::host::remove_var(name);
-                }
-                Ok(0)
-            }
-            "set" => {
-                for arg in args {
-                    match arg.as_str() {
-                        "-e" | "-eu" | "-ex" | "-eux" => self.exit_on_failure = true,
-                        "+e" => self.exit_on_failure = false,
-                        _ => {}
-                    }
-                }
-                Ok(0)
-            }
-            "read" => Ok(self.read(args, io)),
-            "command" | "type" | "which" => {
-                let names = args.iter().filter(|a| !a.starts_with('-'));
-                let mut code = 0;
-                for name in names {
-                    match find_command(name) {
-                        Some(_) => io.line(format!("/bin/{name}")),
-                        None => code = 127,
-                    }
-                }
-                Ok(code)
-            }
-            "exec" => match args.split_first() {
-                Some((name, args)) => Err(Stop::Exit(self.command(name, args, io)?)),
-                None => Ok(0),
-            },
-            "eval" => match parse::parse(&args.join(" ")) {
-                Ok(items) => self.run(&items, io),
-                Err(why) => Ok(io.fail("eval", why)),
-            },
-            _ => match find_command(name.rsplit('/').next().unwrap_or_default()) {
-                Some(command) => Ok(command(args, io)),
-                None => {
-                    io.fail("sh", format!("{name}: not found"));
-                    Ok(127)
-                }
-            },
-        }
-    }
-
-    fn read(&mut self, args: &[String], io: &mut Io) -> Code {
-        let names: Vec<_> = args.iter().filter(|a| !a.starts_with('-')).collect();
-        let mut line = String::new();
-        if !matches!(io.input.read_line(&mut line), Ok(1..)) {
-            return 1;
-        }
-        let mut rest = line.trim();
-        for (i, name) in names.iter().enumerate() {
-            let (word, behind) = match rest.split_once(char::is_whitespace) {
-                Some((word, behind)) if i + 1 < names.len() => (word, behind.trim_start()),
-                _ => (std::mem::take(&mut rest), ""),
-            };
-            self.variables.insert((*name).clone(), word.to_owned());
-            rest = behind;
-        }
-        0
-    }
-
     /// What commands write, for `$(...)`.
-    pub(crate) fn output_of(&mut self, text: &str, io: &mut Io) -> String {
+    fn output_of(&mut self, text: &str, io: &mut Io) -> String {
         let (output, written) = Out::buffer();
-        self.last = self.script(text, &mut Io { input: nothing(), output, errors: io.errors.clone() });
+        let mut inner = Io { input: nothing(), output, errors: io.errors.clone() };
+        self.last = match parse::parse(text) {
+            Ok(items) => self.subshell(&items, &mut inner),
+            Err(why) => {
+                io.fail("sh", format!("syntax error: {why}"));
+                2
+            }
+        };
         String::from_utf8_lossy(&written.take()).trim_end_matches('\n').to_owned()
     }
-}
-
-/// Runs with streams from and to files.
-fn redirected(targets: &[(Redirect, String)], io: &mut Io, run: impl FnOnce(&mut Io) -> Ran) -> Ran {
-    let (mut output, mut errors, mut input) = (io.output.clone(), io.errors.clone(), None);
-    for (redirect, path) in targets {
-        let nowhere = path == "/dev/null";
-        let opened = match redirect {
-            Redirect::ErrorsToOutput => {
-                errors = output.clone();
-                continue;
-            }
-            Redirect::OutputToErrors => {
-                output = errors.clone();
-                continue;
-            }
-            // There is no such file here, but what is meant is plain.
-            Redirect::Input if nowhere => {
-                input = Some(nothing());
-                continue;
-            }
-            Redirect::Output(_) | Redirect::Append(_) if nowhere => Ok(Out::Nowhere),
-            Redirect::Output(_) => File::create(path).map(Out::file),
-            Redirect::Append(_) => OpenOptions::new().create(true).append(true).open(path).map(Out::file),
-            Redirect::Input => match File::open(path) {
-                Ok(file) => {
-                    input = Some(Box::new(BufReader::new(file)));
-                    continue;
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match (opened, redirect) {
-            (Ok(to), Redirect::Output(2) | Redirect::Append(2)) => errors = to,
-            (Ok(to), _) => output = to,
-            (Err(error), _) => return Ok(io.fail("sh", format!("{path}: {}", words(&error)))),
-        }
-    }
-    let own = input.is_none();
-    let input = input.unwrap_or_else(|| std::mem::replace(&mut io.input, nothing()));
-    let mut inner = Io { input, output, errors };
-    let result = run(&mut inner);
-    if own {
-        io.input = inner.input;
-    }
-    result
 }

@@ -138,7 +138,7 @@ impl Date {
         }
     }
 
-    fn format(&self, format: &str) -> String {
+    pub fn format(&self, format: &str) -> String {
         const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
         const DAYS: &str = "SunMonTueWedThuFriSat";
         let three = |all: &str, at: i64| {
@@ -202,7 +202,7 @@ pub fn date(args: &[String], io: &mut Io) -> Code {
 
 pub fn test(args: &[String], io: &mut Io) -> Code {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let words = words.strip_suffix(&["]"]).unwrap_or(&words);
+    let words = words.strip_suffix(&["]"]).or(words.strip_suffix(&["]]"])).unwrap_or(&words);
     match any(words) {
         Ok(holds) => i32::from(!holds),
         Err(why) => {
@@ -249,4 +249,14 @@ fn one(words: &[&str]) -> Result<bool, String> {
         [a, "-ge", b] => number(a)? >= number(b)?,
         other => return Err(format!("{}: not understood", other.join(" "))),
     })
+}
+
+/// What means nothing here, since files have no modes and owners: done when they are there.
+pub fn nothing(args: &[String], io: &mut Io) -> Code {
+    let files = Options::read(args, &[]).operands;
+    let missing = files.iter().skip(1).find(|file| fs::symlink_metadata(file).is_err());
+    match missing {
+        Some(file) => io.fail("chmod", format!("{file}: No such file or directory")),
+        None => 0,
+    }
 }

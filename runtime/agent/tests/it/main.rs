@@ -11,6 +11,7 @@ mod lives;
 mod memory;
 mod sockets;
 mod statics;
+mod shell;
 mod streams;
 mod volumes;
 

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, hello};
 const CAT: &str = include_str!("../../../../tests/e2e/fixtures/cat.wat");
 
 /// Runs a session with some input; answers with both outputs and its end.
-async fn talk(session: Session, input: &str) -> (String, String, Result<i32, String>) {
+pub(crate) async fn talk(session: Session, input: &str) -> (String, String, Result<i32, String>) {
     let ((mut client_in, stdin), (mut out, stdout), (mut err, stderr)) =
         (tokio::io::duplex(1 << 16), tokio::io::duplex(64), tokio::io::duplex(64));
     let (_size, size) = watch::channel(Some(TerminalSize { width: 80, height: 24 }));
@@ -36,7 +36,7 @@ fn options(container: &str, tty: bool) -> AttachOptions {
     AttachOptions { container: container.to_owned(), stdin: true, tty }
 }
 
-async fn exec(cluster: &Cluster, pod: &str, tty: bool, command: &[&str]) -> Result<Session, StreamError> {
+pub(crate) async fn exec(cluster: &Cluster, pod: &str, tty: bool, command: &[&str]) -> Result<Session, StreamError> {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
     cluster.streaming().exec(&ObjectKey::new("default", pod), options("app", tty), command).await
 }

@@ -2,7 +2,7 @@
 
 use std::{iter::Peekable, str::Chars};
 
-use super::Shell;
+use super::{Shell, arithmetic::compute, parse::is_name};
 use crate::{
     find::matches,
     io::Io,
@@ -39,6 +39,38 @@ impl Shell {
     /// One word, as it is assigned.
     pub(super) fn expand_one(&mut self, word: &str, io: &mut Io) -> String {
         self.expand(word, io).chars.iter().map(|(c, _)| c).collect()
+    }
+
+    /// What stands in a here-document: variables and commands, no quotes.
+    pub(super) fn expand_text(&mut self, text: &str, io: &mut Io) -> String {
+        let mut out = String::new();
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' if matches!(chars.peek(), Some('$' | '\\' | '`')) => out.extend(chars.next()),
+                '\\' if chars.peek() == Some(&'\n') => drop(chars.next()),
+                '$' => out.push_str(&self.variable(&mut chars, io)),
+                '`' => {
+                    let text: String = chars.by_ref().take_while(|c| *c != '`').collect();
+                    out.push_str(&self.output_of(&text, io));
+                }
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    /// A pattern: what was quoted means nothing but itself.
+    pub(super) fn expand_pattern(&mut self, word: &str, io: &mut Io) -> String {
+        let mut out = String::new();
+        for (c, quoted) in self.expand(word, io).chars {
+            if quoted && matches!(c, '*' | '?' | '[') {
+                out.extend(['[', c, ']']);
+            } else {
+                out.push(c);
+            }
+        }
+        out
     }
 
     fn expand(&mut self, word: &str, io: &mut Io) -> Word {
@@ -90,24 +122,15 @@ impl Shell {
             Some('(') => {
                 let text = bracketed(chars, '(', ')');
                 match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
-                    Some(sum) => arithmetic(&self.expand_one(sum, io)).to_string(),
+                    Some(sum) => self.sum(sum, io),
                     None => self.output_of(&text, io),
                 }
             }
             Some('{') => {
                 let text = bracketed(chars, '{', '}');
-                let end = text
-                    .find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '?' | '@' | '#'))
-                    .unwrap_or(text.len());
-                let (name, rest) = text.split_at(end);
-                let value = self.value(name);
-                match (rest.strip_prefix(":-"), rest.strip_prefix(":+")) {
-                    (Some(other), _) if value.is_empty() => self.expand_one(other, io),
-                    (_, Some(other)) if !value.is_empty() => self.expand_one(other, io),
-                    _ => value,
-                }
+                self.parameter(&text, io)
             }
-            Some('?' | '@' | '*' | '#' | '$') => {
+            Some('?' | '@' | '*' | '#' | '$' | '!' | '-') => {
                 let name = chars.next().map(String::from).unwrap_or_default();
                 self.value(&name)
             }
@@ -124,10 +147,98 @@ impl Shell {
         }
     }
 
+    fn sum(&mut self, text: &str, io: &mut Io) -> String {
+        let text = self.expand_one(text, io);
+        // `i=i+1` assigns.
+        let assigned = text.split_once('=').filter(|(name, rest)| is_name(name.trim()) && !rest.starts_with('='));
+        let (name, sum) = assigned.map_or((None, text.as_str()), |(name, rest)| (Some(name.trim().to_owned()), rest));
+        match compute(sum, &|name| self.value(name)) {
+            Ok(result) => {
+                if let Some(name) = name {
+                    self.set(&name, result.to_string());
+                }
+                result.to_string()
+            }
+            Err(why) => {
+                io.fail("sh", format!("arithmetic: {why}"));
+                self.failed = true;
+                String::new()
+            }
+        }
+    }
+
+    /// What stands in `${...}`.
+    fn parameter(&mut self, text: &str, io: &mut Io) -> String {
+        if let Some(name) = text.strip_prefix('#').filter(|name| !name.is_empty()) {
+            return self.value(name).chars().count().to_string();
+        }
+        let special = |c: char| !c.is_alphanumeric() && c != '_';
+        let end = match text.chars().next() {
+            Some('?' | '@' | '*' | '#' | '$' | '!') => 1,
+            _ => text.find(special).unwrap_or(text.len()),
+        };
+        let (name, rest) = text.split_at(end);
+        let value = self.value(name);
+        // With a colon, what is empty counts as not set.
+        let (missing, rest) = match rest.strip_prefix(':') {
+            Some(rest) => (value.is_empty(), rest),
+            None => (!self.is_set(name), rest),
+        };
+        let mut operator = rest.chars();
+        match operator.next() {
+            Some('-') if missing => self.expand_one(operator.as_str(), io),
+            Some('+') if missing => String::new(),
+            Some('+') => self.expand_one(operator.as_str(), io),
+            Some('=') if missing => {
+                let value = self.expand_one(operator.as_str(), io);
+                self.set(name, value.clone());
+                value
+            }
+            Some('?') if missing => {
+                let why = self.expand_one(operator.as_str(), io);
+                io.fail("sh", format!("{name}: {}", if why.is_empty() { "parameter not set" } else { &why }));
+                self.failed = true;
+                String::new()
+            }
+            Some(end @ ('#' | '%')) => {
+                let greedy = operator.as_str().starts_with(end);
+                let pattern = self.expand_pattern(&operator.as_str()[usize::from(greedy)..], io);
+                without(&value, &pattern, end == '#', greedy)
+            }
+            Some('/') => {
+                let all = operator.as_str().starts_with('/');
+                let rest = &operator.as_str()[usize::from(all)..];
+                let (from, to) = rest.split_once('/').unwrap_or((rest, ""));
+                let (from, to) = (self.expand_one(from, io), self.expand_one(to, io));
+                if from.is_empty() { value } else { value.replacen(&from, &to, if all { usize::MAX } else { 1 }) }
+            }
+            _ => value,
+        }
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.variables.contains_key(name)
+            || std::env::var_os(name).is_some()
+            || name.parse::<usize>().is_ok_and(|at| at < self.arguments.len())
+    }
+
+    /// Sets a variable: that of the environment when there is one of this name.
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        if std::env::var_os(name).is_some() {
+            crate::host::set_var(name, &value);
+            self.variables.remove(name);
+        } else {
+            self.variables.insert(name.to_owned(), value);
+        }
+    }
+
     fn value(&self, name: &str) -> String {
         match name {
             "?" => self.last.to_string(),
             "$" => "1".to_owned(),
+            "!" => "2".to_owned(),
+            "-" => String::new(),
+            "RANDOM" => (random() % 32768).to_string(),
             "#" => self.arguments.len().saturating_sub(1).to_string(),
             "@" | "*" => self.arguments.get(1..).unwrap_or_default().join(" "),
             _ => match name.parse::<usize>() {
@@ -154,35 +265,25 @@ fn bracketed(chars: &mut Peekable<Chars<'_>>, open: char, close: char) -> String
     text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
-/// Whole numbers with `+ - * / %`, from left to right, products first.
-fn arithmetic(text: &str) -> i64 {
-    let text = text.replace(' ', "");
-    let mut terms: Vec<i64> = Vec::new();
-    let (mut operator, mut digits) = ('+', String::new());
-    for c in text.chars().chain(['+']) {
-        if c.is_ascii_digit() || (c == '-' && digits.is_empty() && !terms.is_empty() && matches!(operator, '*' | '/')) {
-            digits.push(c);
-            continue;
-        }
-        let n: i64 = digits.parse().unwrap_or(0);
-        digits.clear();
-        let last = terms.last().copied().unwrap_or(0);
-        let merged = match operator {
-            '*' => Some(last.wrapping_mul(n)),
-            '/' => Some(last.checked_div(n).unwrap_or(0)),
-            '%' => Some(last.checked_rem(n).unwrap_or(0)),
-            _ => None,
-        };
-        match merged {
-            Some(value) => {
-                terms.pop();
-                terms.push(value);
-            }
-            None => terms.push(if operator == '-' { -n } else { n }),
-        }
-        operator = c;
+/// What is left of a text without what fits a pattern, at its beginning or its end.
+fn without(value: &str, pattern: &str, first: bool, greedy: bool) -> String {
+    let mut ends: Vec<usize> = value.char_indices().map(|(at, _)| at).chain([value.len()]).collect();
+    // The least that fits: from the near end on.
+    if first == greedy {
+        ends.reverse();
     }
-    terms.iter().fold(0, |sum: i64, n| sum.wrapping_add(*n))
+    let fits = |at: &&usize| matches(pattern, if first { &value[..**at] } else { &value[**at..] });
+    match ends.iter().find(fits) {
+        Some(at) if first => value[*at..].to_owned(),
+        Some(at) => value[..*at].to_owned(),
+        None => value.to_owned(),
+    }
+}
+
+/// A number nobody knows: the standard library seeds its maps with what the host gives.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Splits at white space that was not quoted.

@@ -1,15 +1,13 @@
-//! The shell's grammar: from text to what is to be run. Words keep their quotes; they are expanded when they are used.
+//! The shell's grammar: from words and operators to what is to be run.
 
-use std::{iter::Peekable, str::Chars};
-
-/// What is wrong with a text that only lacks its end.
-pub const UNFINISHED: &str = "unexpected end";
+pub use super::tokens::UNFINISHED;
+use super::tokens::{Token, tokens};
 
 /// Deepest nesting.
 const DEPTH_MAX: u32 = 64;
 
 /// Something to run.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     Simple(Simple),
     Pipe(Vec<Item>),
@@ -17,133 +15,74 @@ pub enum Item {
     Or(Box<Item>, Box<Item>),
     Not(Box<Item>),
     Group(Vec<Item>),
+    /// In brackets: what it changes is forgotten.
+    Subshell(Vec<Item>),
     If(Vec<(Vec<Item>, Vec<Item>)>, Vec<Item>),
-    While { condition: Vec<Item>, until: bool, body: Vec<Item> },
+    While {
+        condition: Vec<Item>,
+        until: bool,
+        body: Vec<Item>,
+    },
     For(String, Vec<String>, Vec<Item>),
+    /// A word, and what is run when it fits one of several patterns.
+    Case(String, Vec<(Vec<String>, Vec<Item>)>),
+    Function(String, Box<Item>),
+    /// With streams of its own.
+    Redirected(Box<Item>, Vec<Redirect>),
+    /// Followed by `&`.
+    Later(Box<Item>),
 }
 
 /// One command.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Simple {
     pub assignments: Vec<(String, String)>,
     pub words: Vec<String>,
-    pub redirects: Vec<(Redirect, String)>,
+    pub redirects: Vec<Redirect>,
 }
 
-/// Where a stream goes: 1 is output, 2 is errors.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Redirect {
-    Input,
-    Output(usize),
-    Append(usize),
-    ErrorsToOutput,
-    OutputToErrors,
-}
-
+/// Where a stream goes.
 #[derive(Debug, Clone, PartialEq)]
-enum Token {
+pub struct Redirect {
+    /// 0 is input, 1 is output, 2 is errors.
+    pub stream: usize,
+    pub to: Target,
+}
+
+/// To or from where.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    Input(String),
+    Output(String),
+    Append(String),
+    /// Output and errors into one file; whether to its end.
+    Both(String, bool),
+    /// Where another stream goes.
+    Stream(String),
+    /// A text, and whether variables in it are looked up.
+    Text(String, bool),
+    /// A word of the script.
     Word(String),
-    Operator(&'static str),
 }
 
 /// Reads a text.
+///
+/// # Errors
+/// What cannot be meant; [`UNFINISHED`] when only its end is missing.
 pub fn parse(text: &str) -> Result<Vec<Item>, String> {
-    let tokens = tokens(text)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let items = parser.list(&[])?;
     match parser.peek() {
         None => Ok(items),
-        Some(token) => Err(format!("{token:?} is unexpected")),
+        Some(token) => Err(unexpected(token)),
     }
 }
 
-const OPERATORS: &[&str] =
-    &["&&", "||", ";;", "2>&1", "1>&2", ">&2", "2>>", "1>>", "2>", "1>", ">>", ">", "<", "|", ";", "(", ")", "\n"];
-
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\r']);
-        if let Some(behind) = rest.strip_prefix("\\\n") {
-            rest = behind;
-            continue;
-        }
-        if rest.starts_with('#') {
-            rest = rest.find('\n').map_or("", |end| &rest[end..]);
-            continue;
-        }
-        if rest.is_empty() {
-            return Ok(tokens);
-        }
-        if let Some(operator) = OPERATORS.iter().copied().find(|operator| rest.starts_with(operator)) {
-            tokens.push(Token::Operator(operator));
-            rest = &rest[operator.len()..];
-            continue;
-        }
-        if rest.starts_with('&') {
-            return Err("jobs in the background are not understood here".to_owned());
-        }
-        let length = word_length(rest)?;
-        tokens.push(Token::Word(rest[..length].to_owned()));
-        rest = &rest[length..];
-    }
-}
-
-/// Bytes of the word that begins here.
-fn word_length(text: &str) -> Result<usize, String> {
-    let mut chars = text.chars().peekable();
-    let mut length = 0;
-    while let Some(c) = chars.peek().copied() {
-        if matches!(c, ' ' | '\t' | '\r' | '\n' | ';' | '|' | '&' | '<' | '>' | '(' | ')') {
-            break;
-        }
-        chars.next();
-        length += c.len_utf8();
-        match c {
-            '\\' => length += chars.next().ok_or(UNFINISHED)?.len_utf8(),
-            '\'' | '"' | '`' => length += quoted(c, &mut chars)?,
-            '$' if chars.peek() == Some(&'(') => length += nested('(', ')', &mut chars)?,
-            '$' if chars.peek() == Some(&'{') => length += nested('{', '}', &mut chars)?,
-            _ => {}
-        }
-    }
-    Ok(length)
-}
-
-/// Bytes up to the end of a quotation.
-fn quoted(quote: char, chars: &mut Peekable<Chars<'_>>) -> Result<usize, String> {
-    let mut length = 0;
-    loop {
-        let c = chars.next().ok_or(UNFINISHED)?;
-        length += c.len_utf8();
-        match c {
-            _ if c == quote => return Ok(length),
-            '\\' if quote != '\'' => length += chars.next().ok_or(UNFINISHED)?.len_utf8(),
-            '$' if quote == '"' && chars.peek() == Some(&'(') => length += nested('(', ')', chars)?,
-            _ => {}
-        }
-    }
-}
-
-/// Bytes of what stands in brackets.
-fn nested(open: char, close: char, chars: &mut Peekable<Chars<'_>>) -> Result<usize, String> {
-    let (mut length, mut depth) = (0, 0);
-    loop {
-        let c = chars.next().ok_or(UNFINISHED)?;
-        length += c.len_utf8();
-        match c {
-            _ if c == open => depth += 1,
-            _ if c == close => {
-                depth -= 1;
-                if depth == 0 {
-                    return Ok(length);
-                }
-            }
-            '\'' | '"' => length += quoted(c, chars)?,
-            '\\' => length += chars.next().ok_or(UNFINISHED)?.len_utf8(),
-            _ => {}
-        }
+fn unexpected(token: &Token) -> String {
+    match token {
+        Token::Word(word) => format!("{word:?} is unexpected"),
+        Token::Operator(operator) | Token::Redirect(_, operator) => format!("{operator:?} is unexpected"),
+        Token::Document(..) => "a here-document is unexpected".to_owned(),
     }
 }
 
@@ -178,7 +117,18 @@ impl Parser {
                 self.at += 1;
                 Ok(())
             }
-            Some(token) => Err(format!("{word} is expected, not {token:?}")),
+            Some(token) => Err(format!("{word} is expected: {}", unexpected(token))),
+            None => Err(UNFINISHED.to_owned()),
+        }
+    }
+
+    fn word(&mut self) -> Result<String, String> {
+        match self.peek().cloned() {
+            Some(Token::Word(word)) => {
+                self.at += 1;
+                Ok(word)
+            }
+            Some(token) => Err(unexpected(&token)),
             None => Err(UNFINISHED.to_owned()),
         }
     }
@@ -189,17 +139,28 @@ impl Parser {
         }
     }
 
-    /// Commands up to one of these words, or the end.
+    fn lines(&mut self) {
+        while self.take_operator("\n") {}
+    }
+
+    /// Commands up to one of these words, to a bracket that closes, or to the end.
     fn list(&mut self, ends: &[&str]) -> Result<Vec<Item>, String> {
         let mut items = Vec::new();
         loop {
             self.gap();
-            if self.peek().is_none() || self.is_operator(&[")"]) || self.is_word(ends) {
+            if self.peek().is_none() || self.is_word(ends) || self.is_operator(&[")", ";;"]) {
                 return Ok(items);
             }
-            items.push(self.and_or()?);
-            if !self.is_operator(&[";", "\n", ")"]) && self.peek().is_some() {
-                return Err(format!("{:?} is unexpected", self.peek()));
+            let item = self.and_or()?;
+            if self.take_operator("&") {
+                items.push(Item::Later(Box::new(item)));
+                continue;
+            }
+            items.push(item);
+            if !self.is_operator(&[";", "\n", ")", ";;"])
+                && let Some(token) = self.peek()
+            {
+                return Err(unexpected(token));
             }
         }
     }
@@ -212,7 +173,7 @@ impl Parser {
                 return Ok(item);
             }
             self.at += 1;
-            while self.take_operator("\n") {}
+            self.lines();
             let next = Box::new(self.pipe()?);
             item = if and { Item::And(Box::new(item), next) } else { Item::Or(Box::new(item), next) };
         }
@@ -225,7 +186,7 @@ impl Parser {
         }
         let mut items = vec![self.command()?];
         while self.take_operator("|") {
-            while self.take_operator("\n") {}
+            self.lines();
             items.push(self.command()?);
         }
         if items.len() > 1 { Ok(Item::Pipe(items)) } else { items.pop().ok_or_else(|| UNFINISHED.to_owned()) }
@@ -236,32 +197,60 @@ impl Parser {
         if self.depth > DEPTH_MAX {
             return Err("nested too deeply".to_owned());
         }
-        let item = match self.peek() {
-            None => Err(UNFINISHED.to_owned()),
+        let item = self.compound()?;
+        self.depth -= 1;
+        let mut redirects = Vec::new();
+        while let Some(redirect) = self.redirect()? {
+            redirects.push(redirect);
+        }
+        Ok(if redirects.is_empty() { item } else { Item::Redirected(Box::new(item), redirects) })
+    }
+
+    fn compound(&mut self) -> Result<Item, String> {
+        let word = match self.peek() {
+            None => return Err(UNFINISHED.to_owned()),
             Some(Token::Operator("(")) => {
                 self.at += 1;
                 let items = self.list(&[])?;
-                if !self.take_operator(")") {
-                    return Err(UNFINISHED.to_owned());
-                }
+                return self.closed(Item::Subshell(items));
+            }
+            Some(Token::Word(word)) => word.clone(),
+            Some(_) => return self.simple(),
+        };
+        match word.as_str() {
+            "{" => {
+                self.at += 1;
+                let items = self.list(&["}"])?;
+                self.expect("}")?;
                 Ok(Item::Group(items))
             }
-            Some(Token::Word(word)) => match word.as_str() {
-                "{" => {
-                    self.at += 1;
-                    let items = self.list(&["}"])?;
-                    self.expect("}")?;
-                    Ok(Item::Group(items))
-                }
-                "if" => self.if_else(),
-                "while" | "until" => self.while_do(),
-                "for" => self.for_in(),
-                _ => self.simple(),
-            },
-            Some(_) => self.simple(),
-        };
-        self.depth -= 1;
-        item
+            "if" => self.if_else(),
+            "while" | "until" => self.while_do(),
+            "for" => self.for_in(),
+            "case" => self.case(),
+            "function" => {
+                self.at += 1;
+                self.function()
+            }
+            _ if is_name(&word) && self.tokens.get(self.at + 1) == Some(&Token::Operator("(")) => self.function(),
+            _ => self.simple(),
+        }
+    }
+
+    fn closed(&mut self, item: Item) -> Result<Item, String> {
+        if self.take_operator(")") {
+            return Ok(item);
+        }
+        Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), unexpected))
+    }
+
+    fn function(&mut self) -> Result<Item, String> {
+        let name = self.word()?;
+        if self.take_operator("(") && !self.take_operator(")") {
+            return Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), unexpected));
+        }
+        self.lines();
+        Ok(Item::Function(name, Box::new(self.command()?)))
     }
 
     fn if_else(&mut self) -> Result<Item, String> {
@@ -300,9 +289,9 @@ impl Parser {
 
     fn for_in(&mut self) -> Result<Item, String> {
         self.at += 1;
-        let Some(Token::Word(name)) = self.peek().cloned() else { return Err(UNFINISHED.to_owned()) };
-        self.at += 1;
+        let name = self.word()?;
         let mut words = Vec::new();
+        self.lines();
         if self.is_word(&["in"]) {
             self.at += 1;
             while let Some(Token::Word(word)) = self.peek().cloned() {
@@ -316,9 +305,66 @@ impl Parser {
         Ok(Item::For(name, words, self.body()?))
     }
 
+    fn case(&mut self) -> Result<Item, String> {
+        self.at += 1;
+        let word = self.word()?;
+        self.lines();
+        self.expect("in")?;
+        let mut arms = Vec::new();
+        loop {
+            self.gap();
+            if self.is_word(&["esac"]) {
+                self.at += 1;
+                return Ok(Item::Case(word, arms));
+            }
+            self.take_operator("(");
+            let mut patterns = vec![self.word()?];
+            while self.take_operator("|") {
+                patterns.push(self.word()?);
+            }
+            if !self.take_operator(")") {
+                return Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), unexpected));
+            }
+            arms.push((patterns, self.list(&["esac"])?));
+            if !self.take_operator(";;") && !self.is_word(&["esac"]) {
+                return Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), unexpected));
+            }
+        }
+    }
+
+    fn redirect(&mut self) -> Result<Option<Redirect>, String> {
+        let found = match self.peek() {
+            Some(Token::Document(text, expanded)) => {
+                let to = Target::Text(text.clone(), *expanded);
+                self.at += 1;
+                return Ok(Some(Redirect { stream: 0, to }));
+            }
+            Some(Token::Redirect(stream, operator)) => (*stream, *operator),
+            _ => return Ok(None),
+        };
+        self.at += 1;
+        let word = self.word()?;
+        let (stream, to) = match found.1 {
+            "<" => (0, Target::Input(word)),
+            "<<<" => (0, Target::Word(word)),
+            "<&" => (0, Target::Stream(word)),
+            ">" | ">|" => (1, Target::Output(word)),
+            ">>" => (1, Target::Append(word)),
+            ">&" => (1, Target::Stream(word)),
+            operator => (1, Target::Both(word, operator == "&>>")),
+        };
+        Ok(Some(Redirect { stream: found.0.unwrap_or(stream), to }))
+    }
+
     fn simple(&mut self) -> Result<Item, String> {
         let mut simple = Simple::default();
+        // Between its brackets `&&`, `||`, `<` and `>` are parts of a condition.
+        let condition = self.is_word(&["[["]);
         loop {
+            if !condition && let Some(redirect) = self.redirect()? {
+                simple.redirects.push(redirect);
+                continue;
+            }
             match self.peek().cloned() {
                 Some(Token::Word(word)) => {
                     self.at += 1;
@@ -328,41 +374,25 @@ impl Parser {
                         }
                         _ => simple.words.push(word),
                     }
+                    if condition && simple.words.last().is_some_and(|last| last == "]]") {
+                        break;
+                    }
                 }
-                Some(Token::Operator(operator)) => {
-                    let redirect = match operator {
-                        "<" => Redirect::Input,
-                        ">" | "1>" => Redirect::Output(1),
-                        "2>" => Redirect::Output(2),
-                        ">>" | "1>>" => Redirect::Append(1),
-                        "2>>" => Redirect::Append(2),
-                        "2>&1" => Redirect::ErrorsToOutput,
-                        ">&2" | "1>&2" => Redirect::OutputToErrors,
-                        _ => break,
-                    };
+                Some(Token::Operator(operator @ ("&&" | "||"))) if condition => {
                     self.at += 1;
-                    let needs = !matches!(redirect, Redirect::ErrorsToOutput | Redirect::OutputToErrors);
-                    let target = match self.peek().cloned() {
-                        _ if !needs => String::new(),
-                        Some(Token::Word(word)) => {
-                            self.at += 1;
-                            word
-                        }
-                        _ => return Err(UNFINISHED.to_owned()),
-                    };
-                    simple.redirects.push((redirect, target));
+                    simple.words.push(if operator == "&&" { "-a" } else { "-o" }.to_owned());
                 }
-                None => break,
+                _ => break,
             }
         }
         if simple == Simple::default() {
-            return Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), |token| format!("{token:?} is unexpected")));
+            return Err(self.peek().map_or_else(|| UNFINISHED.to_owned(), unexpected));
         }
         Ok(Item::Simple(simple))
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')

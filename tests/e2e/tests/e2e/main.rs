@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod clients;
+mod guests;
 mod images;
 mod life;
 mod transcripts;
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
         life::trials(),
         bad_input::trials(),
         clients::trials(),
+        guests::trials(),
         images::trials(),
         transcripts::trials(),
         webhook::trials(),
