@@ -22,6 +22,10 @@ thread_local! {
     /// What is waited for, and by which task.
     static WAITS: RefCell<Vec<(usize, Rc<Pollable>)>> = const { RefCell::new(Vec::new()) };
     static CURRENT: Cell<usize> = const { Cell::new(0) };
+    static NEXT: Cell<usize> = const { Cell::new(1) };
+    /// Those that are not running.
+    static TASKS: RefCell<BTreeMap<usize, Task>> = const { RefCell::new(BTreeMap::new()) };
+    static READY: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Starts a task beside the others.
@@ -89,57 +93,58 @@ pub async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<
     first(done, late).await
 }
 
-/// Runs until this is done; tasks that were started meanwhile run beside it. `None`: it waits for nothing that could come.
-/// Within a task, the tasks outside stand still meanwhile.
+/// Runs until this is done; all other tasks run beside it, but those that wait for this call itself. `None`: nothing is
+/// waited for that could come.
 pub fn block_on<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
-    let outside = (CURRENT.get(), WAITS.take(), NEW.take());
-    let result = run(work);
-    CURRENT.set(outside.0);
-    WAITS.set(outside.1);
-    NEW.set(outside.2);
-    result
-}
-
-fn run<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
+    let outside = CURRENT.get();
     let result = Rc::new(RefCell::new(None));
     let place = result.clone();
-    let main: Task = Box::pin(async move {
+    spawn(async move {
         let done = work.await;
         *place.borrow_mut() = Some(done);
     });
-    let mut tasks = BTreeMap::from([(0, main)]);
-    let mut ready = BTreeSet::from([0]);
-    let mut next = 1;
-    let mut context = Context::from_waker(Waker::noop());
-    while result.borrow().is_none() {
-        for id in std::mem::take(&mut ready) {
-            CURRENT.set(id);
-            let Some(task) = tasks.get_mut(&id) else { continue };
-            if task.as_mut().poll(&mut context).is_ready() {
-                tasks.remove(&id);
-            }
-        }
-        for task in NEW.take() {
-            tasks.insert(next, task);
-            ready.insert(next);
-            next += 1;
-        }
-        if ready.is_empty() && result.borrow().is_none() {
-            ready = awaited()?;
+    loop {
+        turn();
+        let more = NEW.with_borrow(|new| !new.is_empty());
+        if result.borrow().is_some() || !(more || await_one()) {
+            break;
         }
     }
-    // What still runs beside it goes first: it may hold what is being waited for.
-    drop(tasks);
+    CURRENT.set(outside);
     result.take()
 }
 
-/// The tasks that can go on, once there are some. `None`: nothing is waited for any more.
-fn awaited() -> Option<BTreeSet<usize>> {
-    let waits = WAITS.with_borrow(Clone::clone);
+/// Lets those go on that can.
+fn turn() {
+    for task in NEW.take() {
+        let id = NEXT.replace(NEXT.get() + 1);
+        TASKS.with_borrow_mut(|tasks| tasks.insert(id, task));
+        READY.with_borrow_mut(|ready| ready.insert(id));
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    while let Some(id) = READY.with_borrow_mut(BTreeSet::pop_first) {
+        // Taken out meanwhile: it may start a loop of its own.
+        let Some(mut task) = TASKS.with_borrow_mut(|tasks| tasks.remove(&id)) else { continue };
+        CURRENT.set(id);
+        if task.as_mut().poll(&mut context).is_pending() {
+            TASKS.with_borrow_mut(|tasks| tasks.insert(id, task));
+        }
+    }
+}
+
+/// Waits until some task can go on. False: none ever will.
+fn await_one() -> bool {
+    let waits = WAITS.with_borrow(|waits| {
+        let mine = TASKS.with_borrow(|tasks| waits.iter().filter(|(id, _)| tasks.contains_key(id)).cloned().collect());
+        let mine: Vec<(usize, Rc<Pollable>)> = mine;
+        mine
+    });
     if waits.is_empty() {
-        return None;
+        return false;
     }
     let pollables: Vec<&Pollable> = waits.iter().map(|(_, pollable)| &**pollable).collect();
     let found = poll(&pollables);
-    Some(found.iter().filter_map(|at| waits.get(*at as usize)).map(|(id, _)| *id).collect())
+    let ids = found.iter().filter_map(|at| waits.get(*at as usize)).map(|(id, _)| *id);
+    READY.with_borrow_mut(|ready| ready.extend(ids));
+    true
 }

@@ -26,11 +26,11 @@ const SCRIPTS: &[(&str, &str, i32)] = &[
     ),
     ("for i in $(seq 1 3); do echo; echo -n $i; done | tr -d '\\n'", "123", 0),
     // Words.
-    ("x='a  b'; echo $x \"$x\" '$x' a\\ b", "a b a  b $x a  b\n", 0),
+    ("x='a  b'; echo $x \"$x\" '$x' a\\ b", "a b a  b $x a b\n", 0),
     ("set -- 1 '2 3'; for w in \"$@\"; do echo [$w]; done; shift; echo $# $1", "[1]\n[2 3]\n1 2 3\n", 0),
     (
         "x=a.tar.gz; echo ${x%.gz} ${x%%.*} ${x#*.} ${x##*.} ${#x} ${x/a/b} ${y:-c} ${x:+d}",
-        "a.tar a tar.gz gz 8 b.tr.gz c d\n",
+        "a.tar a tar.gz gz 8 b.tar.gz c d\n",
         0,
     ),
     ("echo ${y:=1} $y; echo ${z?is missing}; echo never", "1 1\nsh: z: is missing\n", 2),
@@ -49,7 +49,7 @@ const SCRIPTS: &[(&str, &str, i32)] = &[
         "1\n3\n",
         0,
     ),
-    ("set -e; false || echo a; if false; then :; fi; ! true || echo b; false; echo never", "a\n", 1),
+    ("set -e; false || echo a; if false; then :; fi; ! true || echo b; false; echo never", "a\nb\n", 1),
     ("x=$(false) || echo failed; x=$(exit 5); echo $?; true && false; echo $?", "failed\n5\n1\n", 0),
     ("(cd /work; y=1; exit 3); echo $? [$y]; cd /work; (cd /); pwd", "3 []\n/work\n", 0),
     ("trap 'echo bye $?' EXIT; exit 6", "bye 6\n", 6),

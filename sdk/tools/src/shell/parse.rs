@@ -228,6 +228,8 @@ impl Parser {
             "while" | "until" => self.while_do(),
             "for" => self.for_in(),
             "case" => self.case(),
+            // The ends of what has not begun.
+            "then" | "elif" | "else" | "fi" | "do" | "done" | "esac" | "}" => Err(format!("{word:?} is unexpected")),
             "function" => {
                 self.at += 1;
                 self.function()
