@@ -49,7 +49,8 @@ c() {
     pypi ziglang==0.15.2
     clang=("$out/venv/bin/python" -m ziglang cc -target wasm32-wasi)
   fi
-  "${clang[@]}" -Os -s -Wall -Werror -o "$1/$1.wasm" "$1/$1.c"
+  # The stack lies in the memory that an instance begins with.
+  "${clang[@]}" -Os -s -Wall -Werror -Wl,-z,stack-size=65536 -o "$1/$1.wasm" "$1/$1.c"
   ls -l "$1/$1.wasm"
 }
 

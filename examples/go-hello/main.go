@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 func main() {
@@ -29,6 +30,10 @@ func listen() (net.Listener, error) {
 	first, err := strconv.Atoi(os.Getenv("LISTEN_FDS_START"))
 	if err != nil {
 		return nil, errors.New("no socket was given: name a containerPort")
+	}
+	// All goroutines share one thread: none may wait in the host.
+	if err := syscall.SetNonblock(first, true); err != nil {
+		return nil, fmt.Errorf("socket %d: %w", first, err)
 	}
 	return net.FileListener(os.NewFile(uintptr(first), "listener"))
 }

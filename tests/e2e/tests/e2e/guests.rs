@@ -110,11 +110,11 @@ fn upstream() -> Result<()> {
     ensure!(logged == "hi 1\nhi 2\nprobe\n", "busybox said {logged:?}");
 
     let host = cluster.ask("netexec", "/hostname")?;
-    ensure!(host == "netexec", "the host is called {host}");
+    ensure!(host == "server", "the host is called {host}");
     let page = cluster.ask("web", "/")?;
     ensure!(page.contains("It works!"), "httpd said {page}");
     for (path, wanted) in [
-        ("/dial?host=netexec&port=80&request=hostname&tries=2", r#"{"responses":["netexec","netexec"]}"#),
+        ("/dial?host=netexec&port=80&request=hostname&tries=2", r#"{"responses":["server","server"]}"#),
         ("/dial?host=netexec-udp&port=90&request=echo%20Hi&protocol=udp", r#"{"responses":["hi"]}"#),
         ("/dial?host=web&port=80&request=", "request parameter not specified. <nil>\n"),
         ("/shell?cmd=curl%20-s%20http://web/;%20nslookup%20nosuch%20%7C%7C%20exit%204", "NXDOMAIN"),
@@ -131,7 +131,7 @@ fn upstream() -> Result<()> {
 
 const UPSTREAM: &str = r#"apiVersion: v1
 kind: Pod
-metadata: {name: netexec, labels: {app: netexec}}
+metadata: {name: server, labels: {app: netexec}}
 spec:
   containers:
   - name: agnhost
