@@ -52,3 +52,18 @@ async fn a_thousand_pods_become_ready_soon() {
     assert!(since.elapsed() < Duration::from_secs(20));
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_has_changed_is_another_image() {
+    let cluster = Cluster::start().await;
+    let mut images = Vec::new();
+    for (pod, memory) in [("a", ""), ("b", ""), ("c", "(memory 1)")] {
+        cluster.image("some.wasm", &format!("(module {memory} (func (export \"_start\")))"));
+        let container = json!({ "name": "app", "image": "file://some.wasm", "imagePullPolicy": "IfNotPresent" });
+        cluster.pod(pod, json!({ "restartPolicy": "Never", "containers": [container] })).await;
+        let ended = cluster.until_pod(pod, |pod| pod["status"]["phase"] == "Succeeded").await;
+        images.push(ended["status"]["containerStatuses"][0]["imageID"].clone());
+    }
+    assert!(images[0] == images[1] && images[1] != images[2], "{images:?}");
+    cluster.shutdown().await;
+}

@@ -298,20 +298,26 @@ impl Images {
     }
 
     async fn file(&self, wanted: Wanted<'_>, note: impl Fn(PullNote) + Send + Sync) -> Result<Ready, NotReady> {
-        if let Some(ready) = self.known_file(wanted) {
+        if let Some(ready) = self.known_file(wanted).await {
             return Ok(ready);
         }
         self.alone(wanted.name, self.fresh_file(wanted, note)).await
     }
 
-    fn known_file(&self, wanted: Wanted<'_>) -> Option<Ready> {
+    /// What was read before, as long as the file is the same: what is in it is the image. One that is gone stays in use.
+    async fn known_file(&self, wanted: Wanted<'_>) -> Option<Ready> {
         let known = self.known.lock().get(wanted.name).filter(|_| wanted.policy != PullPolicy::Always).cloned()?;
         let image = self.sandbox.cached(known.main())?;
+        if wanted.policy == PullPolicy::IfNotPresent
+            && matches!(self.files.pull(wanted.name, Some(&known.stamp)).await, Ok(Pulled::New(_)))
+        {
+            return None;
+        }
         Some(Ready { image, record: known.record, pulled: None })
     }
 
     async fn fresh_file(&self, wanted: Wanted<'_>, note: impl Fn(PullNote) + Send + Sync) -> Result<Ready, NotReady> {
-        if let Some(ready) = self.known_file(wanted) {
+        if let Some(ready) = self.known_file(wanted).await {
             return Ok(ready);
         }
         let name = wanted.name;
