@@ -125,7 +125,7 @@ fn upstream() -> Result<()> {
     }
     cluster.until("idle", "Running")?;
     let digest = cluster.get("pod", "idle")?["status"]["containerStatuses"][0]["imageID"].clone();
-    ensure!(digest.as_str().is_some_and(|d| d.starts_with("test-images/pause@sha256:")), "imageID is {digest}");
+    ensure!(digest.as_str().is_some_and(|d| d.starts_with("registry.k8s.io/pause@sha256:")), "imageID is {digest}");
     cluster.up.stop().map(drop)
 }
 
