@@ -148,7 +148,9 @@ impl Look<'_> {
         for (ending, limit) in limits {
             let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
             let is_meant = |job: &&Arc<Job>| {
-                job.metadata.deletion_timestamp.is_none() && finished(job).is_some_and(|c| c.type_ == ending)
+                job.metadata.deletion_timestamp.is_none()
+                    && finished(job).is_some_and(|c| c.type_ == ending)
+                    && self.is_written(job)
             };
             let mut ended: Vec<Arc<Job>> = self.jobs.iter().filter(is_meant).cloned().collect();
             let started = |job: &Job| job.status.as_ref().and_then(|s| Some(s.start_time.as_ref()?.0));
@@ -156,6 +158,12 @@ impl Look<'_> {
             ended.truncate(ended.len().saturating_sub(limit));
             ended.iter().for_each(|job| self.delete(job));
         }
+    }
+
+    /// Whether the status names the time of a Job: as long as it does not, the Job itself keeps it from being made again.
+    fn is_written(&self, job: &Job) -> bool {
+        let last = self.cron.status.as_ref().and_then(|s| Some(s.last_schedule_time.as_ref()?.0));
+        self.scheduled_for(job).is_none_or(|time| last.is_some_and(|last| time <= last))
     }
 
     /// Keeps the list of Jobs that run, and when the last success was.
@@ -178,6 +186,9 @@ impl Look<'_> {
                         let ending = &condition.type_;
                         self.unlist(uid);
                         self.tell("SawCompletedJob", format!("Saw completed job: {name}, condition: {ending}"));
+                    }
+                    if let Some(time) = self.scheduled_for(&job) {
+                        self.see_time(time);
                     }
                     let completed = job.status.as_ref().and_then(|s| s.completion_time.clone());
                     if condition.type_ == "Complete" && completed > self.status.last_successful_time {

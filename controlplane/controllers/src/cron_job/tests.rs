@@ -278,6 +278,19 @@ fn keeps_a_history() {
 }
 
 #[test]
+fn keeps_a_job_until_its_time_is_written() {
+    let ended = owned("tick-16666", Some(40), "said=Complete started=30");
+    let none = json!({"successfulJobsHistoryLimit": 0});
+    check(none.clone(), json!({}), std::slice::from_ref(&ended), expect![[r#"
+        status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
+        look again after 20.1s"#]]);
+    check(none, json!({"lastScheduleTime": ago(40)}), &[ended], expect![[r#"
+        delete job tick-16666 Background
+        event Normal SuccessfulDelete: Deleted job tick-16666
+        look again after 20.1s"#]]);
+}
+
+#[test]
 fn says_when_jobs_are_refused() {
     let world = World::of("").plus::<CronJob>(cron(json!({}), active("gone")));
     let error = ApiError::forbidden(&Job::NAMES, "tick-1", "exceeded quota");

@@ -95,13 +95,14 @@ fn untracked(meta: &ObjectMeta) -> Vec<String> {
     meta.finalizers.iter().flatten().filter(|f| *f != FINALIZER).cloned().collect()
 }
 
-/// Writes a pod as it was seen.
+/// Writes a pod as it was seen. Lists that become empty go.
 fn patch(meta: &ObjectMeta, owners: Option<&[OwnerReference]>, finalizers: &[String]) -> Action {
+    let finalizers = Some(finalizers).filter(|list| !list.is_empty());
     let mut patch = json!({"metadata": {
         "uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers,
     }});
     if let Some(owners) = owners {
-        patch["metadata"]["ownerReferences"] = json!(owners);
+        patch["metadata"]["ownerReferences"] = json!(Some(owners).filter(|list| !list.is_empty()));
     }
     Action::MergePatch { kind: kind_of::<Pod>(), key: ObjectKey::of(meta), patch, subresource: None }
 }

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::{FINALIZER, INDEX, manage::FAILURES};
 use crate::test_support::{NOW, World};
 
+/// A finalizer of somebody else, which stays.
+const OTHER: &str = "a.b/c";
+
 struct Words<'t>(HashMap<&'t str, &'t str>);
 
 impl<'t> Words<'t> {
@@ -130,7 +133,7 @@ pub(crate) fn pod(line: &str) -> Value {
         "apiVersion": "batch/v1", "kind": "Job", "name": "pi", "uid": "job/pi", "controller": true,
         "blockOwnerDeletion": true,
     });
-    let finalizers: &[&str] = if words.has("counted") || words.has("free") { &[] } else { &[FINALIZER] };
+    let finalizers: &[&str] = if words.has("counted") || words.has("free") { &[OTHER] } else { &[OTHER, FINALIZER] };
     let mut metadata = json!({
         "name": name, "namespace": "d", "uid": format!("pod/{name}"), "resourceVersion": "7",
         "creationTimestamp": ago(words.number("age").unwrap_or(60)), "finalizers": finalizers,

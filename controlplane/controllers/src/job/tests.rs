@@ -1,5 +1,7 @@
 //! Plans of Jobs.
 
+mod policies;
+
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
@@ -60,8 +62,8 @@ fn creates_what_is_missing() {
         "completions=3 started=60 active=1 going",
         "a Running ready",
         expect![[r#"
-        status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     check("completions=3 managed-by=example.com/other", "", expect![]);
 }
@@ -93,12 +95,12 @@ fn counts_a_success_in_steps() {
         job,
         "a Succeeded",
         expect![[r#"
-        status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     // The status is written, the finalizer still there: nothing is counted twice.
     let job = "completions=1 started=60 waiting-succeeded=a said=SuccessCriteriaMet:CompletionsReached";
-    check(job, "a Succeeded", expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]]);
+    check(job, "a Succeeded", expect![[r#"patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]]);
     check(
         job,
         "a Succeeded counted",
@@ -157,18 +159,18 @@ fn fails_at_its_limits() {
         "completions=2 parallelism=2 limit=0 started=60 active=2",
         "a Failed; b Running ready",
         expect![[r#"
-        delete pod b
-        event Normal SuccessfulDelete: Deleted pod: b
-        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            delete pod b
+            event Normal SuccessfulDelete: Deleted pod: b
+            status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     let job = "completions=2 parallelism=2 limit=0 started=60 terminating=1 waiting-failed=a,b said=FailureTarget:BackoffLimitExceeded";
     check(
         job,
         "a Failed counted; b Running ready going",
         expect![[r#"
-        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"failed":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/b"]}}
-        patch pod b {"metadata":{"finalizers":[]}}"#]],
+            status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"failed":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/b"]}}
+            patch pod b {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     check(
         job,
@@ -218,20 +220,16 @@ fn is_suspended_and_resumed() {
         "completions=2 parallelism=2 suspended started=60 active=2",
         "a Running ready; b Running",
         expect![[r#"
-        patch pod b {"metadata":{"finalizers":[]}}
-        patch pod a {"metadata":{"finalizers":[]}}
-        delete pod b
-        delete pod a
-        event Normal SuccessfulDelete: Deleted pod: b
-        event Normal SuccessfulDelete: Deleted pod: a
-        status job pi {"conditions":[{"reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{}}
-        event Normal Suspended: Job suspended"#]],
+            patch pod b {"metadata":{"finalizers":["a.b/c"]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}
+            delete pod b
+            delete pod a
+            event Normal SuccessfulDelete: Deleted pod: b
+            event Normal SuccessfulDelete: Deleted pod: a
+            status job pi {"conditions":[{"reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{}}
+            event Normal Suspended: Job suspended"#]],
     );
-    check(
-        "completions=2 suspended started=60 said=Suspended:JobSuspended",
-        "",
-        expect![""],
-    );
+    check("completions=2 suspended started=60 said=Suspended:JobSuspended", "", expect![""]);
     check(
         "completions=1 started=60 said=Suspended:JobSuspended",
         "",
@@ -240,11 +238,7 @@ fn is_suspended_and_resumed() {
         status job pi {"active":1,"conditions":[{"reason":"JobResumed","status":"False","type":"Suspended"}],"ready":0,"startTime":"1970-01-12T13:46:40Z","terminating":0,"uncountedTerminatedPods":{}}
         event Normal Resumed: Job resumed"#]],
     );
-    check(
-        "completions=1 suspended deadline=10 started=60 said=Suspended:JobSuspended",
-        "",
-        expect![""],
-    );
+    check("completions=1 suspended deadline=10 started=60 said=Suspended:JobSuspended", "", expect![""]);
 }
 
 #[test]
@@ -253,10 +247,10 @@ fn removes_what_is_superfluous() {
         "completions=9 parallelism=1 started=60 active=2",
         "a Running ready node=n; b Pending",
         expect![[r#"
-        patch pod b {"metadata":{"finalizers":[]}}
-        delete pod b
-        event Normal SuccessfulDelete: Deleted pod: b
-        status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{}}"#]],
+            patch pod b {"metadata":{"finalizers":["a.b/c"]}}
+            delete pod b
+            event Normal SuccessfulDelete: Deleted pod: b
+            status job pi {"active":1,"ready":1,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{}}"#]],
     );
     // One that can no longer be counted runs for nothing.
     check(
@@ -271,8 +265,8 @@ fn removes_what_is_superfluous() {
         "completions=2 parallelism=2 indexed started=60 active=3",
         "a Running index=0; b Running ready index=0; c Running index=5",
         expect![[r#"
-            patch pod a {"metadata":{"finalizers":[]}}
-            patch pod c {"metadata":{"finalizers":[]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}
+            patch pod c {"metadata":{"finalizers":["a.b/c"]}}
             delete pod a
             delete pod c
             event Normal SuccessfulDelete: Deleted pod: a
@@ -297,15 +291,15 @@ fn runs_each_index_once() {
         expect![[r#"
             create pod pi-3-cwqlz {"annotations":{"batch.kubernetes.io/job-completion-index":"3"},"spec":{"hostname":"pi-3","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
             status job pi {"active":2,"completedIndexes":"0,2","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}
-            patch pod b {"metadata":{"finalizers":[]}}"#]],
+            patch pod b {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     // The index says enough: it is not counted by uid.
     check(
         "completions=2 indexed started=60 done=0 succeeded=1",
         "a Succeeded index=0; b Running index=1",
         expect![[r#"
-        status job pi {"active":1,"completedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            status job pi {"active":1,"completedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     check(
         "completions=2 indexed started=60 active=1 done=0 succeeded=1",
@@ -313,7 +307,7 @@ fn runs_each_index_once() {
         expect![[r#"
             create pod pi-1-gtsn9 {"annotations":{"batch.kubernetes.io/job-completion-index":"1"},"spec":{"hostname":"pi-1","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
             status job pi {"active":1,"completedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["pod/b"]}}
-            patch pod b {"metadata":{"finalizers":[]}}"#]],
+            patch pod b {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     // Made smaller.
     check(
@@ -404,156 +398,15 @@ fn tells_each_pod_its_index() {
 }
 
 #[test]
-fn limits_the_failures_of_each_index() {
-    let job = "completions=3 parallelism=3 indexed per-index=1 limit=2147483647 started=60 active=3";
-    // Index 0 is tried again: its last pod stays until the next one takes its count over.
-    check(
-        job,
-        "a Failed index=0 failures=0; b Running index=1; c Succeeded index=2",
-        expect![[r#"
-        create pod pi-0-jlww9 {"annotations":{"batch.kubernetes.io/job-completion-index":"0","batch.kubernetes.io/job-index-failure-count":"1"},"spec":{"hostname":"pi-0","restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
-        status job pi {"active":2,"completedIndexes":"2","failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
-        patch pod c {"metadata":{"finalizers":[]}}"#]],
-    );
-    check(
-        job,
-        "a Failed index=0 failures=0 ended=4; b Running index=1; c Running index=2",
-        expect![[r#"
-        status job pi {"active":2,"failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}
-        look again after 6s"#]],
-    );
-    check(
-        job,
-        "a Failed index=0 failures=0; n Running index=0 failures=1; b Running index=1; c Running index=2",
-        expect![[r#"
-            status job pi {"active":3,"failedIndexes":"","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
-            patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    check(
-        job,
-        "a Failed index=0 failures=1; b Running index=1; c Running index=2",
-        expect![[r#"
-        status job pi {"active":2,"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    check(
-        &format!("{job} max-failed=0"),
-        "a Failed index=0 failures=1; b Running index=1; c Running index=2",
-        expect![[r#"
-            delete pod b
-            delete pod c
-            event Normal SuccessfulDelete: Deleted pod: b
-            event Normal SuccessfulDelete: Deleted pod: c
-            status job pi {"conditions":[{"reason":"MaxFailedIndexesExceeded","status":"True","type":"FailureTarget"}],"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":2,"uncountedTerminatedPods":{"failed":["pod/a","pod/b","pod/c"]}}
-            patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    let job = "completions=2 parallelism=2 indexed per-index=0 limit=2147483647 started=60 done=0 succeeded=1";
-    check(
-        job,
-        "a Succeeded counted index=0; b Failed index=1 failures=0",
-        expect![[r#"
-        status job pi {"completedIndexes":"0","conditions":[{"reason":"FailedIndexes","status":"True","type":"FailureTarget"}],"failedIndexes":"1","ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["pod/b"]}}
-        patch pod b {"metadata":{"finalizers":[]}}"#]],
-    );
-}
-
-#[test]
-fn follows_its_failure_policy() {
-    let rules = |action: &str| {
-        json!({"podFailurePolicy": {"rules": [
-            {"action": action, "onExitCodes": {"operator": "In", "values": [42]}},
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        ]}})
-    };
-    let job = "completions=2 parallelism=2 limit=0 replace=Failed started=60 active=2";
-    check_with(
-        job,
-        "a Failed exit=42; b Running",
-        rules("FailJob"),
-        expect![[r#"
-        delete pod b
-        event Normal SuccessfulDelete: Deleted pod: b
-        status job pi {"conditions":[{"reason":"PodFailurePolicy","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    check_with(
-        job,
-        "a Failed exit=42; b Running",
-        rules("Ignore"),
-        expect![[r#"
-        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    check_with(
-        job,
-        "a Failed exit=42; b Running",
-        rules("Count"),
-        expect![[r#"
-        delete pod b
-        event Normal SuccessfulDelete: Deleted pod: b
-        status job pi {"conditions":[{"reason":"BackoffLimitExceeded","status":"True","type":"FailureTarget"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a","pod/b"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    check_with(
-        job,
-        "a Failed exit=1 disrupted; b Running",
-        rules("FailJob"),
-        expect![[r#"
-        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-    let job = "completions=2 parallelism=2 indexed per-index=5 replace=Failed started=60 active=2";
-    check_with(
-        job,
-        "a Failed exit=42 index=0; b Running index=1",
-        rules("FailIndex"),
-        expect![[r#"
-        status job pi {"active":1,"failedIndexes":"0","ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
-    );
-}
-
-#[test]
-fn is_over_when_enough_have_succeeded() {
-    let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
-    let job = "completions=3 parallelism=3 indexed started=60 active=3 ready=2";
-    check_with(
-        job,
-        "a Succeeded index=0; b Running ready index=1; c Running ready index=2",
-        policy.clone(),
-        expect![[r#"
-        status job pi {"completedIndexes":"0","conditions":[{"reason":"SuccessPolicy","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":2,"uncountedTerminatedPods":{}}
-        patch pod a {"metadata":{"finalizers":[]}}
-        patch pod b {"metadata":{"finalizers":[]}}
-        patch pod c {"metadata":{"finalizers":[]}}
-        delete pod b
-        delete pod c
-        event Normal SuccessfulDelete: Deleted pod: b
-        event Normal SuccessfulDelete: Deleted pod: c"#]],
-    );
-    let job = "completions=3 parallelism=3 indexed started=60 done=0 succeeded=1 terminating=1 \
-               said=SuccessCriteriaMet:SuccessPolicy";
-    check_with(job, "a Succeeded counted index=0; b Running counted index=1 going", policy.clone(), expect![]);
-    check_with(
-        &job.replace("terminating=1", ""),
-        "a Succeeded counted index=0",
-        policy,
-        expect![[r#"
-        status job pi {"completedIndexes":"0","completionTime":"1970-01-12T13:46:40Z","conditions":[{"reason":"SuccessPolicy","status":"True","type":"SuccessCriteriaMet"},{"reason":"SuccessPolicy","status":"True","type":"Complete"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
-        event Normal Completed: Job completed"#]],
-    );
-}
-
-#[test]
 fn replaces_what_goes_or_what_has_failed() {
     let job = "completions=1 started=60 active=1";
     check(
         job,
         "a Running going",
         expect![[r#"
-        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
-        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+            status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":1,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
     check(
         &format!("{job} replace=Failed"),
@@ -566,9 +419,9 @@ fn replaces_what_goes_or_what_has_failed() {
         &format!("{job} replace=Failed"),
         "a Failed going ended=60",
         expect![[r#"
-        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
-        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]],
+            create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …
+            status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"failed":["pod/a"]}}
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]],
     );
 }
 
@@ -578,22 +431,22 @@ fn adopts_and_releases() {
         "completions=1 started=60",
         "a Running free",
         expect![[r#"
-        patch pod a {"metadata":{"finalizers":["batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
-        status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
+            patch pod a {"metadata":{"finalizers":["a.b/c","batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
+            status job pi {"active":1,"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{}}"#]],
     );
     check(
         "completions=1 started=60",
         "a Succeeded free",
         expect![[r#"
-        patch pod a {"metadata":{"finalizers":["batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
-        status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}"#]],
+            patch pod a {"metadata":{"finalizers":["a.b/c","batch.kubernetes.io/job-tracking"],"ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi"}]}}
+            status job pi {"conditions":[{"reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"}],"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}"#]],
     );
     check(
         "completions=1 started=60 active=1",
         "a Running alien",
         expect![[r#"
-        patch pod a {"metadata":{"finalizers":[],"ownerReferences":[]}}
-        create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …"#]],
+            patch pod a {"metadata":{"finalizers":["a.b/c"]}}
+            create pod pi-999tj {"spec":{"restartPolicy":"Never"}}; tell SuccessfulCreate: Created pod: …"#]],
     );
     check("completions=1 started=60 going", "a Running free", expect![]);
 }
@@ -607,19 +460,19 @@ fn counts_although_pods_are_refused() {
     expect![[r#"
         event Warning FailedCreate: Error creating: pods "pi-x" is forbidden: exceeded quota
         status job pi {"ready":0,"startTime":"1970-01-12T13:45:40Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["pod/a"]}}
-        patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&show(&plan));
+        patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]].assert_eq(&show(&plan));
 }
 
 #[test]
 fn lets_go_of_what_is_left_over() {
     let leftover = |world: &World| world.plan(&Jobs, &Pod::NAMES, "a");
     let gone = || World::of("").plus::<Pod>(pod("a Running going"));
-    expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&leftover(&gone()));
+    expect![[r#"patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]].assert_eq(&leftover(&gone()));
     // The Job may just not have been heard of.
     expect!["look again after 1s"].assert_eq(&leftover(&World::of("").plus::<Pod>(pod("a Running age=5")).at(6)));
     assert_eq!(leftover(&world("completions=1", "a Running")), "");
     let finished = "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet,Complete";
-    expect![[r#"patch pod a {"metadata":{"finalizers":[]}}"#]].assert_eq(&leftover(&world(finished, "a Running")));
+    expect![[r#"patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]].assert_eq(&leftover(&world(finished, "a Running")));
     assert_eq!(leftover(&world(&format!("{finished} managed-by=example.com/x"), "a Running")), "");
     expect![].assert_eq(&leftover(&world("completions=1", "a Running").plus::<Job>(job("other", ""))));
 }
