@@ -29,7 +29,7 @@ pub(crate) fn hello() -> Value {
         "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }] })
 }
 
-fn kind(name: &str) -> KindRef {
+pub(crate) fn kind(name: &str) -> KindRef {
     kinds::all().into_iter().find(|k| k.names().kind == name).unwrap()
 }
 

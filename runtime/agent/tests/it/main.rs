@@ -9,6 +9,7 @@ mod hooks;
 mod leaving;
 mod lives;
 mod memory;
+mod policies;
 mod sockets;
 mod statics;
 mod shell;
