@@ -4,28 +4,47 @@
 
 use anyhow::{Context as _, Result};
 use podium_api::{
-    Kind as _, ObjectKey, Reason,
-    k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition, kind_of,
+    Kind, ObjectKey, Reason,
+    k8s_openapi::{
+        api::rbac::v1::ClusterRole, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    },
+    kind_of,
 };
 use podium_client::{ApiRef, Patch};
 use serde_json::{Value, json};
 
-/// Makes the definitions, or mends them.
+/// Makes the definitions and the roles for them, or mends them.
 pub(super) async fn install(api: &ApiRef) -> Result<()> {
-    for definition in [egress_policy()] {
-        let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let made = kind_of::<CustomResourceDefinition>().decode_value(definition.clone());
-        let made = made.with_context(|| format!("read the definition {name}"))?.object;
-        match api.create(made).await {
-            Err(error) if error.reason == Reason::AlreadyExists => {
-                let (kind, key) = (kind_of::<CustomResourceDefinition>(), ObjectKey::new("", &name));
-                let patch = Patch::Merge(json!({ "spec": definition["spec"] }));
-                api.patch(&kind, &key, patch, None).await.with_context(|| format!("mend the definition {name}"))?;
-            }
-            made => drop(made.with_context(|| format!("make the definition {name}"))?),
+    ensure::<CustomResourceDefinition>(api, egress_policy(), "spec").await?;
+    ensure::<ClusterRole>(api, role("view", &["get", "list", "watch"]), "rules").await?;
+    ensure::<ClusterRole>(api, role("admin", &["create", "update", "patch", "delete", "deletecollection"]), "rules")
+        .await
+}
+
+/// Makes an object, or brings the part of it that says what it is to what it should be.
+async fn ensure<K: Kind>(api: &ApiRef, object: Value, part: &str) -> Result<()> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let what = || format!("make the {} {name}", K::NAMES.kind);
+    let made = kind_of::<K>().decode_value(object.clone()).with_context(what)?.object;
+    match api.create(made).await {
+        Err(error) if error.reason == Reason::AlreadyExists => {
+            let patch = Patch::Merge(json!({ part: object[part] }));
+            api.patch(&kind_of::<K>(), &ObjectKey::new("", &name), patch, None).await.with_context(what).map(drop)
         }
+        made => made.with_context(what).map(drop),
     }
-    Ok(())
+}
+
+/// What of the roles `view` and `admin` concerns the kinds defined here.
+fn role(of: &str, verbs: &[&str]) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {
+            "name": format!("podium:aggregate-to-{of}"),
+            "labels": { (format!("rbac.authorization.k8s.io/aggregate-to-{of}")): "true" },
+        },
+        "rules": [{ "apiGroups": ["network.podium.dev"], "resources": ["egresspolicies"], "verbs": verbs }],
+    })
 }
 
 /// `EgressPolicy`: which hosts outside the cluster the selected pods may reach.

@@ -57,7 +57,7 @@ impl Network {
             }),
         };
         let status = answer.as_ref().ok().map(Response::status);
-        shared.metrics.answered(status, since.elapsed().as_secs_f64());
+        shared.metrics().answered(status, since.elapsed().as_secs_f64());
         answer
     }
 
@@ -72,10 +72,10 @@ impl Network {
         let slot = self.slot(&port).await?;
         let request = match request.body().is_end_stream() {
             true => request,
-            false => request.map(|body| tallied(body, shared.metrics.received.clone(), ())),
+            false => request.map(|body| tallied(body, shared.metrics().received.clone(), ())),
         };
         let answer = self.tries(port, from, request, timeouts).await?;
-        Ok(answer.map(|body| tallied(body, shared.metrics.sent.clone(), slot)))
+        Ok(answer.map(|body| tallied(body, shared.metrics().sent.clone(), slot)))
     }
 
     /// Waits for its turn where the Service bounds what is under way.
@@ -86,7 +86,7 @@ impl Network {
         match tokio::time::timeout(self.inner().config.connect_timeout, entering).await {
             Ok(Ok(slot)) => Ok(Some(slot)),
             _ => {
-                port.shared.metrics.unserved(Unserved::TooMany);
+                port.shared.metrics().unserved(Unserved::TooMany);
                 let service = &port.service;
                 Err(CallError::NotAccepted(format!("service {service} has {most} requests under way, and more wait")))
             }
@@ -122,13 +122,13 @@ impl Network {
             };
             let outcome = outcome(&answer);
             if load.end(outcome, &port.endpoints, &settings.outliers, Moment::now()) {
-                shared.metrics.ejections.inc();
+                shared.metrics().ejections.inc();
                 tracing::info!(service = %port.service, %address, "an endpoint keeps failing and is passed over");
             }
             tried.push(address);
             match again.as_mut().filter(|_| outcome == Outcome::Failed && tried.len() <= settings.retries as usize) {
                 Some(next) if shared.budget.spend(Moment::now()) => {
-                    shared.metrics.retries.inc();
+                    shared.metrics().retries.inc();
                     (request, last) = (next.request(), Some(answer));
                 }
                 _ => return answer,
@@ -183,7 +183,7 @@ impl Network {
 
     /// Says that a Service was called and has nobody; not too often.
     fn unserved(&self, port: &Port) {
-        port.shared.metrics.unserved(Unserved::NoEndpoints);
+        port.shared.metrics().unserved(Unserved::NoEndpoints);
         if port.shared.said.take(tokio::time::Instant::now()).is_some()
             && let Some(observer) = self.inner().observer.get()
         {

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -51,7 +51,9 @@ type Ports = HashMap<(Protocol, u16), Arc<Port>>;
 
 /// What the ports of a Service have in common, whatever changes of it.
 pub(crate) struct Shared {
-    pub(crate) metrics: ServiceMetrics,
+    service: Name,
+    all: Metrics,
+    metrics: OnceLock<ServiceMetrics>,
     pub(crate) budget: Budget,
     pub(crate) breaker: Arc<Breaker>,
     /// How often it is said that it has nobody.
@@ -59,9 +61,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(metrics: ServiceMetrics) -> Self {
-        let (budget, breaker) = (Budget::default(), Arc::default());
-        Self { metrics, budget, breaker, said: Limit::new(1, SAID_EACH) }
+    fn new(service: Name, all: Metrics) -> Self {
+        let (budget, breaker, said) = (Budget::default(), Arc::default(), Limit::new(1, SAID_EACH));
+        Self { service, all, metrics: OnceLock::new(), budget, breaker, said }
+    }
+
+    /// Made when they are needed: most of many Services are quiet.
+    pub(crate) fn metrics(&self) -> &ServiceMetrics {
+        self.metrics.get_or_init(|| self.all.service(&self.service))
     }
 }
 
@@ -123,7 +130,7 @@ impl Services {
         let new_ip = service.cluster_ip;
         let shared = match entry.service.take() {
             Some((_, shared)) => shared,
-            None => Arc::new(Shared::new(metrics.service(&name))),
+            None => Arc::new(Shared::new(name.clone(), metrics.clone())),
         };
         entry.service = Some((service, shared));
         entry.rebuild(&here);

@@ -43,7 +43,7 @@ pub(crate) async fn pass_on(
     let since = Instant::now();
     let shared = port.shared.clone();
     let answer = send(network, port, from, request).await;
-    shared.metrics.answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
+    shared.metrics().answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
     answer
 }
 

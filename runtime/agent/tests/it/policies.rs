@@ -20,7 +20,8 @@ async fn labelled(cluster: &Cluster, name: &str, container: Value) -> String {
 
 async fn policy(cluster: &Cluster, name: &str, spec: Value) {
     let meta = json!({ "name": name, "namespace": "default" });
-    let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec });
+    let object =
+        json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec });
     cluster.create("NetworkPolicy", object).await;
 }
 
@@ -58,7 +59,8 @@ async fn network_policies_hold_for_guests() {
     cluster.api.patch(&kind("Pod"), &ObjectKey::new("default", "web"), patch, None).await.unwrap();
     let answer = until_answers(&cluster, &web, &url, "200").await;
     assert!(!answer.contains("Denied"), "{answer}");
-    policy(&cluster, "web", json!({ "podSelector": { "matchLabels": { "app": "web" } }, "policyTypes": ["Egress"] })).await;
+    policy(&cluster, "web", json!({ "podSelector": { "matchLabels": { "app": "web" } }, "policyTypes": ["Egress"] }))
+        .await;
     until_answers(&cluster, &web, &url, "HttpRequestDenied").await;
     let log = cluster.logs("web", LogOptions::default()).await.unwrap();
     let expected = format!(
@@ -75,7 +77,9 @@ async fn services_tell_of_what_is_wrong_with_them() {
     cluster.guest("http-p2.wasm");
     let metadata = json!({ "name": "lonely", "namespace": "default", "annotations": { "podium.dev/retries": "many" } });
     let spec = json!({ "selector": { "app": "nobody" }, "clusterIP": "10.96.0.77", "ports": [{ "port": 80 }] });
-    cluster.create("Service", json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })).await;
+    cluster
+        .create("Service", json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec }))
+        .await;
     let words = "annotation podium.dev/retries: \"many\" is not a number from 0 to 10; the default holds";
     cluster.until_event("lonely", "InvalidAnnotation", words).await;
     let web = labelled(&cluster, "web", json!({ "name": "web", "image": "file://http-p2.wasm" })).await;

@@ -143,6 +143,7 @@ impl Policies {
         }
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         let verdict = self.verdict((from, Some(to), protocol), |table| table.decide(from, to, protocol));
+        tracing::trace!(?from, %to, allowed = verdict.decision.allowed(), "NetworkPolicies were asked");
         verdict.answer(|direction| self.say(&verdict, from, direction, format_args!("{to} by {}", word(protocol))))
     }
 
