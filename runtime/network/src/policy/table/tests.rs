@@ -236,6 +236,24 @@ fn ports_of_the_target() {
 }
 
 #[test]
+fn datagrams_are_judged_as_connections_are() {
+    const UDP: Protocol = Protocol::Udp;
+    check("default-deny-ingress, UDP", lets_in(any(), vec![]), 80, UDP, "*>x/*");
+    let y_a = || vec![peer(Some(namespace_is("y")), pod_is("a"))];
+    let from = || lets_in(pod_is("a"), vec![rule(y_a(), vec![])]);
+    check("a pod in a different namespace, UDP", from(), 80, UDP, "*>x/a !y/a>x/a");
+    let by_port = || {
+        let udp_81 = port(Some(UDP), PortMatch::Range(81, 81));
+        lets_in(pod_is("a"), vec![rule(vec![peer(Some(namespace_is("y")), any())], vec![udp_81])])
+    };
+    check("based on Ports, UDP", by_port(), 81, UDP, "*>x/a !y/*>x/a");
+    check("based on Ports, UDP", by_port(), 80, UDP, "*>x/a");
+    check("TCP where only UDP is allowed", by_port(), 81, TCP, "*>x/a");
+    let named_udp = lets_in(any(), vec![rule(vec![], vec![port(Some(UDP), PortMatch::Named("serve-81-udp".into()))])]);
+    check("named port, UDP", named_udp, 81, UDP, "");
+}
+
+#[test]
 fn policies_add_up() {
     let y = |number| vec![rule(vec![peer(Some(namespace_is("y")), any())], vec![tcp(number)])];
     let mut stacked = lets_in(pod_is("a"), y(81));
