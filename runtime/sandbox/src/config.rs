@@ -75,8 +75,9 @@ pub struct CompileLimits {
 impl Default for CompileLimits {
     fn default() -> Self {
         Self {
-            time: Duration::from_secs(120),
-            cpu_time: Duration::from_secs(240),
+            // On a busy machine a large image that is worth its CPU time waits long for it.
+            time: Duration::from_secs(300),
+            cpu_time: Duration::from_secs(120),
             memory_bytes: 3 << 30,
             artefact_bytes_max: 1 << 30,
             nice: 10,

@@ -10,9 +10,9 @@ mod leaving;
 mod lives;
 mod memory;
 mod policies;
+mod shell;
 mod sockets;
 mod statics;
-mod shell;
 mod streams;
 mod volumes;
 

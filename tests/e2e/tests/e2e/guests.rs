@@ -285,9 +285,10 @@ fn languages() -> Result<()> {
         eprintln!("{0}: not run, {1} is not there: examples/build.sh {0}", guest.name, guest.wasm);
     }
     let dirs: Vec<String> = there.iter().filter_map(|g| wasm(g).parent().map(Path::to_path_buf)).map(text).collect();
-    let folders: Vec<String> = there.iter().map(|g| text(repository().join("examples").join(g.name))).collect();
+    let files: Vec<String> =
+        there.iter().map(|g| text(repository().join(format!("examples/{0}/{0}.yaml", g.name)))).collect();
     let mut args: Vec<&str> = dirs.iter().flat_map(|dir| ["--image-dir", dir.as_str()]).collect();
-    args.extend(folders.iter().flat_map(|folder| ["-f", folder.as_str()]));
+    args.extend(files.iter().flat_map(|file| ["-f", file.as_str()]));
     args.extend(["--wait", "300"]);
     let cluster = Cluster::start(&args)?;
     for guest in there {
