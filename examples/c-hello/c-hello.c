@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 64, HEAD_MAX = 4096 };
+enum { CONNECTIONS_MAX = 64, HEAD_MAX = 4096, FIRST_SOCKET = 3 };
 
 struct connection {
   size_t length;
@@ -50,13 +50,12 @@ static void forget(nfds_t i) {
 }
 
 int main(void) {
-  /* WASI preview 1 makes no sockets: the container is given one that listens for each containerPort. */
-  const char *first = getenv("LISTEN_FDS_START");
-  if (first == NULL) {
+  /* WASI preview 1 makes no sockets: the container is given one that listens for each containerPort, from number 3 on. */
+  if (getenv("LISTEN_FDS") == NULL) {
     fprintf(stderr, "no socket was given: name a containerPort\n");
     return 1;
   }
-  polled[0] = (struct pollfd){.fd = atoi(first), .events = POLLIN};
+  polled[0] = (struct pollfd){.fd = FIRST_SOCKET, .events = POLLIN};
   printf("listening\n");
   fflush(stdout);
   for (;;) {

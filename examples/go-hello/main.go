@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"syscall"
 )
 
@@ -25,15 +24,16 @@ func main() {
 	log.Fatal(http.Serve(listener, nil))
 }
 
-// WASI preview 1 makes no sockets: the container is given one that listens for each containerPort.
+const firstSocket = 3
+
+// WASI preview 1 makes no sockets: the container is given one that listens for each containerPort, from number 3 on.
 func listen() (net.Listener, error) {
-	first, err := strconv.Atoi(os.Getenv("LISTEN_FDS_START"))
-	if err != nil {
+	if os.Getenv("LISTEN_FDS") == "" {
 		return nil, errors.New("no socket was given: name a containerPort")
 	}
 	// All goroutines share one thread: none may wait in the host.
-	if err := syscall.SetNonblock(first, true); err != nil {
-		return nil, fmt.Errorf("socket %d: %w", first, err)
+	if err := syscall.SetNonblock(firstSocket, true); err != nil {
+		return nil, fmt.Errorf("socket %d: %w", firstSocket, err)
 	}
-	return net.FileListener(os.NewFile(uintptr(first), "listener"))
+	return net.FileListener(os.NewFile(firstSocket, "listener"))
 }
