@@ -310,6 +310,12 @@ fn judging(request: &Value) -> Option<String> {
     })
 }
 
+fn options(kind: &str, more: Value) -> Value {
+    let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    options
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_judged() {
     let cluster = porter::cluster().await;
@@ -322,11 +328,6 @@ async fn connections_are_judged() {
     }]);
     let hook = webhook.hook("seen.example.com", json!({"rules": rule, "objectSelector": {}}));
     configure(&cluster, "Validating", json!([hook])).await;
-    let options = |kind: &str, more: Value| {
-        let mut options = json!({"kind": kind, "apiVersion": "v1"});
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        options
-    };
     for (path, code, resource, name, wanted) in [
         (
             "namespaces/default/pods/agnhost/exec?command=ls&command=-l&stdout=true&container=c",

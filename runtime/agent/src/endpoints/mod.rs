@@ -132,7 +132,7 @@ fn summary_of(shared: &Shared, brief: bool) -> Value {
         let fs = serde_json::json!({
             "time": time, "availableBytes": available, "capacityBytes": all, "usedBytes": used,
         });
-        summary["node"]["runtime"] = serde_json::json!({ "imageFs": fs.clone() });
+        summary["node"]["runtime"] = serde_json::json!({ "imageFs": fs });
         summary["node"]["fs"] = fs;
     }
     summary
