@@ -1,3 +1,5 @@
+//! Balancing case by case: what is picked, passed over, begun slowly. Many requests over time are in `sim`.
+
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
