@@ -152,8 +152,7 @@ fn splice(json: Vec<u8>, managed: &[u8]) -> (Vec<u8>, Range<u32>) {
 
 /// Puts a field, in pieces, before all others of the metadata; which bytes are new, with the comma.
 fn insert(json: Vec<u8>, field: &[&[u8]]) -> (Vec<u8>, Range<usize>) {
-    let place = json.windows(METADATA.len()).position(|w| w == METADATA).map(|at| at + METADATA.len());
-    let Some(place) = place else { return (json, 0..0) };
+    let Some(place) = metadata_at(&json) else { return (json, 0..0) };
     let mut out = Vec::with_capacity(json.len() + field.iter().map(|f| f.len()).sum::<usize>() + 1);
     out.extend_from_slice(&json[..place]);
     field.iter().for_each(|piece| out.extend_from_slice(piece));
@@ -163,6 +162,24 @@ fn insert(json: Vec<u8>, field: &[&[u8]]) -> (Vec<u8>, Range<usize>) {
     let end = out.len();
     out.extend_from_slice(&json[place..]);
     (out, place..end)
+}
+
+/// Where the first field of the object's own metadata is. Other objects may lie in it, with metadata of theirs, and before
+/// its own: the template in a ControllerRevision's data does.
+fn metadata_at(json: &[u8]) -> Option<usize> {
+    let (mut depth, mut in_text, mut at) = (0_usize, false, 0);
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' if !in_text && depth == 1 && json[at..].starts_with(METADATA) => return Some(at + METADATA.len()),
+            b'"' => in_text = !in_text,
+            b'\\' if in_text => at += 1,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 /// Objects are far smaller than 4 GiB.
@@ -182,6 +199,11 @@ mod tests {
             (r#"{"kind":"A","metadata":{"name":"a"}}"#, "", r#"{"kind":"A","metadata":{"name":"a"}}"#),
             (r#"{"metadata":{}}"#, "[1]", r#"{"metadata":{"managedFields":[1]}}"#),
             (r#"{"metadata":{"name":"a"},"x":1}"#, "[1]", r#"{"metadata":{"managedFields":[1],"name":"a"},"x":1}"#),
+            (
+                r#"{"data":[{"metadata":{"b":"}\\\"{"}}],"metadata":{"name":"a"}}"#,
+                "[1]",
+                r#"{"data":[{"metadata":{"b":"}\\\"{"}}],"metadata":{"managedFields":[1],"name":"a"}}"#,
+            ),
         ] {
             let (out, range) = splice(json.as_bytes().to_vec(), managed.as_bytes());
             assert_eq!(String::from_utf8(out.clone()).unwrap(), wanted);
