@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
 use podium_client::{Api, Delta, Mirror, MirrorScope};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 /// How many deltas are taken in at a time.
 const BATCH_MAX: usize = 256;
@@ -32,7 +35,10 @@ pub(crate) struct Informer {
     pub(crate) kind: KindRef,
     mirror: Arc<dyn Mirror>,
     owners: RwLock<OwnerIndex>,
-    seen: watch::Sender<Revision>,
+    seen: AtomicU64,
+    /// Wakes whoever waits for a revision, in the order in which they began to: a watch channel wakes by chance, and a
+    /// simulation would not come out the same twice.
+    moved: Notify,
 }
 
 /// Owner uid -> the objects that refer to it. Under the empty uid: the objects that no controller owns.
@@ -54,7 +60,7 @@ impl Informer {
             ApiError::new(podium_api::Reason::Timeout, format!("no mirror of {} within {seconds} s", names.plural))
         })??;
         let deltas = mirror.subscribe();
-        let informer = Self { kind, mirror, owners: RwLock::default(), seen: watch::Sender::new(Revision::default()) };
+        let informer = Self { kind, mirror, owners: RwLock::default(), seen: AtomicU64::new(0), moved: Notify::new() };
         Ok((Arc::new(informer), deltas))
     }
 
@@ -88,7 +94,8 @@ impl Informer {
             listeners.iter().for_each(|listener| listener(delta));
         }
         let newest = batch.iter().map(revision_of).max().unwrap_or_default();
-        self.seen.send_modify(|seen| *seen = newest.max(*seen));
+        self.seen.fetch_max(newest.0, SeqCst);
+        self.moved.notify_waiters();
     }
 
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<dyn Object>> {
@@ -105,17 +112,29 @@ impl Informer {
 
     /// Waits until everything up to `revision` is in.
     pub(crate) async fn reached(&self, revision: Revision) {
-        // The sender lives in `self`: it cannot go away meanwhile.
-        let _ = self.seen.subscribe().wait_for(|seen| *seen >= revision).await;
+        self.until(|| self.seen.load(SeqCst) >= revision.0).await;
     }
 
     /// Waits until the object with this uid is gone or on its way out.
     pub(crate) async fn gone(&self, key: &ObjectKey, uid: &str) {
-        let is_gone = |_: &Revision| {
+        let is_gone = || {
             let there = self.get(key).filter(|o| o.uid() == uid && o.meta().deletion_timestamp.is_none());
             there.is_none()
         };
-        let _ = self.seen.subscribe().wait_for(is_gone).await;
+        self.until(is_gone).await;
+    }
+
+    /// Waits until it is so, as far as deltas that are taken in make it so.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            // From here on no delta is missed.
+            moved.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            moved.await;
+        }
     }
 }
 
