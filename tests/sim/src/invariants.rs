@@ -3,11 +3,13 @@
 //! - The ReplicaSets of a Deployment together never want more than its replicas plus `maxSurge`.
 //! - A ReplicaSet never has more pods made than it wants.
 //! - A pod is bound at most once, and to a node that exists.
+//! - What [`placement`] says of room and of preemption.
 //! - What [`sets`] says of StatefulSets and DaemonSets.
 //!
 //! Controllers decide on what they have seen, which may be late: "wants" is the most that was asked for within the last
 //! [`LATE_SECONDS`]. Pods whose creation was not answered are not held against anybody.
 
+mod placement;
 mod sets;
 
 use std::{
@@ -48,6 +50,7 @@ pub struct Invariants {
     pods: BTreeMap<String, String>,
     nodes: BTreeSet<String>,
     numbered: sets::Sets,
+    placement: placement::Placement,
     history: VecDeque<String>,
     digest: DefaultHasher,
     pods_made: u64,
@@ -98,6 +101,7 @@ impl Invariants {
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             nodes: BTreeSet::new(),
+            placement: placement::Placement::default(),
             history: VecDeque::new(),
             digest: DefaultHasher::new(),
             pods_made: 0,
@@ -215,6 +219,7 @@ impl Invariants {
         if let Some(node) = now_on.filter(|n| !self.nodes.contains(n)) {
             return Err(format!("pod {name} is on {node}, which does not exist"));
         }
+        self.placement.pod(pod, old, gone)?;
         if job_of(&pod.metadata).is_some() {
             return Ok(());
         }

@@ -12,7 +12,13 @@ pub(crate) fn object<K: Kind>(value: Value) -> Box<dyn Object> {
     kind.decode_value(value).expect("the simulation writes valid objects").object
 }
 
+/// The cores of a node.
+pub(crate) const NODE_CORES: u32 = 64;
+
+/// Each Deployment has a priority of its own, and its pods are so large that a few nodes cannot hold those of all: the more
+/// important ones take the others' place while machines are down.
 pub(crate) fn deployment(name: &str, replicas: i32, surge: i32, unavailable: i32) -> Value {
+    let priority = name.bytes().map(i32::from).sum::<i32>() % 3 * 10;
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "namespace": "default"},
@@ -22,7 +28,10 @@ pub(crate) fn deployment(name: &str, replicas: i32, surge: i32, unavailable: i32
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": "main", "image": "image-0"}]},
+                "spec": {
+                    "priority": priority,
+                    "containers": [{"name": "main", "image": "image-0", "resources": {"requests": {"cpu": "7"}}}],
+                },
             },
         },
     })
@@ -51,7 +60,7 @@ pub(crate) fn daemon_set(name: &str, surge: i32, unavailable: i32) -> Value {
 }
 
 pub(crate) fn node(name: &str) -> Value {
-    let capacity = json!({"cpu": "64", "memory": "64Gi", "pods": "110"});
+    let capacity = json!({"cpu": NODE_CORES.to_string(), "memory": "64Gi", "pods": "110"});
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 /// Bound on one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is asked whether a pod was bound, and how long between two times.
+const ASKS_MAX: usize = 30;
+const ASK_EVERY: Duration = Duration::from_secs(1);
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -51,6 +54,10 @@ impl Writer {
                 self.note(&queued.pod, key, uid, Said { warning: false, reason: "Scheduled", message });
                 Written::Bound(queued)
             }
+            Err(error) if self.is_bound(key, uid, &node, &error).await => {
+                tracing::debug!(pod = %key, %node, %error, "bound, though the answer was another");
+                Written::Bound(queued)
+            }
             Err(error) => {
                 tracing::warn!(pod = %key, %node, %error, "binding failed; trying again");
                 if !error.is_not_found() {
@@ -59,6 +66,25 @@ impl Writer {
                 Written::NotBound(queued)
             }
         }
+    }
+
+    /// Whether a pod was bound though its binding was not answered well: the answer may have been lost. Asks until that is
+    /// known, since a pod that is thought to be elsewhere leaves its room to others.
+    async fn is_bound(&self, key: &ObjectKey, uid: &str, node: &str, why: &ApiError) -> bool {
+        if why.is_not_found() {
+            return false;
+        }
+        for _ in 0..ASKS_MAX {
+            match timely(self.api.get(&kind_of::<Pod>(), key)).await {
+                Ok(pod) => {
+                    let on = pod.downcast_ref::<Pod>().and_then(|p| p.spec.as_ref()?.node_name.as_deref());
+                    return pod.uid() == uid && on == Some(node);
+                }
+                Err(error) if error.is_not_found() => return false,
+                Err(_) => tokio::time::sleep(ASK_EVERY).await,
+            }
+        }
+        false
     }
 
     /// Gives volumes to claims, and claims to the node where their volumes are to be made.
