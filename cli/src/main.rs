@@ -16,6 +16,10 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::connect::ConnectOptions;
 
+/// What one thread allocates is freed on another all the time: a request's parts travel between them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Kubernetes for WebAssembly in one binary
 #[derive(Debug, Parser)]
 #[command(

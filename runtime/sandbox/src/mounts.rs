@@ -5,12 +5,12 @@
 //! Deliberately not here: making a volume's content, which is its [`crate::MountSource`]'s business.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs::{self, File},
     io,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
 };
 
 use cap_std::{
@@ -19,7 +19,7 @@ use cap_std::{
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder, filesystem};
 
 use crate::{Mount, StartError};
 
@@ -29,6 +29,8 @@ const COPY_BYTES_MAX: u64 = 16 << 20;
 const PREFIX: &str = "podium-file-";
 /// Mounts of one container.
 const MOUNTS_MAX: usize = 256;
+/// Containers whose mounts stay open between their instances: those that opened them last.
+const KEPT_OPEN_MAX: usize = 256;
 
 /// What a container sees of the host's file system.
 #[derive(Default)]
@@ -52,6 +54,8 @@ struct Made {
     private: HashMap<String, Private>,
     /// Whether the places of mounts inside other mounts have been made.
     nested: bool,
+    /// What an instance has opened, for those after it.
+    kept: Option<Arc<[Opened]>>,
 }
 
 struct Private {
@@ -78,12 +82,26 @@ impl Drop for Private {
     }
 }
 
-/// A folder, ready for one instance.
-#[derive(Debug)]
+/// A folder, ready for any number of instances.
+#[derive(Clone)]
 pub(crate) struct Opened {
-    pub(crate) folder: File,
+    pub(crate) dir: filesystem::Dir,
     pub(crate) guest_path: String,
-    pub(crate) read_only: bool,
+    read_only: bool,
+}
+
+impl Opened {
+    fn new(folder: File, guest_path: String, read_only: bool) -> Self {
+        let (perms, mode) = match read_only {
+            true => (FsPerms::ReadOnly, OpenMode::READ),
+            false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+        };
+        Self { dir: filesystem::Dir::new(folder, perms, mode, false), guest_path, read_only }
+    }
+
+    fn folder(&self) -> &File {
+        &self.dir.dir
+    }
 }
 
 impl Files {
@@ -112,7 +130,7 @@ impl Files {
 
     /// Opens everything, to see that it is there.
     pub(crate) fn try_open(&self) -> Result<(), StartError> {
-        self.open_places().map(drop).map_err(|(guest_path, error)| StartError::Mount {
+        self.open_places(&mut self.made.lock()).map(drop).map_err(|(guest_path, error)| StartError::Mount {
             guest_path: guest_path.to_owned(),
             reason: error.to_string(),
         })
@@ -120,33 +138,49 @@ impl Files {
 
     /// Opens all mounts for one instance. The working directory, where it lies in one of them, is the folder `.` as well:
     /// most guests' libc knows of no working directory and looks there for relative paths.
-    pub(crate) fn open(&self, working_dir: Option<&str>) -> io::Result<Vec<Opened>> {
-        let opened = self.open_places();
-        let mut opened =
-            opened.map_err(|(path, error)| io::Error::new(error.kind(), format!("cannot mount {path}: {error}")))?;
+    pub(crate) fn open(self: &Arc<Self>, working_dir: Option<&str>) -> io::Result<Vec<Opened>> {
+        let opened = self.kept_open();
+        let mut opened = opened
+            .map_err(|(path, error)| io::Error::new(error.kind(), format!("cannot mount {path}: {error}")))?
+            .to_vec();
         opened.extend(working_dir.and_then(|dir| start_folder(&opened, dir)));
         Ok(opened)
     }
 
     /// Opens all mounts for a core module. Answers how many folders were opened.
-    pub(crate) fn preopen(&self, context: &mut WasiCtxBuilder, working_dir: Option<&str>) -> wasmtime::Result<u32> {
+    pub(crate) fn preopen(
+        self: &Arc<Self>,
+        context: &mut WasiCtxBuilder,
+        working_dir: Option<&str>,
+    ) -> wasmtime::Result<u32> {
         let opened = self.open(working_dir)?;
-        for Opened { folder, guest_path, read_only } in &opened {
-            let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        for Opened { dir, guest_path, .. } in &opened {
             // The descriptor's name leads to the very folder that was opened, whatever has happened to its path since.
-            context.preopened_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()), guest_path, perms)?;
+            context.preopened_dir(format!("/proc/self/fd/{}", dir.dir.as_raw_fd()), guest_path, dir.perms)?;
         }
         Ok(u32::try_from(opened.len())?)
     }
 
-    fn open_places(&self) -> Result<Vec<Opened>, (&str, io::Error)> {
+    /// All mounts, as the instance before has opened them.
+    fn kept_open(self: &Arc<Self>) -> Result<Arc<[Opened]>, (&str, io::Error)> {
         if self.places.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Arc::default());
         }
         let mut made = self.made.lock();
+        if let Some(kept) = &made.kept {
+            return Ok(kept.clone());
+        }
+        let opened: Arc<[Opened]> = self.open_places(&mut made)?.into();
+        made.kept = Some(opened.clone());
+        drop(made);
+        keep(self);
+        Ok(opened)
+    }
+
+    fn open_places(&self, made: &mut Made) -> Result<Vec<Opened>, (&str, io::Error)> {
         let mut opened = Vec::with_capacity(self.places.len());
         for (index, place) in self.places.iter().enumerate() {
-            let folder = self.open_place(&mut made, index).map_err(|error| (&*place.guest_path, error))?;
+            let folder = self.open_place(made, index).map_err(|error| (&*place.guest_path, error))?;
             opened.extend(folder);
         }
         for (guest_path, private) in &made.private {
@@ -155,7 +189,7 @@ impl Files {
                 return Err((&place.guest_path, io::Error::new(io::ErrorKind::InvalidInput, reason)));
             }
             let folder = File::open(private.dir.path()).map_err(|error| (self.places[0].guest_path.as_str(), error))?;
-            opened.push(Opened { folder, guest_path: guest_path.clone(), read_only: private.read_only });
+            opened.push(Opened::new(folder, guest_path.clone(), private.read_only));
         }
         if !made.nested {
             made.nested = true;
@@ -174,7 +208,7 @@ impl Files {
         let file = place.mount.open()?;
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
-            return Ok(Some(Opened { folder: file, guest_path: place.guest_path.clone(), read_only }));
+            return Ok(Some(Opened::new(file, place.guest_path.clone(), read_only)));
         }
         if !kind.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a folder nor a regular file"));
@@ -231,6 +265,19 @@ impl Mount {
     }
 }
 
+/// Remembers who keeps mounts open; the oldest no longer does when there are many.
+fn keep(files: &Arc<Files>) {
+    static KEPT: Mutex<VecDeque<Weak<Files>>> = Mutex::new(VecDeque::new());
+    let oldest = {
+        let mut kept = KEPT.lock();
+        kept.push_back(Arc::downgrade(files));
+        if kept.len() > KEPT_OPEN_MAX { kept.pop_front() } else { None }
+    };
+    if let Some(files) = oldest.and_then(|files| files.upgrade()) {
+        files.made.lock().kept = None;
+    }
+}
+
 /// Removes private folders that a process before this one has left when it was killed.
 pub(crate) fn sweep(scratch_dir: &Path) -> io::Result<()> {
     fs::create_dir_all(scratch_dir)?;
@@ -282,7 +329,7 @@ fn make_places(opened: &[Opened]) {
         let outer = opened.iter().filter(|outer| !outer.read_only && outer.guest_path != inner.guest_path);
         let outer = outer.filter_map(|outer| Some((outer, below(&inner.guest_path, &outer.guest_path)?)));
         let Some((outer, path)) = outer.max_by_key(|(outer, _)| outer.guest_path.len()) else { continue };
-        let made = outer.folder.try_clone().and_then(|folder| Dir::from_std_file(folder).create_dir_all(path));
+        let made = outer.folder().try_clone().and_then(|folder| Dir::from_std_file(folder).create_dir_all(path));
         if let Err(error) = made {
             tracing::debug!(place = inner.guest_path, %error, "the place of a mount inside another cannot be made");
         }
@@ -294,10 +341,10 @@ fn start_folder(opened: &[Opened], dir: &str) -> Option<Opened> {
     let dir = normal(dir).ok()?;
     let mounts = opened.iter().filter_map(|mount| Some((mount, below(&dir, &mount.guest_path)?)));
     let (mount, path) = mounts.max_by_key(|(mount, _)| mount.guest_path.len())?;
-    let root = Dir::from_std_file(mount.folder.try_clone().ok()?);
+    let root = Dir::from_std_file(mount.folder().try_clone().ok()?);
     let path = if path.is_empty() { "." } else { path };
     let folder = root.open_dir(path).ok()?.into_std_file();
-    Some(Opened { folder, guest_path: ".".to_owned(), read_only: mount.read_only })
+    Some(Opened::new(folder, ".".to_owned(), mount.read_only))
 }
 
 /// `path` as seen from `folder`, when it lies in it.

@@ -5,6 +5,7 @@
 
 mod api;
 mod figure;
+mod loads;
 mod network;
 mod pods;
 mod process;
@@ -20,7 +21,7 @@ use clap::Parser;
 use crate::figure::{Figure, table};
 
 /// Measures Podium. Build it with --release.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(after_help = "Example:
   cargo run --release -p podium-bench -- serve ready --wasmtime ~/.cargo/bin/wasmtime --json figures.json")]
 struct Args {
@@ -43,7 +44,7 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 11] = [
+const ALL: [Benchmark; 12] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
@@ -55,6 +56,7 @@ const ALL: [Benchmark; 11] = [
     ("sandbox", sandbox_cpu::measure),
     ("decisions", scheduler::decisions),
     ("scheduler", scheduler::end_to_end),
+    ("loads", loads::measure),
 ];
 
 fn main() -> Result<ExitCode> {

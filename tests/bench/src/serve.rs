@@ -1,5 +1,7 @@
 //! Requests per second through a Service's port, beside `wasmtime serve` of the same component in the same run: guests in
 //! Rust for `wasi:http` 0.2 and 0.3, and in JavaScript and Python when `examples/build.sh js-hello python-hello` has made them.
+//!
+//! Both serve side by side and are loaded in turn, several times: what else happens on a machine then meets both alike.
 
 use std::{
     net::TcpStream,
@@ -15,6 +17,8 @@ use crate::{Args, figure::Figure};
 
 /// Connections of the load generator.
 const CONNECTIONS: u32 = 64;
+/// Turns of each of the two; the median counts.
+const ROUNDS: usize = 5;
 
 /// A peer that ends with this value.
 struct Peer(Child, String);
@@ -33,6 +37,7 @@ impl Peer {
             .args(["serve", "-Scli", "--addr", &free.to_string()])
             .args(options)
             .arg(wasm)
+            .env_remove("RUST_BACKTRACE")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -50,6 +55,7 @@ impl Peer {
 }
 
 /// What wrk saw.
+#[derive(Clone, Copy)]
 struct Load {
     rate: f64,
     p50_ms: f64,
@@ -69,7 +75,6 @@ fn load(args: &Args, url: &str, connections: u32) -> Result<Load> {
             .output()
             .with_context(|| format!("start {}", args.wrk.display()))
     };
-    run(1)?;
     let output = String::from_utf8_lossy(&run(args.seconds)?.stdout).into_owned();
     if output.contains("Non-2xx") || output.contains("Socket errors") {
         bail!("{url} failed under load:\n{output}");
@@ -175,22 +180,36 @@ fn service_url(cluster: &Cluster) -> Result<String> {
     })
 }
 
-fn podium(args: &Args, wasm: &Path, reuse: Option<u32>) -> Result<(Load, Load)> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("guest.yaml");
-    std::fs::write(&file, manifest(reuse))?;
-    // Images lie beside the manifest.
-    std::fs::copy(wasm, folder.path().join("guest.wasm"))?;
-    let cluster = Cluster::start(&[&file.to_string_lossy()])?;
-    let url = service_url(&cluster)?;
-    let loads = (load(args, &url, CONNECTIONS)?, load(args, &url, 1)?);
-    cluster.podium.stop()?;
-    Ok(loads)
+/// The middle one of several values.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn peer(args: &Args, wasm: &Path, options: &[&str]) -> Result<(Load, Load)> {
-    let peer = Peer::start(args, wasm, options)?;
-    Ok((load(args, &peer.1, CONNECTIONS)?, load(args, &peer.1, 1)?))
+/// Loads of ours and theirs in turn.
+struct Turns(Vec<(Load, Load)>);
+
+impl Turns {
+    fn take(args: &Args, ours: &str, theirs: &str, connections: u32) -> Result<Self> {
+        let warm = Args { seconds: 1, ..args.clone() };
+        load(&warm, ours, connections)?;
+        load(&warm, theirs, connections)?;
+        let turn = |_| Ok((load(args, ours, connections)?, load(args, theirs, connections)?));
+        Ok(Self((0..ROUNDS).map(turn).collect::<Result<_>>()?))
+    }
+
+    fn ours(&self, value: impl Fn(&Load) -> f64) -> f64 {
+        median(self.0.iter().map(|(ours, _)| value(ours)))
+    }
+
+    fn theirs(&self, value: impl Fn(&Load) -> f64) -> f64 {
+        median(self.0.iter().map(|(_, theirs)| value(theirs)))
+    }
+
+    fn ratio(&self) -> f64 {
+        median(self.0.iter().map(|(ours, theirs)| ours.rate / theirs.rate))
+    }
 }
 
 pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
@@ -210,20 +229,29 @@ pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
 
 fn measure_run(args: &Args, name: &str, wasm: &Path, run: &Run) -> Result<Vec<Figure>> {
     let what = run.what;
-    let (theirs, theirs_alone) = peer(args, wasm, run.options)?;
-    let (ours, ours_alone) = podium(args, wasm, run.reuse)?;
-    let added = ours_alone.p50_ms - theirs_alone.p50_ms;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("guest.yaml");
+    std::fs::write(&file, manifest(run.reuse))?;
+    // Images lie beside the manifest.
+    std::fs::copy(wasm, folder.path().join("guest.wasm"))?;
+    let cluster = Cluster::start(&[&file.to_string_lossy()])?;
+    let url = service_url(&cluster)?;
+    let peer = Peer::start(args, wasm, run.options)?;
+    let turns = Turns::take(args, &url, &peer.1, CONNECTIONS)?;
     let mut figures = vec![
-        Figure::new(format!("{name} through a Service, {what}"), ours.rate, "1/s"),
-        Figure::new(format!("{name} by wasmtime serve, {what}"), theirs.rate, "1/s"),
-        Figure::new(format!("… ratio, {name}, {what}"), ours.rate / theirs.rate, "x").at_least(run.ratio_min),
-        Figure::new(format!("… p99 at {CONNECTIONS} connections, {name}, {what}"), ours.p99_ms, "ms"),
-        Figure::new("… wasmtime serve p99", theirs.p99_ms, "ms"),
+        Figure::new(format!("{name} through a Service, {what}"), turns.ours(|l| l.rate), "1/s"),
+        Figure::new(format!("{name} by wasmtime serve, {what}"), turns.theirs(|l| l.rate), "1/s"),
+        Figure::new(format!("… ratio, {name}, {what}"), turns.ratio(), "x").at_least(run.ratio_min),
+        Figure::new(format!("… p99 at {CONNECTIONS} connections, {name}, {what}"), turns.ours(|l| l.p99_ms), "ms"),
+        Figure::new("… wasmtime serve p99", turns.theirs(|l| l.p99_ms), "ms"),
     ];
     if name == "hello" {
-        figures.push(Figure::new("… p50 of one connection", ours_alone.p50_ms, "ms"));
-        figures.push(Figure::new("… p99 of one connection", ours_alone.p99_ms, "ms"));
-        figures.push(Figure::new("… p50 added over wasmtime serve, one connection", added, "ms"));
+        let alone = Turns::take(args, &url, &peer.1, 1)?;
+        let (ours, theirs) = (alone.ours(|l| l.p50_ms), alone.theirs(|l| l.p50_ms));
+        figures.push(Figure::new("… p50 of one connection", ours, "ms"));
+        figures.push(Figure::new("… p99 of one connection", alone.ours(|l| l.p99_ms), "ms"));
+        figures.push(Figure::new("… p50 added over wasmtime serve, one connection", ours - theirs, "ms"));
     }
+    cluster.podium.stop()?;
     Ok(figures)
 }

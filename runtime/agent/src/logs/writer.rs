@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
@@ -27,6 +28,10 @@ use crate::streams::pipe::Pipes;
 
 /// Bytes of one container that may wait to be written.
 pub(crate) const PENDING_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one container that are written at once, without waiting for more.
+const URGENT_BYTES: usize = PENDING_BYTES_MAX / 4;
+/// How long output may lie before it is written. Waking the thread costs more than a guest's whole request.
+const GATHER: Duration = Duration::from_millis(5);
 /// Files that the writer keeps open.
 const OPEN_FILES_MAX: usize = 64;
 
@@ -40,7 +45,9 @@ pub(crate) struct Rotation {
 }
 
 enum Job {
+    /// Soon, together with what comes until then.
     Drain(Arc<ContainerLog>),
+    Urgent(Arc<ContainerLog>),
     Flush(Arc<ContainerLog>, oneshot::Sender<()>),
     Remove(PathBuf),
     Stop(oneshot::Sender<()>),
@@ -59,6 +66,7 @@ pub(crate) struct ContainerLog {
     writer: LogWriter,
     buffer: Mutex<Buffer>,
     queued: AtomicBool,
+    urgent: AtomicBool,
     closed: AtomicBool,
     written: Notify,
     /// Clients that see the output as it is written.
@@ -91,6 +99,7 @@ impl LogWriter {
             writer: self.clone(),
             buffer: Mutex::default(),
             queued: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             written: Notify::new(),
             taps: Mutex::default(),
@@ -149,7 +158,7 @@ impl ContainerLog {
         let now = self.writer.clock.now();
         self.buffer.lock().finish(now);
         self.closed.store(true, Ordering::Release);
-        self.queue();
+        let _ = self.writer.jobs.send(Job::Urgent(self.clone()));
         self.onlookers().iter().for_each(|pipes| pipes.end());
     }
 
@@ -183,15 +192,11 @@ impl ContainerLog {
         let ready = {
             let mut buffer = self.buffer.lock();
             buffer.take(now, stream, bytes);
-            !buffer.ready.is_empty()
+            buffer.ready.len()
         };
-        if ready {
-            self.queue();
-        }
-    }
-
-    fn queue(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
+        if ready >= URGENT_BYTES && !self.urgent.swap(true, Ordering::AcqRel) {
+            let _ = self.writer.jobs.send(Job::Urgent(self.clone()));
+        } else if ready > 0 && !self.queued.swap(true, Ordering::AcqRel) {
             let _ = self.writer.jobs.send(Job::Drain(self.clone()));
         }
     }
@@ -278,6 +283,32 @@ impl Buffer {
     }
 }
 
+/// Logs that are written when the first of them has waited long enough.
+#[derive(Default)]
+struct Gathered {
+    logs: Vec<Arc<ContainerLog>>,
+    due: Option<Instant>,
+}
+
+impl Gathered {
+    fn next(&self, inbox: &mpsc::Receiver<Job>) -> Result<Job, mpsc::RecvTimeoutError> {
+        match self.due {
+            Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => inbox.recv().map_err(mpsc::RecvTimeoutError::from),
+        }
+    }
+
+    fn add(&mut self, log: Arc<ContainerLog>) {
+        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+        self.logs.push(log);
+    }
+
+    fn take(&mut self) -> Vec<Arc<ContainerLog>> {
+        self.due = None;
+        std::mem::take(&mut self.logs)
+    }
+}
+
 struct Files {
     rotation: Rotation,
     open: HashMap<PathBuf, (File, u64)>,
@@ -289,15 +320,29 @@ impl Files {
     }
 
     fn run(mut self, inbox: &mpsc::Receiver<Job>) {
-        while let Ok(job) = inbox.recv() {
+        let mut gathered = Gathered::default();
+        loop {
+            let job = match gathered.next(inbox) {
+                Ok(job) => job,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    gathered.take().iter().for_each(|log| self.drain(log));
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
             match job {
-                Job::Drain(log) => self.drain(&log),
+                Job::Drain(log) => gathered.add(log),
+                Job::Urgent(log) => self.drain(&log),
                 Job::Flush(log, done) => {
                     self.drain(&log);
                     let _ = done.send(());
                 }
-                Job::Remove(dir) => self.remove(&dir),
+                Job::Remove(dir) => {
+                    gathered.take().iter().for_each(|log| self.drain(log));
+                    self.remove(&dir);
+                }
                 Job::Stop(done) => {
+                    gathered.take().iter().for_each(|log| self.drain(log));
                     let _ = done.send(());
                     return;
                 }
@@ -307,6 +352,7 @@ impl Files {
 
     fn drain(&mut self, log: &ContainerLog) {
         log.queued.store(false, Ordering::Release);
+        log.urgent.store(false, Ordering::Release);
         let closed = log.is_closed();
         let bytes = log.buffer.lock().drain(log.writer.clock.now());
         if !bytes.is_empty()

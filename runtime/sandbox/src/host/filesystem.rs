@@ -1,15 +1,12 @@
 //! `wasi:filesystem`: the mounts of a container, as preopened folders of whichever instance looks.
 //!
-//! Invariants: nothing is open while no instance has looked, so that an idle container costs no descriptor; every path
+//! Invariants: nothing is open while no instance has looked, so that an idle container costs no descriptor, and of few
+//! containers when instances have; every path
 //! of a guest is resolved beneath its mount by the kernel (`openat2` with `RESOLVE_BENEATH`), links included.
 //! What a mount is, and how it is opened, is in `mounts`.
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
-use wasmtime_wasi::{
-    FsPerms, OpenMode,
-    filesystem::{Descriptor, Dir},
-    p2, p3,
-};
+use wasmtime_wasi::{filesystem::Descriptor, p2, p3};
 
 use super::{Capability, Guest, open_files};
 use crate::{container::Container, mounts::Opened};
@@ -54,14 +51,7 @@ impl Preopens<'_> {
             return Ok(Vec::new());
         }
         let opened = self.container.files.open(self.container.spec.working_dir.as_deref())?;
-        let push = |Opened { folder, guest_path, read_only }| {
-            let (perms, mode) = match read_only {
-                true => (FsPerms::ReadOnly, OpenMode::READ),
-                false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
-            };
-            let descriptor = Descriptor::Dir(Dir::new(folder, perms, mode, false));
-            Ok((self.table.push(descriptor)?, guest_path))
-        };
+        let push = |Opened { dir, guest_path, .. }| Ok((self.table.push(Descriptor::Dir(dir))?, guest_path));
         opened.into_iter().map(push).collect()
     }
 }
