@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod cluster_info;
 pub(crate) mod completion;
+pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod get;

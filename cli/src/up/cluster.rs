@@ -86,9 +86,10 @@ impl Cluster {
             false => Some(node::start(args, data, component("node"), &network, (metrics, images.address())).await?),
         };
         if let Some(agent) = &agent {
-            let (logs, streaming, stats) = (agent.logs(), agent.streaming(), Arc::new(agent.stats()));
+            let (logs, core_dumps) = (agent.logs(), agent.core_dumps());
+            let (streaming, stats) = (agent.streaming(), Arc::new(agent.stats()));
             let endpoints = agent.endpoints();
-            server.connect_node(Arc::new(AgentGateway { logs, streaming, stats, endpoints }));
+            server.connect_node(Arc::new(AgentGateway { logs, core_dumps, streaming, stats, endpoints }));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
         Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })

@@ -5,19 +5,20 @@ use std::{convert::Infallible, sync::Arc};
 use async_trait::async_trait;
 use http::{Request, Response};
 use podium_agent::{
-    Endpoints, LogError, LogReader,
+    CoreDumpReader, Endpoints, LogError, LogReader,
     streams::{self, StreamError, Streaming},
 };
 use podium_api::{ApiError, Kind, ObjectKey, Reason, k8s_openapi::api::core::v1::Pod};
 use podium_apiserver::{
-    AttachOptions, ByteStream, ExecOptions, LogOptions, LogStream, LogStreams, NodeGateway, PodPorts, ServiceBody,
-    Session, Streams, TerminalSize,
+    AttachOptions, ByteStream, CoreDump, ExecOptions, LogOptions, LogStream, LogStreams, NodeGateway, PodPorts,
+    ServiceBody, Session, Streams, TerminalSize,
 };
 use tokio::sync::watch;
 
 /// The agent as the API server wants it.
 pub(crate) struct AgentGateway {
     pub(crate) logs: Arc<dyn LogReader>,
+    pub(crate) core_dumps: Arc<dyn CoreDumpReader>,
     pub(crate) streaming: Arc<dyn Streaming>,
     pub(crate) stats: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     pub(crate) endpoints: Endpoints,
@@ -53,11 +54,18 @@ impl NodeGateway for AgentGateway {
                 LogStreams::Stderr => podium_agent::LogStreams::Stderr,
             },
         };
-        self.logs.logs(&key, options).await.map_err(|error| match error {
-            LogError::NoPod(_) => ApiError::not_found(&Pod::NAMES, &key.name),
-            LogError::BadRequest(message) => ApiError::bad_request(message),
-            LogError::Io(_) => ApiError::internal(error.to_string()),
-        })
+        self.logs.logs(&key, options).await.map_err(|error| unreadable(&key, error))
+    }
+
+    async fn core_dumps(&self, pod: &Pod, container: &str) -> Result<Vec<CoreDump>, ApiError> {
+        let key = ObjectKey::of(&pod.metadata);
+        let found = self.core_dumps.list(&key, container).await.map_err(|error| unreadable(&key, error))?;
+        Ok(found.into_iter().map(|dump| CoreDump { name: dump.name, bytes: dump.bytes }).collect())
+    }
+
+    async fn core_dump(&self, pod: &Pod, container: &str, name: &str) -> Result<LogStream, ApiError> {
+        let key = ObjectKey::of(&pod.metadata);
+        self.core_dumps.read(&key, container, name).await.map_err(|error| unreadable(&key, error))
     }
 
     async fn exec(&self, pod: &Pod, options: ExecOptions) -> Result<Session, ApiError> {
@@ -85,6 +93,14 @@ struct Ports(Arc<dyn streams::PodPorts>);
 impl PodPorts for Ports {
     async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, String> {
         Ok(Box::new(self.0.connect(port).await?))
+    }
+}
+
+fn unreadable(key: &ObjectKey, error: LogError) -> ApiError {
+    match error {
+        LogError::NoPod(_) => ApiError::not_found(&Pod::NAMES, &key.name),
+        LogError::BadRequest(message) => ApiError::bad_request(message),
+        LogError::Io(_) => ApiError::internal(error.to_string()),
     }
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod data_dir;
 mod gateway;
+mod images_in_use;
 mod node;
 mod own_kinds;
 mod progress;

@@ -21,7 +21,7 @@ use podium_apiserver::{ApiServer, Door, ImageRegistry, ServiceBody};
 use podium_client::ApiRef;
 use podium_registry::{Access, Action, Anonymous, Listener, Refusal, Registry, RegistryConfig};
 
-use super::data_dir::DataDir;
+use super::{data_dir::DataDir, images_in_use};
 
 /// Where the registry listens when nothing is said; another port when this one is taken.
 const ADDRESS_DEFAULT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 5000));
@@ -86,7 +86,12 @@ impl Images {
         }
         server.connect_images(Arc::new(Mounted { router: registry.router(Arc::new(Anonymous)) }));
         announce(api, listener.address()).await?;
-        let sweeper = tokio::spawn(async move { registry.keep_clean(SWEEP_EVERY).await });
+        let api = api.clone();
+        let in_use = move || {
+            let api = api.clone();
+            async move { images_in_use::digests(&api).await }
+        };
+        let sweeper = tokio::spawn(async move { registry.keep_clean(SWEEP_EVERY, in_use).await });
         Ok(Self { listener, sweeper })
     }
 

@@ -89,7 +89,7 @@ pub fn subresource_verbs(sub: &SubresourceInfo) -> &'static [&'static str] {
             &["get", "patch", "update"]
         }
         SubresourceBehaviour::Verb(Verb::Binding | Verb::Eviction | Verb::Token) => &["create"],
-        SubresourceBehaviour::Verb(Verb::Log) => &["get"],
+        SubresourceBehaviour::Verb(Verb::Log | Verb::CoreDump) => &["get"],
         SubresourceBehaviour::Verb(Verb::Exec | Verb::Attach | Verb::PortForward) => &["create", "get"],
         SubresourceBehaviour::Verb(Verb::Proxy) => &["create", "delete", "get", "patch", "update"],
         SubresourceBehaviour::Verb(Verb::Finalize) => &["update"],

@@ -144,6 +144,8 @@ pub enum Verb {
     Binding,
     /// `GET pods/log`: the node agent's log stream.
     Log,
+    /// `GET pods/coredump`: what a container that trapped has left, from its node. Podium's own.
+    CoreDump,
     /// `pods/exec`: runs a command in a container.
     Exec,
     /// `pods/attach`: takes part in what a container runs.

@@ -54,6 +54,15 @@ pub struct LogOptions {
 /// The bytes of a log as they come; an error ends the stream.
 pub type LogStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
 
+/// A core dump that a container has left on its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreDump {
+    /// Its name, as the event of the trap says it. A file's name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// Which streams a client takes, and of which container: Kubernetes' `PodAttachOptions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttachOptions {
@@ -133,6 +142,22 @@ pub trait NodeGateway: Send + Sync + 'static {
     /// 400 when the container has no log to show (yet), 404 when the node does not know the pod, 500 when the log
     /// cannot be read.
     async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError>;
+
+    /// The core dumps that a container of a pod has left, the newest first.
+    ///
+    /// # Errors
+    /// 404 when the node does not know the pod, 500 when they cannot be read.
+    async fn core_dumps(&self, _pod: &Pod, _container: &str) -> Result<Vec<CoreDump>, ApiError> {
+        Ok(Vec::new())
+    }
+
+    /// The bytes of one of them.
+    ///
+    /// # Errors
+    /// As [`NodeGateway::core_dumps`]; 404 when it is not there any more.
+    async fn core_dump(&self, _pod: &Pod, _container: &str, name: &str) -> Result<LogStream, ApiError> {
+        Err(ApiError::new(podium_api::Reason::NotFound, format!("the node has no core dump {name:?}")))
+    }
 
     /// What nodes and their pods use now: a kubelet's `/stats/summary` for each node.
     ///

@@ -33,8 +33,8 @@ pub use audit::{AuditConfig, Level as AuditLevel, Policy as AuditPolicy, PolicyE
 pub use auth::{Authorizer, Decision, Identity};
 pub use config::{BadRange, Ipv4Range, Limits, ServerConfig};
 pub use gateway::{
-    AttachOptions, ByteStream, ExecOptions, ImageRegistry, Input, LogOptions, LogStream, LogStreams, NodeGateway,
-    Output, PodPorts, Session, SessionEnd, Streams, TerminalSize,
+    AttachOptions, ByteStream, CoreDump, ExecOptions, ImageRegistry, Input, LogOptions, LogStream, LogStreams,
+    NodeGateway, Output, PodPorts, Session, SessionEnd, Streams, TerminalSize,
 };
 pub use local::LocalApi;
 pub use outbound::{BoxError, ServiceBody, ServiceDialer};

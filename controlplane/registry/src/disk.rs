@@ -130,24 +130,47 @@ impl Disk {
     }
 
     pub(crate) fn tag(&self, repository: &Repository, tag: &str, digest: &Digest) -> io::Result<()> {
-        self.write(&self.repository(repository).join("_tags").join(tag), digest.to_string().as_bytes())
+        let before = self.tagged(repository, tag)?;
+        self.write(&self.repository(repository).join("_tags").join(tag), digest.to_string().as_bytes())?;
+        before.iter().filter(|before| *before != digest).for_each(|before| self.left(repository, before));
+        Ok(())
     }
 
     pub(crate) fn untag(&self, repository: &Repository, tag: &str) -> io::Result<bool> {
-        removed(&self.repository(repository).join("_tags").join(tag))
+        let before = self.tagged(repository, tag)?;
+        let done = removed(&self.repository(repository).join("_tags").join(tag))?;
+        before.iter().for_each(|before| self.left(repository, before));
+        Ok(done)
+    }
+
+    /// What a tag names.
+    fn tagged(&self, repository: &Repository, tag: &str) -> io::Result<Option<Digest>> {
+        let text = absent(fs::read_to_string(self.repository(repository).join("_tags").join(tag)))?;
+        Ok(text.and_then(|text| Digest::parse(text.trim()).ok()))
+    }
+
+    /// A tag names a manifest no more: its time without one begins.
+    fn left(&self, repository: &Repository, digest: &Digest) {
+        let link = self.link(repository, "_manifests", digest);
+        let touched = File::options().append(true).open(link).and_then(|f| f.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::debug!(%repository, %digest, %error, "cannot note that a manifest has lost a tag");
+        }
+    }
+
+    /// When a manifest was put there, or lost a tag. `None`: it is not there.
+    pub(crate) fn manifest_time(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<SystemTime>> {
+        absent(fs::metadata(self.link(repository, "_manifests", digest)).and_then(|meta| meta.modified()))
     }
 
     /// Which manifest a tag or digest means in a repository.
     pub(crate) fn resolve(&self, repository: &Repository, reference: &Reference) -> io::Result<Option<Digest>> {
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => {
-                let text = absent(fs::read_to_string(self.repository(repository).join("_tags").join(tag)))?;
-                match text.and_then(|text| Digest::parse(text.trim()).ok()) {
-                    Some(digest) => digest,
-                    None => return Ok(None),
-                }
-            }
+            Reference::Tag(tag) => match self.tagged(repository, tag)? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
         };
         Ok(self.link(repository, "_manifests", &digest).exists().then_some(digest))
     }

@@ -22,7 +22,7 @@ mod route;
 mod server;
 mod uploads;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use access::{Access, Action, Anonymous, Refusal};
 pub use garbage::Swept;
@@ -47,6 +47,10 @@ pub struct RegistryConfig {
     pub read_timeout: Duration,
     /// Blobs younger than this are kept though no manifest names them (yet).
     pub grace: Duration,
+    /// How long manifests are kept that no tag leads to (any more).
+    pub untagged_grace: Duration,
+    /// How many of them a repository has at most; the oldest go before their time, though never within `grace`.
+    pub untagged_max: usize,
     /// Uploads are refused while the disk has less room than this.
     pub disk_reserve_bytes: u64,
 }
@@ -62,6 +66,8 @@ impl RegistryConfig {
             upload_idle: Duration::from_secs(3600),
             read_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(3600),
+            untagged_grace: Duration::from_secs(24 * 3600),
+            untagged_max: 100,
             disk_reserve_bytes: 256 << 20,
         }
     }
@@ -101,22 +107,38 @@ impl Registry {
     /// # Errors
     /// When the folder cannot be read. What was removed before stays removed.
     pub async fn sweep(&self) -> io::Result<Swept> {
+        self.sweep_unused(None).await
+    }
+
+    /// As [`Registry::sweep`], and removes manifests that have been without a tag for too long. `in_use`: digests that
+    /// somebody counts on though no tag leads there; `None`: nobody knows, and no manifest goes.
+    ///
+    /// What an index names is kept with it, and so is what refers to something that is kept (signatures).
+    ///
+    /// # Errors
+    /// As [`Registry::sweep`].
+    pub async fn sweep_unused(&self, in_use: Option<HashSet<String>>) -> io::Result<Swept> {
         let inner = self.inner.clone();
         let sweep = move || {
             let expired = inner.uploads.expire(inner.config.upload_idle);
-            garbage::sweep(&inner.disk, inner.config.grace).map(|swept| Swept { uploads: expired, ..swept })
+            let swept = garbage::sweep(&inner.disk, &inner.config, in_use.as_ref())?;
+            Ok(Swept { uploads: expired, ..swept })
         };
         tokio::task::spawn_blocking(sweep).await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// Sweeps every so often, until dropped.
-    pub async fn keep_clean(&self, every: Duration) {
+    /// Sweeps every so often, until dropped. `in_use` is asked before each time.
+    pub async fn keep_clean<F>(&self, every: Duration, in_use: impl Fn() -> F)
+    where
+        F: Future<Output = Option<HashSet<String>>>,
+    {
         let mut ticks = tokio::time::interval(every);
         loop {
             ticks.tick().await;
-            match self.sweep().await {
-                Ok(swept) if swept.blobs + swept.uploads > 0 => {
-                    tracing::info!(blobs = swept.blobs, bytes = swept.bytes, uploads = swept.uploads, "registry swept");
+            match self.sweep_unused(in_use().await).await {
+                Ok(swept) if swept != Swept::default() => {
+                    let Swept { manifests, blobs, bytes, uploads } = swept;
+                    tracing::info!(manifests, blobs, bytes, uploads, "registry swept");
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "cannot sweep the registry"),

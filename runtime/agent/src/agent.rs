@@ -17,9 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    AgentConfig, Endpoints, FileImages, LogReader,
+    AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader,
     driver::{
-        Report, Shared,
+        Report, Shared, core_dumps,
         exec::Streamer,
         id_of,
         images::{Images, garbage},
@@ -137,6 +137,11 @@ impl Agent {
         self.shared.clone()
     }
 
+    /// Reads the core dumps of this node's containers.
+    pub fn core_dumps(&self) -> Arc<dyn CoreDumpReader> {
+        core_dumps::reader(&self.shared)
+    }
+
     /// What this node's pods use now, and the machine: kubelet's `/stats/summary`.
     pub fn stats(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
         let meter = self.shared.meter.clone();
@@ -216,7 +221,7 @@ fn images(config: &AgentConfig, sandbox: Sandbox) -> Result<Images, StartError> 
     let store = Store::open(&dir).map_err(|source| StartError::Folder { path: dir, source })?;
     let pulls = PullConfig::new(config.registries.clone(), config.image_bytes_max, config.image_pulls_max);
     let files = FileImages::new(config.image_dirs.clone(), config.image_bytes_max);
-    Ok(Images::new(files, Puller::new(pulls, Arc::new(store)), sandbox))
+    Ok(Images::new(files, Puller::new(pulls, Arc::new(store)), sandbox, config.tools.clone()))
 }
 
 /// Measures containers, and shows them where metrics are registered.
@@ -248,6 +253,9 @@ fn clean(shared: &Arc<Shared>) {
         shared.log_writer.remove(dir);
     }
     let uids = pods.iter().map(|pod| id_of(pod).uid.to_string()).collect();
-    let volumes = shared.volumes.clone();
-    tokio::task::spawn_blocking(move || volumes.clean(&uids));
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || {
+        shared.clean_core_dumps(&uids);
+        shared.volumes.clean(&uids);
+    });
 }

@@ -20,7 +20,10 @@ mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
 pub use decide::grants::{InterfaceGroups, InterfacePatterns, InterfacePolicy};
-pub use driver::images::garbage::ImageGc;
+pub use driver::{
+    core_dumps::{CoreDump, CoreDumpReader},
+    images::garbage::ImageGc,
+};
 #[doc(hidden)]
 pub use dry_run::dry_run;
 pub use endpoints::Endpoints;

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use crate::{
     CpuLimit, Ending, Image, ImageKind, StartError, Usage,
     container::Container,
+    dump,
     failure::Failure,
     host,
     image::Code,
@@ -111,33 +112,38 @@ async fn run(container: &Arc<Container>, image: &Image, turn: Arc<Turn>) -> wasm
     match &image.code {
         Code::CoreCommand(pre) => {
             let mut store = host::core_store(container, turn)?;
-            let instance = pre.instantiate_async(&mut store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-            start.call_async(&mut store, ()).await?;
-            Ok(0)
+            let done = async {
+                let instance = pre.instantiate_async(&mut store).await?;
+                let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                start.call_async(&mut store, ()).await
+            };
+            let done = done.await;
+            dump::kept(container, &mut store, done).map(|()| 0)
         }
         Code::CoreReactor(pre) => {
-            let store = host::core_store(container, turn)?;
-            Call::of(pre, &container.spec)?.run(pre, store, container).await?;
-            Ok(0)
+            let mut store = host::core_store(container, turn)?;
+            let done = Call::of(pre, &container.spec)?.run(pre, &mut store, container).await;
+            dump::kept(container, &mut store, done).map(|()| 0)
         }
         Code::Command(pre) => {
             let mut store = host::store(container, turn);
-            let command = pre.instantiate_async(&mut store).await?;
-            let result = command.wasi_cli_run().call_run(&mut store).await?;
-            Ok(i32::from(result.is_err()))
+            let done = async { pre.instantiate_async(&mut store).await?.wasi_cli_run().call_run(&mut store).await };
+            let done = done.await;
+            dump::kept(container, &mut store, done).map(|result| i32::from(result.is_err()))
         }
         Code::AsyncCommand(pre) => {
             let mut store = host::store(container, turn);
-            let command = pre.instantiate_async(&mut store).await?;
-            let result = store
-                .run_concurrent(async |accessor| {
+            let done = async {
+                let command = pre.instantiate_async(&mut store).await?;
+                let ran = store.run_concurrent(async |accessor| {
                     let result = command.wasi_cli_run().call_run(accessor).await?;
                     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
                     wasmtime::error::Ok(result)
-                })
-                .await??;
-            Ok(i32::from(result.is_err()))
+                });
+                ran.await?
+            };
+            let done = done.await;
+            dump::kept(container, &mut store, done).map(|result| i32::from(result.is_err()))
         }
         Code::HttpHandler(_) | Code::HttpService(_) | Code::Library(_) => {
             wasmtime::bail!("invariant: an HTTP image is not started as a command")

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ContainerSpec, CpuLimit, Ending, StartError, Stdin, Stream, Usage,
     cpu::CpuAccount,
+    dump::Dumps,
     memory::{Held, MemoryAccount, OutOfMemory},
     mounts::Files,
     sandbox::Node,
@@ -78,6 +79,7 @@ pub(crate) struct Container {
     streams: Mutex<Held>,
     /// Shared with the commands within it.
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) dumps: Dumps,
     instances: AtomicU64,
     requests: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl Container {
             ended: CancellationToken::new(),
             ending: OnceLock::new(),
             traffic: Arc::default(),
+            dumps: Dumps::default(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             within: None,
@@ -117,6 +120,7 @@ impl Container {
             ended: other.ended.child_token(),
             ending: OnceLock::new(),
             traffic: other.traffic.clone(),
+            dumps: Dumps::default(),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             within: Some(other.clone()),

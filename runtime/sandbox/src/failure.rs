@@ -3,7 +3,7 @@
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CallFailure, Ending, container::Container, memory::OutOfMemory};
+use crate::{CallFailure, Ending, container::Container, dump, memory::OutOfMemory};
 
 /// Frames told of a trap.
 const FRAMES_MAX: usize = 32;
@@ -35,7 +35,7 @@ impl Failure {
         if kernel_is_out_of_maps(error) {
             return Self::NodeFull(OUT_OF_MAPS.to_owned());
         }
-        Self::Trap { message: error.root_cause().to_string(), backtrace: backtrace(error) }
+        Self::Trap { message: message(error), backtrace: backtrace(error) }
     }
 
     /// How the container ends when this was its one guest.
@@ -66,6 +66,15 @@ fn kernel_is_out_of_maps(error: &wasmtime::Error) -> bool {
         cause.downcast_ref::<rustix::io::Errno>().is_some_and(|errno| errno.raw_os_error() == ENOMEM)
             || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) == Some(ENOMEM)
     })
+}
+
+/// What went wrong, and the name of its core dump if it has one.
+fn message(error: &wasmtime::Error) -> String {
+    let message = error.root_cause().to_string();
+    match error.downcast_ref::<dump::Named>() {
+        Some(dump) => format!("{message} ({dump})"),
+        None => message,
+    }
 }
 
 /// Frames as wasmtime prints them, one each, innermost first.

@@ -1,30 +1,31 @@
-//! Snapshots: what a component does once when it is loaded, so that no instance has to do it again.
+//! Snapshots: what an image does once when it is loaded, so that no instance has to do it again.
 //!
-//! A component that exports a function `wizer-initialize`, or one that [`crate::LoadOptions`] names, is made once, the
-//! function is called, and memories and globals as it leaves them become what every instance begins with. The result is
-//! compiled and kept in the cache, so this happens once on a node, not at each start.
+//! A component or core module that exports a function `wizer-initialize`, or one that [`crate::LoadOptions`] names, is made
+//! once, the function is called (after `_initialize`, if a core module has that), and memories and globals as it leaves them
+//! become what every instance begins with. The result is compiled and kept in the cache under the file's digest and the
+//! function's name, which are all that it depends on: this happens once on a node, not at each start.
 //!
 //! It runs within bounds, and is granted nothing. Whatever it reads of clocks and random numbers is the same in all
-//! instances. It may keep nothing of the host (streams, files): handles do not outlive it, and an image that keeps some is
-//! refused.
+//! instances. It may keep nothing of the host (streams, files): handles do not outlive it, and a component that keeps some is
+//! refused. A core module is granted no file that it could keep. Tables are not part of a snapshot.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
-use wasmparser::{ComponentExternalKind, Parser, Payload};
+use wasmparser::{ComponentExternalKind, ExternalKind, Parser, Payload};
 use wasmtime::{
-    Store,
+    Module, Store, Val,
     component::{Component, Instance, Lift, WasmList},
 };
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wizer::{ComponentInstanceState, Wizer};
+use wasmtime_wizer::{ComponentInstanceState, InstanceState, SnapshotVal, ValType, Wizer};
 
 use crate::{
-    ContainerSpec, LoadError,
+    ContainerSpec, Initialise, LoadError,
     container::Container,
     failure::Failure,
-    host::{self, Guest},
+    host::{self, CoreGuest, Guest},
     image::Compiled,
     sandbox::Node,
     task::{self, Turn},
@@ -32,20 +33,23 @@ use crate::{
 
 /// The export that asks for it.
 const EXPORT: &str = "wizer-initialize";
+/// What a core module without `_start` wants to be called before anything else.
+const FIRST: &str = "_initialize";
 /// Memory of all that it makes.
 const MEMORY_BYTES_MAX: u64 = 512 << 20;
 /// How long it may take.
 const TIME: Duration = Duration::from_secs(30);
 
-/// The function to call, if there is one: as asked for, or as the component exports it.
-pub(crate) fn wanted(wasm: &[u8], asked: Option<&str>) -> Option<String> {
+/// The function to call, if there is one: as asked for, or as the image exports it.
+pub(crate) fn wanted(wasm: &[u8], asked: Initialise) -> Option<String> {
     match asked {
-        Some(export) => Some(export.to_owned()),
-        None => exports(wasm, EXPORT).then(|| EXPORT.to_owned()),
+        Initialise::Export(export) => Some(export),
+        Initialise::Usual => exports(wasm, EXPORT).then(|| EXPORT.to_owned()),
+        Initialise::Never => None,
     }
 }
 
-/// Whether a component exports a function. What cannot be read exports nothing: others say what is wrong with it.
+/// Whether a component or core module exports a function. What cannot be read exports nothing: others say what is wrong with it.
 fn exports(wasm: &[u8], name: &str) -> bool {
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -58,6 +62,12 @@ fn exports(wasm: &[u8], name: &str) -> bool {
                     return true;
                 }
             }
+            Ok(Payload::ExportSection(section)) if depth == 0 => {
+                let mut functions = section.into_iter().flatten().filter(|e| e.kind == ExternalKind::Func);
+                if functions.any(|export| export.name == name) {
+                    return true;
+                }
+            }
             Ok(_) => {}
             Err(_) => return false,
         }
@@ -67,13 +77,19 @@ fn exports(wasm: &[u8], name: &str) -> bool {
 
 /// What is to be compiled so that the function can be called and its outcome be read.
 pub(crate) fn instrumented(wasm: &[u8], export: &str) -> Result<Bytes, LoadError> {
-    let (_, instrumented) = wizer(export).instrument_component(wasm).map_err(|e| failed(export, &e))?;
-    Ok(instrumented.into())
+    let wizer = wizer(export);
+    let instrumented = if Parser::is_component(wasm) {
+        wizer.instrument_component(wasm).map(|(_, instrumented)| instrumented)
+    } else {
+        wizer.instrument(wasm).map(|(_, instrumented)| instrumented)
+    };
+    instrumented.map(Bytes::from).map_err(|e| failed(export, &e))
 }
 
 fn wizer(export: &str) -> Wizer {
     let mut wizer = Wizer::new();
-    wizer.init_func(export);
+    // Else it would be taken out of all core modules too, of which the component's own is lifted.
+    wizer.init_func(export).keep_init_func(true);
     wizer
 }
 
@@ -81,7 +97,7 @@ fn failed(export: &str, error: &wasmtime::Error) -> LoadError {
     LoadError::Initialise { export: export.to_owned(), reason: format!("{error:#}") }
 }
 
-/// Calls the function in the instrumented component, and answers with the component as that left it.
+/// Calls the function in the instrumented image, and answers with the image as that left it.
 pub(crate) async fn snapshot(
     node: &Arc<Node>,
     wasm: Bytes,
@@ -89,9 +105,6 @@ pub(crate) async fn snapshot(
     export: String,
 ) -> Result<Bytes, LoadError> {
     let refused = |reason: String| LoadError::Initialise { export: export.clone(), reason };
-    let Compiled::Component(component) = instrumented else {
-        return Err(refused("it is no component".to_owned()));
-    };
     let mut spec = ContainerSpec::new(format!("initialise/{export}"));
     spec.limits.memory_bytes_max = MEMORY_BYTES_MAX;
     let container = Container::new(node.clone(), spec).map_err(|e| refused(e.to_string()))?;
@@ -102,7 +115,7 @@ pub(crate) async fn snapshot(
         let done = tokio::select! {
             biased;
             () = guest.ended.cancelled() => Err(wasmtime::format_err!("it took too long")),
-            done = initialise(&guest, of_guest, &component, &wasm, &named) => done,
+            done = initialised(&guest, of_guest, &instrumented, &wasm, &named) => done,
         };
         let _ = answer.send(done);
     };
@@ -129,7 +142,46 @@ fn words(error: &wasmtime::Error) -> String {
     }
 }
 
-async fn initialise(
+async fn initialised(
+    container: &Arc<Container>,
+    turn: Arc<Turn>,
+    instrumented: &Compiled,
+    wasm: &[u8],
+    export: &str,
+) -> wasmtime::Result<Bytes> {
+    match instrumented {
+        Compiled::Component(component) => of_component(container, turn, component, wasm, export).await,
+        Compiled::Core(module) => of_core(container, turn, module, wasm, export).await,
+    }
+}
+
+async fn of_core(
+    container: &Arc<Container>,
+    turn: Arc<Turn>,
+    module: &Module,
+    wasm: &[u8],
+    export: &str,
+) -> wasmtime::Result<Bytes> {
+    let mut store = host::core_store(container, turn)?;
+    let instance = container.node.linkers.core.instantiate_async(&mut store, module).await?;
+    if export != FIRST
+        && let Some(first) = instance.get_func(&mut store, FIRST)
+    {
+        first.call_async(&mut store, &[], &mut []).await?;
+    }
+    let function = instance.get_typed_func::<(), ()>(&mut store, export)?;
+    function.call_async(&mut store, ()).await?;
+    let wizer = wizer(export);
+    let (context, _) = wizer.instrument(wasm)?;
+    let mut state = CoreState { store, instance, failed: None };
+    let snapshot = wizer.snapshot(&context, &mut state).await?;
+    match state.failed {
+        Some(error) => Err(error),
+        None => Ok(snapshot.into()),
+    }
+}
+
+async fn of_component(
     container: &Arc<Container>,
     turn: Arc<Turn>,
     component: &Component,
@@ -155,7 +207,52 @@ async fn initialise(
     }
 }
 
-/// An instance whose state is read by what it was instrumented with.
+/// An instance of a core module, whose state is exported by what it was instrumented with.
+struct CoreState {
+    store: Store<CoreGuest>,
+    instance: wasmtime::Instance,
+    /// As of [`State`].
+    failed: Option<wasmtime::Error>,
+}
+
+impl CoreState {
+    fn fail(&mut self, what: &str, name: &str) {
+        self.failed.get_or_insert_with(|| wasmtime::format_err!("it cannot be read: {what} {name}"));
+    }
+}
+
+impl InstanceState for CoreState {
+    async fn global_get(&mut self, name: &str, of: ValType) -> SnapshotVal {
+        let global = self.instance.get_global(&mut self.store, name);
+        match global.map(|global| global.get(&mut self.store)) {
+            Some(Val::I32(value)) => return SnapshotVal::I32(value),
+            Some(Val::I64(value)) => return SnapshotVal::I64(value),
+            Some(Val::F32(bits)) => return SnapshotVal::F32(bits),
+            Some(Val::F64(bits)) => return SnapshotVal::F64(bits),
+            Some(Val::V128(bits)) => return SnapshotVal::V128(bits.as_u128()),
+            _ => self.fail("the global", name),
+        }
+        match of {
+            ValType::I64 => SnapshotVal::I64(0),
+            ValType::F32 => SnapshotVal::F32(0),
+            ValType::F64 => SnapshotVal::F64(0),
+            ValType::V128 => SnapshotVal::V128(0),
+            _ => SnapshotVal::I32(0),
+        }
+    }
+
+    async fn memory_contents(&mut self, name: &str, contents: impl FnOnce(&[u8]) + Send) {
+        match self.instance.get_memory(&mut self.store, name) {
+            Some(memory) => contents(memory.data(&self.store)),
+            None => {
+                self.fail("the memory", name);
+                contents(&[]);
+            }
+        }
+    }
+}
+
+/// An instance of a component, whose state is read by what it was instrumented with.
 struct State {
     store: Store<Guest>,
     instance: Instance,

@@ -49,18 +49,18 @@ impl Call {
     pub(crate) async fn run(
         self,
         pre: &InstancePre<CoreGuest>,
-        mut store: Store<CoreGuest>,
+        store: &mut Store<CoreGuest>,
         container: &Container,
     ) -> wasmtime::Result<()> {
-        let instance = pre.instantiate_async(&mut store).await?;
-        if let Some(initialize) = instance.get_func(&mut store, INITIALIZE) {
-            initialize.call_async(&mut store, &[], &mut []).await?;
+        let instance = pre.instantiate_async(&mut *store).await?;
+        if let Some(initialize) = instance.get_func(&mut *store, INITIALIZE) {
+            initialize.call_async(&mut *store, &[], &mut []).await?;
         }
-        let Some(function) = instance.get_func(&mut store, &self.name) else {
+        let Some(function) = instance.get_func(&mut *store, &self.name) else {
             wasmtime::bail!("invariant: {} was there before", self.name);
         };
         let mut results = vec![Val::I32(0); self.results];
-        function.call_async(&mut store, &self.parameters, &mut results).await?;
+        function.call_async(&mut *store, &self.parameters, &mut results).await?;
         let printed: String = results.iter().map(printed).collect();
         container.write(Stream::Stdout, printed.as_bytes());
         Ok(())

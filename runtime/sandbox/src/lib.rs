@@ -95,7 +95,7 @@ pub use grants::{BadInterface, Grants, Refusal};
 pub use group::{Group, GroupLimits};
 pub use http::HttpContainer;
 pub use image::Image;
-pub use load::LoadOptions;
+pub use load::{Initialise, LoadOptions};
 pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, TcpPort, UdpSocket};
 pub use plugin::{Plugin, Value};
 pub use sandbox::Sandbox;

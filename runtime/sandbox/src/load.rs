@@ -29,9 +29,31 @@ const SMALL_TIME: Duration = Duration::from_secs(5);
 pub struct LoadOptions {
     /// For whom: requesters take turns in the queue for the compiler. Any name, such as a namespace.
     pub requester: String,
-    /// A function that a component exports, to be called once: instances begin with what it leaves in memory. `None`: the
-    /// export `wizer-initialize`, if there is one.
-    pub initialise: Option<String>,
+    /// What is called once: instances begin with what it leaves in memory.
+    pub initialise: Initialise,
+}
+
+/// A function that is called once, when an image is loaded, instead of by each instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Initialise {
+    /// The export `wizer-initialize`, if there is one.
+    #[default]
+    Usual,
+    /// This export; without it the image is refused.
+    Export(String),
+    /// None, whatever is exported.
+    Never,
+}
+
+impl Initialise {
+    /// Names an image that is initialised so: one file that is initialised in another way is another image.
+    pub(crate) fn key(&self, digest: &str) -> String {
+        match self {
+            Self::Usual => digest.to_owned(),
+            Self::Export(export) => format!("{digest} after {export}"),
+            Self::Never => format!("{digest} as it is"),
+        }
+    }
 }
 
 /// What is known of a file before it is compiled.
@@ -57,7 +79,7 @@ pub(crate) async fn load(
         compile::check(&wasm, &limits)?;
         let wasm = adapt::adapted(wasm)?;
         let inspected = inspect::inspect(&wasm)?;
-        let initialise = initialise::wanted(&wasm, asked.as_deref());
+        let initialise = initialise::wanted(&wasm, asked);
         Ok(Read { wasm, inspected, initialise, size_bytes })
     })
     .await?;

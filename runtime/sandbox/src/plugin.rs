@@ -25,6 +25,7 @@ use wasmtime::{
 use crate::{
     CallFailure, Ending, Image, StartError, Usage,
     container::Container,
+    dump,
     failure::Failure,
     host,
     image::Code,
@@ -206,7 +207,7 @@ async fn answer(
         Err(error) if error.downcast_ref::<WasmBacktrace>().is_none() && !error.is::<Trap>() && !is_end(&error) => {
             Err(Refused(format!("{:?} cannot be called like this: {error:#}", call.function)).into())
         }
-        Err(error) => Err(error),
+        Err(error) => Err(dump::keep(container, error, &mut store)),
     }
 }
 

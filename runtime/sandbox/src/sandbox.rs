@@ -13,8 +13,8 @@ use tokio::runtime::{Handle, Runtime};
 use wasmtime::Engine;
 
 use crate::{
-    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, LoadError, LoadOptions, Plugin,
-    SandboxConfig, SandboxError, StartError,
+    CommandContainer, ContainerSpec, Group, GroupLimits, HttpContainer, Image, Initialise, LoadError, LoadOptions,
+    Plugin, SandboxConfig, SandboxError, StartError,
     cache::{CodeCache, compatibility, hex},
     compile::Queue,
     container::Container,
@@ -118,8 +118,7 @@ impl Sandbox {
         }
         let of_task = wasm.clone();
         let digest = blocking(move || Ok(digest(&of_task))).await?;
-        // One file that is initialised in another way is another image.
-        let key = options.initialise.as_ref().map_or_else(|| digest.clone(), |export| format!("{digest} {export}"));
+        let key = options.initialise.key(&digest);
         let loading = {
             let mut images = self.node.images.lock();
             if let Some(image) = images.find(&key) {
@@ -135,7 +134,12 @@ impl Sandbox {
 
     /// An image that is in memory already.
     pub fn cached(&self, digest: &str) -> Option<Arc<Image>> {
-        self.node.images.lock().find(digest)
+        self.cached_with(digest, &Initialise::Usual)
+    }
+
+    /// An image that is in memory already, initialised like this.
+    pub fn cached_with(&self, digest: &str, initialise: &Initialise) -> Option<Arc<Image>> {
+        self.node.images.lock().find(&initialise.key(digest))
     }
 
     /// Makes bounds that several containers share.

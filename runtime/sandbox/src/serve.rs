@@ -119,9 +119,10 @@ async fn serve(inner: &Inner, turn: &Arc<Turn>, instance: &mut Option<Instance>,
         () = sleep_until(deadline) => Some(CallFailure::TimedOut),
         result = answering => match result {
             Err(error) => {
-                if let Some(instance) = instance {
-                    dump::keep(&inner.container, &error, instance.store());
-                }
+                let error = match instance {
+                    Some(instance) => dump::keep(&inner.container, error, instance.store()),
+                    None => error,
+                };
                 Some(inner.call_failure(&error))
             }
             Ok(()) if inner.container.end_if_out_of_memory() => Some(inner.end_of_call()),
@@ -162,11 +163,13 @@ impl Instance {
         let mut store = host::store(&inner.container, turn);
         match &inner.image.code {
             Code::HttpHandler(pre) => {
-                let guest = pre.instantiate_async(&mut store).await?;
+                let guest = pre.instantiate_async(&mut store).await;
+                let guest = dump::kept(&inner.container, &mut store, guest)?;
                 Ok(Self::P2 { store, guest })
             }
             Code::HttpService(pre) => {
-                let guest = pre.instantiate_async(&mut store).await?;
+                let guest = pre.instantiate_async(&mut store).await;
+                let guest = dump::kept(&inner.container, &mut store, guest)?;
                 Ok(Self::P3 { store, guest })
             }
             _ => wasmtime::bail!("invariant: a command is not started as an HTTP container"),

@@ -117,7 +117,8 @@ async fn instance(
     inside: &Inside,
 ) -> Option<CallFailure> {
     let mut store = host::store(&inner.container, turn);
-    let guest = match pre.instantiate_async(&mut store).await {
+    let guest = pre.instantiate_async(&mut store).await;
+    let guest = match dump::kept(&inner.container, &mut store, guest) {
         Ok(guest) => guest,
         Err(error) => return Some(inner.call_failure(&error)),
     };
@@ -125,7 +126,7 @@ async fn instance(
         serve(&Served { accessor, guest: &guest, inner, inside, reuse, id }, jobs).await
     });
     let error = ran.await.flatten().err()?;
-    dump::keep(&inner.container, &error, &mut store);
+    let error = dump::keep(&inner.container, error, &mut store);
     Some(inner.call_failure(&error))
 }
 

@@ -52,6 +52,7 @@ pub(super) const LOG: &[&str] = &[
     "tailLines",
     "timestamps",
 ];
+pub(super) const CORE_DUMP: &[&str] = &["coredump/container", "coredump/list", "coredump/name"];
 pub(super) const EXEC: &[&str] = &["command", "exec/container", "stderr", "stdin", "stdout", "tty"];
 pub(super) const ATTACH: &[&str] = &["attach/container", "stderr", "stdin", "stdout", "tty"];
 pub(super) const PORT_FORWARD: &[&str] = &["ports"];
@@ -99,7 +100,8 @@ mod tests {
     #[test]
     fn all_are_known() {
         let proxies = [POD_PROXY, SERVICE_PROXY, NODE_PROXY].concat();
-        let others = [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG, EXEC, ATTACH, PORT_FORWARD].concat();
+        let others =
+            [LIST, GET, WRITE, PATCH, DELETE, DELETE_COLLECTION, LOG, CORE_DUMP, EXEC, ATTACH, PORT_FORWARD].concat();
         for name in others.into_iter().chain(proxies) {
             let parameter = one(name);
             for key in ["name", "description"] {

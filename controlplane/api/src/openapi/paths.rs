@@ -234,7 +234,11 @@ impl<'a> Described<'a> {
         if sub.behaviour == SubresourceBehaviour::Verb(Verb::Proxy) {
             return self.passed_on(sub, false);
         }
-        let is_text = sub.behaviour == SubresourceBehaviour::Verb(Verb::Log);
+        let raw = match sub.behaviour {
+            SubresourceBehaviour::Verb(Verb::Log) => Some((parameters::LOG, text())),
+            SubresourceBehaviour::Verb(Verb::CoreDump) => Some((parameters::CORE_DUMP, bytes())),
+            _ => None,
+        };
         for verb in discovery::subresource_verbs(sub) {
             let (method, id_verb, words) = match *verb {
                 "get" => ("get", "read", "read"),
@@ -243,14 +247,15 @@ impl<'a> Described<'a> {
                 _ => ("put", "replace", "replace"),
             };
             let (query, codes, body) = plain(method, &schema, is_builtin(&self.kind.schema_name()));
+            let (query, responses) = raw.clone().unwrap_or_else(|| (query, responses(codes, &schema, false)));
             let place = if method == "post" { article(self.names.kind) } else { " the specified " };
             item[method] = self.operation(Operation {
                 action: method,
                 id: group_id(id_verb, &self.names, &format!("{}{}", self.scoped(), camel(sub.name))),
                 description: format!("{words} {} of{place}{}", sub.name, self.names.kind),
-                query: if is_text { parameters::LOG } else { query },
+                query,
                 body,
-                responses: if is_text { text() } else { responses(codes, &schema, false) },
+                responses,
                 speaks: json!({ "group": speaks.group, "version": speaks.version, "kind": speaks.kind }),
             });
         }
@@ -377,6 +382,13 @@ fn text() -> Value {
         "200": { "description": "OK", "content": { "text/plain": { "schema": { "type": "string" } } } },
         "401": { "description": "Unauthorized" },
     })
+}
+
+fn bytes() -> Value {
+    let mut bytes = text();
+    let binary = json!({ "application/wasm": { "schema": { "type": "string", "format": "binary" } } });
+    bytes["200"]["content"] = binary;
+    bytes
 }
 
 /// ` a `, ` an ` or nothing before a plural.

@@ -41,6 +41,7 @@ use crate::{
 mod about;
 pub(crate) mod body;
 mod connect;
+mod core_dumps;
 mod documents;
 mod images;
 mod list_options;
@@ -240,7 +241,7 @@ impl Frontend {
         what: &Attributes<'_>,
         call: &Call<'_>,
     ) -> Result<(Option<flow::Seat>, Option<Permit>), ApiError> {
-        let long = matches!(what.subresource, "log" | "exec" | "attach" | "portforward" | "proxy");
+        let long = matches!(what.subresource, "log" | "coredump" | "exec" | "attach" | "portforward" | "proxy");
         let place = || self.streams.clone().try_acquire_owned().map_err(|_| flow::too_many());
         let permit = (long || what.verb == "watch").then(place).transpose()?;
         let schema = self.flow.classify(who, what).filter(|_| !long);

@@ -20,7 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Call, Frontend, Permit, about, list_options, logs,
+    Call, Frontend, Permit, about, core_dumps, list_options, logs,
     negotiate::{self, Form, Offers, Shape},
     path::{Query, Target},
     respond::{self, Answer},
@@ -108,6 +108,12 @@ impl Frontend {
             }
             let gateway = self.gateway.read().clone();
             return logs::open(gateway.as_deref(), pod, options, permit, self.stop.clone()).await;
+        }
+        if resource.subresource(target.subresource) == Some(SubresourceBehaviour::Verb(Verb::CoreDump)) {
+            let entry = self.entry(resource, target).await?;
+            let pod = entry.object.downcast_ref::<Pod>().ok_or_else(about::unknown)?;
+            let gateway = self.gateway.read().clone();
+            return core_dumps::answer(gateway.as_deref(), pod, call.query, permit, self.stop.clone()).await;
         }
         let mut filter = filter(resource, target, call.query)?;
         if !target.name.is_empty() {

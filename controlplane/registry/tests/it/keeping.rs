@@ -10,8 +10,9 @@ use std::{
 
 use podium_registry::{RegistryConfig, Swept};
 use reqwest::Method;
+use serde_json::json;
 
-use super::{MOMENT, Served, digest, header, refusal};
+use super::{INDEX, MANIFEST, MOMENT, Served, digest, header, refusal};
 
 #[tokio::test]
 async fn an_upload_goes_on_after_a_restart_and_all_stays() {
@@ -74,7 +75,7 @@ async fn what_no_manifest_names_goes_when_it_is_old() {
     let served = Served::open(folder, config).await;
     let place = header(&served.send(Method::POST, "/v2/app/blobs/uploads/", &[], "").await, "location");
     let swept = served.registry.sweep().await.unwrap();
-    assert_eq!(swept, Swept { blobs: 1, bytes: 6, uploads: 1 });
+    assert_eq!(swept, Swept { manifests: 0, blobs: 1, bytes: 6, uploads: 1 });
     assert_eq!(served.get(&format!("/v2/app/blobs/{orphan}")).await.status(), 404);
     assert_eq!(served.get(&place).await.status(), 404);
     assert_eq!(served.get("/v2/app/manifests/v1").await.status(), 200);
@@ -114,4 +115,81 @@ async fn a_sweep_takes_nothing_from_pushes_under_way() {
         assert_eq!(served.get(&path).await.status(), 200);
         assert_eq!(served.get(&format!("/v2/app-{}/manifests/v{i}", i % 3)).await.status(), 200);
     }
+}
+
+/// Puts a document there by its own digest, which it answers with.
+async fn put(served: &Served, kind: &str, document: &serde_json::Value) -> String {
+    let bytes = document.to_string();
+    let found = digest(bytes.as_bytes());
+    let path = format!("/v2/app/manifests/{found}");
+    assert_eq!(served.send(Method::PUT, &path, &[("content-type", kind)], bytes).await.status(), 201);
+    found
+}
+
+async fn is_there(served: &Served, digest: &str) -> bool {
+    served.get(&format!("/v2/app/manifests/{digest}")).await.status() == 200
+}
+
+#[tokio::test]
+async fn manifests_without_a_tag_go_unless_something_leads_to_them() {
+    let served = Served::with(|config| (config.grace, config.untagged_grace) = (MOMENT, MOMENT)).await;
+    let (moved, _) = served.manifest("app", "v1", b"old").await;
+    let (tagged, _) = served.manifest("app", "v1", b"new").await;
+    let (used, bytes) = served.manifest("app", "v2", b"in use").await;
+    served.send(Method::DELETE, "/v2/app/manifests/v2", &[], "").await;
+    let (child, child_bytes) = served.manifest("app", "v3", b"child").await;
+    let descriptor = |digest: &str, size| json!({ "mediaType": MANIFEST, "digest": digest, "size": size });
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(&child, child_bytes.len())] });
+    let tag = served.send(Method::PUT, "/v2/app/manifests/v3", &[("content-type", INDEX)], index.to_string()).await;
+    assert_eq!(tag.status(), 201, "the tag is the index's now");
+    let config = served.blob("app", b"{}").await;
+    let signature = |of: &str, size| {
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "layers": [], "subject": descriptor(of, size),
+            "config": { "mediaType": "test/signature", "digest": config, "size": 2 } })
+    };
+    let of_used = put(&served, MANIFEST, &signature(&used, bytes.len())).await;
+    let of_moved = put(&served, MANIFEST, &signature(&moved, 1)).await;
+
+    assert_eq!(served.registry.sweep().await.unwrap().manifests, 0, "nobody knows what is in use");
+    let in_use = Some([used.clone()].into());
+    assert_eq!(served.registry.sweep_unused(in_use).await.unwrap().manifests, 2);
+    for (found, what, there) in [
+        (&tagged, "tagged", true),
+        (&moved, "its tag moved on", false),
+        (&used, "in use", true),
+        (&child, "an index names it", true),
+        (&of_used, "refers to what is kept", true),
+        (&of_moved, "refers to what is gone", false),
+    ] {
+        assert_eq!(is_there(&served, found).await, there, "{what}");
+    }
+    let layer = format!("/v2/app/blobs/{}", digest(b"old"));
+    assert_eq!(served.get(&layer).await.status(), 404, "what only it named is gone too");
+    let referrers = served.get(&format!("/v2/app/referrers/{moved}")).await.text().await.unwrap();
+    assert!(!referrers.contains(&of_moved), "{referrers}");
+    // Now that nobody uses it: it, what refers to it, and nothing else.
+    assert_eq!(served.registry.sweep_unused(Some([].into())).await.unwrap().manifests, 2);
+    assert!(!is_there(&served, &used).await && is_there(&served, &child).await && is_there(&served, &tagged).await);
+}
+
+#[tokio::test]
+async fn manifests_without_a_tag_have_their_time_and_their_number() {
+    let served = Served::with(|config| config.untagged_max = 2).await;
+    let mut found = Vec::new();
+    for i in 0..5 {
+        found.push(served.manifest("app", "v1", format!("layer {i}").as_bytes()).await.0);
+    }
+    let none = || Some([].into());
+    assert_eq!(served.registry.sweep_unused(none()).await.unwrap(), Swept::default(), "all are young");
+    let Served { listener, folder, .. } = served;
+    listener.shutdown(MOMENT).await;
+    let mut config = RegistryConfig::new(folder.path());
+    (config.grace, config.untagged_max, config.disk_reserve_bytes) = (MOMENT, 2, 0);
+    let served = Served::open(folder, config).await;
+    assert_eq!(served.registry.sweep_unused(none()).await.unwrap().manifests, 2, "four have no tag, two are too many");
+    let mut there = Vec::new();
+    for digest in &found {
+        there.push(is_there(&served, digest).await);
+    }
+    assert_eq!(there, [false, false, true, true, true]);
 }

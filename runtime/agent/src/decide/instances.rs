@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
-use podium_sandbox::{CoreDumps, Instances, Limits, Reuse};
+use podium_sandbox::{CoreDumps, Initialise, Instances, Limits, Reuse};
+
+use super::local::Slot;
 
 /// Requests that one instance may answer; `0` or `1`: a fresh instance for each.
 pub(crate) const REUSE: &str = "podium.dev/instance-reuse";
@@ -20,13 +22,15 @@ pub(crate) const CONCURRENCY: &str = "podium.dev/concurrency";
 pub(crate) const QUEUE: &str = "podium.dev/request-queue";
 /// Seconds that a request may take.
 pub(crate) const REQUEST_TIMEOUT: &str = "podium.dev/request-timeout-seconds";
+/// The export that is called once, when an image is loaded; `off`: none. Of one container with its name behind a dot.
+pub(crate) const INITIALIZE: &str = "podium.dev/initialize";
 /// Core dumps kept of each container.
 pub(crate) const CORE_DUMPS: &str = "podium.dev/core-dumps";
 
 /// Most core dumps of a container, whatever is asked for.
 const CORE_DUMPS_MAX: u32 = 20;
 /// Largest core dump.
-const CORE_DUMP_BYTES_MAX: u64 = 256 << 20;
+const CORE_DUMP_BYTES_MAX: u64 = 128 << 20;
 /// Most requests at once, and most that wait, of a container.
 const REQUESTS_MAX: u32 = 100_000;
 
@@ -68,6 +72,18 @@ fn reuse(annotations: Annotations<'_>) -> Instances {
     reuse.idle = seconds(annotations, INSTANCE_IDLE).unwrap_or(reuse.idle);
     reuse.age_max = seconds(annotations, INSTANCE_AGE).unwrap_or(reuse.age_max);
     Instances::Reused(reuse)
+}
+
+/// What of a container's image is called once, when it is loaded. What is said without a container's name holds for containers,
+/// not for those that run before or beside them.
+pub(crate) fn initialise(annotations: Annotations<'_>, slot: Slot, container: &str) -> Initialise {
+    let find = |name: &str| annotations?.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let of_all = || find(INITIALIZE).filter(|_| matches!(slot, Slot::Main(_)));
+    match find(&format!("{INITIALIZE}.{container}")).or_else(of_all) {
+        None => Initialise::Usual,
+        Some("off") => Initialise::Never,
+        Some(export) => Initialise::Export(export.to_owned()),
+    }
 }
 
 /// Core dumps, when the pod asks for some. `dir`: where those of the container go.
@@ -122,6 +138,24 @@ mod tests {
         assert_eq!(told(&[(CONCURRENCY, "8"), (QUEUE, "0"), (REQUEST_TIMEOUT, "30")]), (8, 0, 30));
         assert_eq!(told(&[(CONCURRENCY, "0"), (QUEUE, "many"), (REQUEST_TIMEOUT, "0")]), default);
         assert_eq!(told(&[(CONCURRENCY, "4000000000")]).0, REQUESTS_MAX);
+    }
+
+    #[test]
+    fn what_is_called_when_an_image_is_loaded() {
+        let export = |name: &str| Initialise::Export(name.to_owned());
+        let (of_all, of_app) = ("podium.dev/initialize", "podium.dev/initialize.app");
+        for (pairs, slot, expected) in [
+            (vec![], Slot::Main(0), Initialise::Usual),
+            (vec![(of_all, "begin")], Slot::Main(0), export("begin")),
+            (vec![(of_all, "begin")], Slot::Init(0), Initialise::Usual),
+            (vec![(of_all, "begin")], Slot::Ephemeral(0), Initialise::Usual),
+            (vec![(of_all, "begin"), (of_app, "off")], Slot::Main(0), Initialise::Never),
+            (vec![(of_app, "x"), (of_all, "y")], Slot::Init(0), export("x")),
+            (vec![("podium.dev/initialize.other", "x")], Slot::Main(0), Initialise::Usual),
+            (vec![(of_all, " ")], Slot::Main(0), Initialise::Usual),
+        ] {
+            assert_eq!(initialise(Some(&annotations(&pairs)), slot, "app"), expected, "{pairs:?} {slot:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What runs here for one pod, as data, and how it changes: each change is a small pure transition.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -11,6 +11,7 @@ use podium_sandbox::Ending;
 use super::{
     admission::Rejection,
     backoff::{Backoff, QUICK, SLOW},
+    ephemeral,
     probe::{Outcome, ProbeKind, Probes, Verdict},
     resize::Unresized,
 };
@@ -25,16 +26,24 @@ pub(crate) enum Slot {
     Init(usize),
     /// One of the containers.
     Main(usize),
+    /// One of the ephemeral containers.
+    Ephemeral(usize),
 }
 
 impl Slot {
     /// Its spec.
-    pub(crate) fn spec(self, pod: &Pod) -> Option<&Spec> {
+    pub(crate) fn spec(self, pod: &Pod) -> Option<Cow<'_, Spec>> {
         let spec = pod.spec.as_ref()?;
         match self {
-            Self::Init(i) => spec.init_containers.as_ref()?.get(i),
-            Self::Main(i) => spec.containers.get(i),
+            Self::Init(i) => spec.init_containers.as_ref()?.get(i).map(Cow::Borrowed),
+            Self::Main(i) => spec.containers.get(i).map(Cow::Borrowed),
+            Self::Ephemeral(i) => ephemeral::container(spec, i).map(Cow::Owned),
         }
+    }
+
+    /// Whether it came to look at the pod, and is no part of what that does.
+    pub(crate) fn is_ephemeral(self) -> bool {
+        matches!(self, Self::Ephemeral(_))
     }
 
     /// Where it stands in the spec, as events say it.
@@ -42,6 +51,7 @@ impl Slot {
         match self {
             Self::Init(_) => format!("spec.initContainers{{{name}}}"),
             Self::Main(_) => format!("spec.containers{{{name}}}"),
+            Self::Ephemeral(_) => format!("spec.ephemeralContainers{{{name}}}"),
         }
     }
 }
@@ -57,6 +67,8 @@ pub(crate) struct Local {
     pub(crate) init: Vec<Container>,
     /// One for each container.
     pub(crate) main: Vec<Container>,
+    /// One for each ephemeral container: more may come while the pod runs.
+    pub(crate) ephemeral: Vec<Container>,
     /// Whether all of it is being ended.
     pub(crate) stopping: Stopping,
     /// Why the pod as a whole has failed: reason and message.
@@ -228,6 +240,10 @@ impl Local {
                 &status.init_container_statuses.unwrap_or_default(),
             ),
             main: take(names(spec.map(|s| &s.containers)), &status.container_statuses.unwrap_or_default()),
+            ephemeral: take(
+                spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten()).map(|c| c.name.clone()).collect(),
+                &status.ephemeral_container_statuses.unwrap_or_default(),
+            ),
             stopping: Stopping::No,
             failed: None,
             admission: Admission::Unasked,
@@ -243,13 +259,28 @@ impl Local {
         match slot {
             Slot::Init(i) => self.init.get_mut(i),
             Slot::Main(i) => self.main.get_mut(i),
+            Slot::Ephemeral(i) => self.ephemeral.get_mut(i),
         }
     }
 
-    /// All containers, init containers first.
+    /// All containers, init containers first, ephemeral ones last.
     pub(crate) fn containers(&self) -> impl Iterator<Item = (Slot, &Container)> {
+        let ephemeral = self.ephemeral.iter().enumerate().map(|(i, c)| (Slot::Ephemeral(i), c));
+        self.lasting().chain(ephemeral)
+    }
+
+    /// Those that the pod is made of: all but ephemeral ones.
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = (Slot, &Container)> {
         let init = self.init.iter().enumerate().map(|(i, c)| (Slot::Init(i), c));
         init.chain(self.main.iter().enumerate().map(|(i, c)| (Slot::Main(i), c)))
+    }
+
+    /// The pod has changed: ephemeral containers may have come. They never go, and keep their places.
+    pub(crate) fn follow(&mut self, pod: &Pod) {
+        let count = pod.spec.as_ref().map_or(0, ephemeral::count);
+        if self.ephemeral.len() < count {
+            self.ephemeral.resize_with(count, Container::default);
+        }
     }
 
     /// Whether anything runs or is being started.

@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod amounts;
 pub(crate) mod backoff;
 pub(crate) mod env;
+pub(crate) mod ephemeral;
 pub(crate) mod eviction;
 pub(crate) mod grants;
 pub(crate) mod instances;
@@ -129,10 +130,13 @@ fn live(pod: &Pod, spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut
         (true, false) => decision.actions.push(Action::Reset),
         (false, _) if all_again(pod, spec, local) => decision.actions.push(Action::EndAll),
         (false, busy) if settled(spec, local) => {
-            // Only sidecars are left.
+            // Only sidecars are left, and whoever looks.
             decision.actions.extend(busy.then(|| Action::Stop { grace_seconds: grace(pod), failed: None }));
         }
-        (false, _) => run(spec, local, now, decision),
+        (false, _) => {
+            run_ephemeral(spec, local, now, decision);
+            run(spec, local, now, decision);
+        }
     }
 }
 
@@ -196,6 +200,17 @@ fn run(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
     }
 }
 
+/// They wait for nothing, and run once.
+///
+/// # Source
+/// Kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `computePodActions`.
+fn run_ephemeral(pod: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
+    for (i, container) in local.ephemeral.iter().enumerate() {
+        // No part of its own spec decides anything here: it has no probes and is never started again.
+        advance(pod, &Spec::default(), Slot::Ephemeral(i), container, now, decision);
+    }
+}
+
 /// A container waits for the `postStart` of those before it.
 fn run_main(spec: &PodSpec, local: &Local, now: Timestamp, decision: &mut Decision) {
     for (i, (main, container)) in spec.containers.iter().zip(&local.main).enumerate() {
@@ -250,8 +265,8 @@ fn settled(spec: &PodSpec, local: &Local) -> bool {
 
 /// Whether a container has ended in a way that begins the whole pod anew.
 fn all_again(pod: &Pod, spec: &PodSpec, local: &Local) -> bool {
-    local.containers().any(|(slot, container)| match (&container.state, slot.spec(pod)) {
-        (State::Ended(ended), Some(of)) => after_end(spec, slot, of, ended.exit_code) == AfterEnd::AllAgain,
+    local.lasting().any(|(slot, container)| match (&container.state, slot.spec(pod)) {
+        (State::Ended(ended), Some(of)) => after_end(spec, slot, &of, ended.exit_code) == AfterEnd::AllAgain,
         _ => false,
     })
 }

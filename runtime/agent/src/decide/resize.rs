@@ -34,7 +34,7 @@ pub(crate) fn is_due(pod: &Pod, local: &Local, now: Timestamp) -> bool {
         .unresized
         .as_ref()
         .is_some_and(|u| u.generation == pod.metadata.generation && u.retry_at.is_none_or(|at| at > now));
-    !known && local.containers().any(|(slot, c)| slot.spec(pod).is_some_and(|spec| differs(spec, c)))
+    !known && local.lasting().any(|(slot, c)| slot.spec(pod).is_some_and(|spec| differs(&spec, c)))
 }
 
 /// Whether one container has other amounts than its spec says.

@@ -55,10 +55,10 @@ pub(crate) fn is_sidecar(spec: &Spec) -> bool {
     spec.restart_policy.as_deref() == Some("Always")
 }
 
-/// Decides. An init container that has succeeded is never run again.
+/// Decides. An init container that has succeeded is never run again, nor is an ephemeral one.
 pub(crate) fn after_end(pod: &PodSpec, slot: Slot, spec: &Spec, exit_code: i32) -> AfterEnd {
     let finite_init = matches!(slot, Slot::Init(_)) && !is_sidecar(spec);
-    if finite_init && exit_code == 0 {
+    if slot.is_ephemeral() || finite_init && exit_code == 0 {
         return AfterEnd::Stays;
     }
     let own = spec.restart_policy.as_deref().and_then(RestartPolicy::parse);
@@ -135,6 +135,7 @@ mod tests {
             ("Never", main, rules("Never", "NotIn", "Restart"), "11-"),
             ("Never", main, rules("OnFailure", "In", "RestartAllContainers"), "-1*"),
             ("Never", init, rules("Never", "NotIn", "RestartAllContainers"), "-*-"),
+            ("Always", Slot::Ephemeral(0), json!({}), "---"),
         ] {
             assert_eq!(told(policy, slot, container.clone(), &[0, 1, 42]), expected, "{policy} {slot:?} {container}");
         }

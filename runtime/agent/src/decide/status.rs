@@ -18,6 +18,7 @@ use super::{
     IMAGE_ERROR_SHOWN_SECONDS,
     admission::Rejection,
     backoff::{SLOW, after},
+    ephemeral,
     local::{Container, Ended, Failure, FailureReason, Local, Slot, State, Stopping},
     resources::qos_class,
     restart::{is_sidecar, restarts},
@@ -53,6 +54,7 @@ pub(crate) fn status(
     let init_specs = spec.init_containers.as_deref().unwrap_or_default();
     let init = statuses(pod, spec, init_specs, &local.init, Slot::Init, now);
     let main = statuses(pod, spec, &spec.containers, &local.main, Slot::Main, now);
+    let ephemeral = statuses(pod, spec, &ephemeral::containers(spec), &local.ephemeral, Slot::Ephemeral, now);
     let terminal = local.stopping == Stopping::Done;
     let failed = local.failed.is_some() && terminal;
     let phase = match if failed { "Failed" } else { phase(spec, &init, &main, terminal) } {
@@ -73,6 +75,7 @@ pub(crate) fn status(
     PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         host_ip: Some(host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: host_ip }]),
         init_container_statuses: (!init.is_empty()).then_some(init),
@@ -150,18 +153,20 @@ impl View<'_> {
         let (state, last) = self.states();
         let done = matches!(&self.container.state, State::Ended(e) if e.exit_code == 0);
         let run = self.container.run.as_ref();
+        // What nobody probes is neither ready nor started, as kubelet has it.
+        let lasting = !self.slot.is_ephemeral();
         let allocated = self.container.allocated.as_deref().filter(|_| self.container.busy());
         ContainerStatus {
             allocated_resources: allocated.and_then(|r| r.requests.clone()),
-            resources: self.container.busy().then(|| allocated.cloned().unwrap_or_default()),
+            resources: (lasting && self.container.busy()).then(|| allocated.cloned().unwrap_or_default()),
             container_id: run.map(|r| r.id.clone()),
             image: self.spec.image.clone().unwrap_or_default(),
             image_id: run.map(|r| r.image_id.clone()).unwrap_or_default(),
             last_state: Some(last.map(terminated).unwrap_or_default()),
             name: self.spec.name.clone(),
-            ready: if finite_init { done } else { self.container.is_ready() },
+            ready: if finite_init { done } else { lasting && self.container.is_ready() },
             restart_count: self.container.restarts,
-            started: Some(self.container.is_started()),
+            started: lasting.then(|| self.container.is_started()),
             state: Some(state),
             ..ContainerStatus::default()
         }

@@ -112,18 +112,18 @@ impl Pods {
 
 /// Gives containers what the spec says; answers with those that have to be started anew for it, and the words for that.
 fn apply(entry: &mut Entry, pod: &Pod, shared: &Shared) -> Vec<(Slot, String)> {
-    let anew = entry.local.containers().filter_map(|(slot, c)| {
+    let anew = entry.local.lasting().filter_map(|(slot, c)| {
         let spec = slot.spec(pod)?;
-        resize::restarts(spec, c).then(|| (slot, format!("Container {} resize requires restart", spec.name)))
+        resize::restarts(&spec, c).then(|| (slot, format!("Container {} resize requires restart", spec.name)))
     });
     let anew = anew.collect();
     entry.local.allocate(pod);
     if let (Some(group), Some(spec)) = (&entry.group, &pod.spec) {
         group.resize(resources::group_limits(spec, &amounts::of_spec, &shared.node));
     }
-    for (slot, runtime) in &entry.runtimes {
+    for (slot, runtime) in entry.runtimes.iter().filter(|(slot, _)| !slot.is_ephemeral()) {
         if let Some(spec) = slot.spec(pod) {
-            let limits = resources::limits(spec, None, &shared.node);
+            let limits = resources::limits(&spec, None, &shared.node);
             runtime.guest.resize(limits.memory_bytes_max, limits.cpu);
         }
     }

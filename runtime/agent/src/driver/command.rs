@@ -10,6 +10,7 @@ use super::{
     exec::{self, Found, Place},
     guest::Guest,
 };
+use crate::images::Record;
 
 /// What is kept of a command's output, as kubelet keeps of a probe's.
 const OUTPUT_BYTES_MAX: usize = 10 << 10;
@@ -20,8 +21,8 @@ pub(crate) struct Within {
     pub(crate) guest: Guest,
     /// The container's own module.
     pub(crate) image: Arc<Image>,
-    /// The image's name.
-    pub(crate) image_name: Arc<str>,
+    /// What the container's image offers.
+    pub(crate) record: Arc<Record>,
     /// What its module is called.
     pub(crate) program: Arc<str>,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Done {
 /// When it cannot be started.
 pub(crate) async fn run(shared: &Shared, within: Within, argv: Vec<String>) -> Result<Done, String> {
     let name = argv.first().cloned().unwrap_or_default();
-    let place = Place { image_name: within.image_name, image: Arc::downgrade(&within.image), program: within.program };
+    let place = Place { record: within.record, image: Arc::downgrade(&within.image), program: within.program };
     let image = match exec::find(shared, &place, &name).await {
         Found::Program(image) => image,
         Found::Nothing(words, _) => return Err(words.trim_end().to_owned()),

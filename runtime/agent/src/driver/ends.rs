@@ -70,7 +70,7 @@ impl Pods {
         }
         let runtimes = entry.take_runtimes();
         for (slot, _) in &runtimes {
-            let name = slot.spec(&entry.pod).map(|s| s.name.as_str()).unwrap_or_default();
+            let name = slot.spec(&entry.pod).map(|s| s.name.clone()).unwrap_or_default();
             shared.note(&entry.pod, Some(*slot), false, "Killing", format!("Stopping container {name}"));
         }
         if runtimes.is_empty() {

@@ -102,7 +102,7 @@ impl Entry {
 }
 
 fn give_up_starts(local: &mut Local) {
-    for container in local.init.iter_mut().chain(&mut local.main) {
+    for container in local.init.iter_mut().chain(&mut local.main).chain(&mut local.ephemeral) {
         if container.state == State::Starting {
             container.state = container.last.take().map_or(State::Waiting, State::Ended);
         }

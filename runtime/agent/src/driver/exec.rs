@@ -17,7 +17,9 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use podium_api::ObjectKey;
 use podium_network::{CallError, Network, PodStream};
-use podium_sandbox::{CommandContainer, Ending, ExecSpec, HttpContainer, Image, LogSink as _, StartError, Stream};
+use podium_sandbox::{
+    CommandContainer, Ending, ExecSpec, HttpContainer, Image, Initialise, LogSink as _, StartError, Stream,
+};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -27,7 +29,7 @@ use super::{
     images::{PullPolicy, Wanted},
 };
 use crate::{
-    images::credentials::Keyring,
+    images::{Record, credentials::Keyring},
     logs::writer::ContainerLog,
     streams::{
         AttachOptions, Input, PodPorts, Session, StreamError, Streaming, Streams, TerminalSize, Tools,
@@ -57,8 +59,8 @@ pub(crate) struct Live {
 /// Where commands are looked for.
 #[derive(Clone)]
 pub(crate) struct Place {
-    /// The image's name.
-    pub(crate) image_name: Arc<str>,
+    /// What the container's image offers.
+    pub(crate) record: Arc<Record>,
     /// The container's own module.
     pub(crate) image: Weak<Image>,
     /// What that is called: the first word of what it was started with.
@@ -85,7 +87,7 @@ impl Live {
         Self {
             guest,
             place: Place {
-                image_name: runtime.image_name.clone(),
+                record: runtime.record.clone(),
                 image: Arc::downgrade(&runtime.image),
                 program: runtime.program.clone(),
             },
@@ -149,7 +151,7 @@ impl Streamer {
 
 /// What a command means in a container.
 pub(crate) async fn find(shared: &Shared, place: &Place, command: &str) -> Found {
-    if let Ok(Some(image)) = shared.images.command(&place.image_name, command).await {
+    if let Ok(Some(image)) = shared.images.command(&place.record, command).await {
         return runnable(image, command);
     }
     match place.image.upgrade().filter(|_| place.is_program(command)) {
@@ -165,7 +167,8 @@ async fn tool(shared: &Shared, command: &str) -> Found {
         Tools::Image(name) => {
             let keyring = Keyring::default();
             let policy = PullPolicy::IfNotPresent;
-            let wanted = Wanted { requester: "", name, policy, command: Some(command), keyring: &keyring };
+            let initialise = &Initialise::Usual;
+            let wanted = Wanted { requester: "", name, policy, command: Some(command), keyring: &keyring, initialise };
             match shared.images.get(wanted, |_| {}).await {
                 Ok(ready) => Ok(ready.image),
                 Err(error) => Err(format!("the tools image {name:?} cannot be used: {error:?}")),

@@ -9,7 +9,10 @@ use podium_sandbox::{Body, CallFailure, CommandContainer, CpuLimit, Ending, Http
 use tracing::Instrument as _;
 
 use super::{command::Within, deadline::Deadline, termination::Left};
-use crate::logs::writer::ContainerLog;
+use crate::{
+    images::{Record, store::Pins},
+    logs::writer::ContainerLog,
+};
 
 /// How long a command may go on after it was asked to end. WASI has no signals, so a guest cannot know; this only lets
 /// one that is about to finish do so.
@@ -26,9 +29,11 @@ pub(crate) struct Runtime {
     /// Its side of the network, with what it listens to.
     pub(crate) dialer: Dialer,
     pub(crate) log: Arc<ContainerLog>,
-    /// Its module, and the name of the image that it came from.
+    /// Its module, and what the image offers that it came from.
     pub(crate) image: Arc<Image>,
-    pub(crate) image_name: Arc<str>,
+    pub(crate) record: Arc<Record>,
+    /// Keeps all of that image.
+    pub(crate) _pins: Pins,
     /// What the module is called: the first word of what it was started with.
     pub(crate) program: Arc<str>,
     /// What it leaves behind.
@@ -82,7 +87,7 @@ impl Runtime {
         Within {
             guest: self.guest.clone(),
             image: self.image.clone(),
-            image_name: self.image_name.clone(),
+            record: self.record.clone(),
             program: self.program.clone(),
         }
     }

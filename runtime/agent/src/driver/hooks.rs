@@ -35,7 +35,7 @@ pub(crate) async fn run(shared: &Shared, hook: Hook<'_>) -> Result<(), String> {
             }
         }
         LifecycleHandler { http_get: Some(action), .. } => {
-            http::get(shared, hook.id, hook.ip, spec, action).await.map(|_| ()).map_err(|failure| failure.to_string())
+            http::get(shared, hook.id, hook.ip, &spec, action).await.map(|_| ()).map_err(|failure| failure.to_string())
         }
         LifecycleHandler { sleep: Some(sleep), .. } => {
             tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;

@@ -147,5 +147,5 @@ fn chosen<'a>(pod: &'a Pod, container: Option<&str>) -> Result<&'a str, LogError
 fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    all.into_iter().find(|s| s.name == container)
+    all.chain(status.ephemeral_container_statuses.iter().flatten()).find(|s| s.name == container)
 }

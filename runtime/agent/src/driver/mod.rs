@@ -6,6 +6,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod command;
+pub(crate) mod core_dumps;
 pub(crate) mod deadline;
 pub(crate) mod egress_policy;
 pub(crate) mod ends;

@@ -151,6 +151,7 @@ impl Pods {
         self.dirty.insert(id.key.clone());
         if let Some(entry) = self.entries.get_mut(&id.key) {
             self.shared.volumes.changed(&entry.id, &pod);
+            entry.local.follow(&pod);
             entry.pod = pod;
             return;
         }
@@ -179,6 +180,7 @@ impl Pods {
             shared.volumes.forget(&id);
             // There is none if no guest ever looked.
             let _ = std::fs::remove_dir_all(shared.message_dir(&id));
+            let _ = std::fs::remove_dir_all(shared.pod_core_dumps(&id));
         });
     }
 

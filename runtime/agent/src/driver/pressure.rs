@@ -7,6 +7,7 @@
 //! A look costs a few reads of `/proc`, once a second; folders are walked every ten seconds, and only where a limit is.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -212,8 +213,7 @@ async fn chosen(shared: &Arc<Shared>, short: &Short, thresholds: &Thresholds) ->
                 let stored = of_task.stored(&pod.key);
                 pod.disk.used_bytes = stored.total_bytes;
                 for container in &mut pod.containers {
-                    let logs = stored.logs.iter().find(|(name, _)| *name == container.name);
-                    container.disk.used_bytes = logs.map_or(0, |(_, bytes)| *bytes);
+                    container.disk.used_bytes = stored.containers.get(&container.name).copied().unwrap_or(0);
                 }
             }
             pods
@@ -253,17 +253,21 @@ async fn keeping_too_much(shared: &Arc<Shared>) -> Vec<Eviction<PodId>> {
 
 /// What a pod keeps on disk.
 struct Kept {
-    logs: Vec<(String, u64)>,
+    /// Logs and core dumps of each container.
+    containers: HashMap<String, u64>,
     total_bytes: u64,
 }
 
 impl Shared {
     /// Blocks while folders are walked.
     fn stored(&self, id: &PodId) -> Kept {
-        let logs = self.log_index.sizes(id);
+        let mut containers = HashMap::new();
+        for (name, bytes) in self.log_index.sizes(id).into_iter().chain(self.core_dump_sizes(id)) {
+            *containers.entry(name).or_default() += bytes;
+        }
         let dirs = self.volumes.usage(&id.uid).on_disk;
-        let total_bytes = logs.iter().chain(&dirs).map(|(_, bytes)| bytes).sum();
-        Kept { logs, total_bytes }
+        let total_bytes = containers.values().chain(dirs.iter().map(|(_, bytes)| bytes)).sum();
+        Kept { containers, total_bytes }
     }
 
     /// Why a pod has to go that keeps more than it may. Folders are walked only where there is a limit.
@@ -280,11 +284,11 @@ impl Shared {
             return None;
         }
         let kept = self.stored(&super::id_of(pod));
-        let logs = |name: &str| kept.logs.iter().find(|(n, _)| n == name).map_or(0, |(_, bytes)| *bytes);
+        let own = |name: &str| kept.containers.get(name).copied().unwrap_or(0);
         too_much(&Stored {
             total_bytes: kept.total_bytes,
             limit_bytes: amounts::limits(spec, &amounts::of_spec).ephemeral_bytes,
-            containers: limits.into_iter().map(|(name, limit)| (name.clone(), logs(&name), limit)).collect(),
+            containers: limits.into_iter().map(|(name, limit)| (name.clone(), own(&name), limit)).collect(),
         })
     }
 }

@@ -44,10 +44,10 @@ pub(crate) async fn probe(shared: Arc<Shared>, job: Job) {
 
 async fn make(shared: &Shared, job: &Job) -> Outcome {
     let Some(spec) = job.slot.spec(&job.pod) else { return Outcome::Success };
-    let Some(probe) = job.kind.spec(spec) else { return Outcome::Success };
+    let Some(probe) = job.kind.spec(&spec) else { return Outcome::Success };
     let limit = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1));
-    let attempt = attempt(shared, job, spec, probe, limit);
-    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Outcome::Failed(late(job.ip, spec, probe, limit)))
+    let attempt = attempt(shared, job, &spec, probe, limit);
+    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Outcome::Failed(late(job.ip, &spec, probe, limit)))
 }
 
 async fn attempt(shared: &Shared, job: &Job, spec: &Spec, probe: &Probe, limit: Duration) -> Outcome {

@@ -13,7 +13,7 @@ use super::{
     pods::Pods,
     probes,
     start::{self, StartFailure},
-    stop,
+    stop, traps,
 };
 use crate::decide::{
     backoff::SLOW,
@@ -54,7 +54,7 @@ impl Pods {
             Ok(_) if container.state != State::Starting => return,
             Ok(_) if unwanted => container.state = container.last.take().map_or(State::Waiting, State::Ended),
             Ok(Started { run, runtime, hook_failed }) => {
-                container.started(spec, run, now);
+                container.started(&spec, run, now);
                 entry.runtimes.push((slot, *runtime));
                 shared.metrics.running.inc();
                 failed_hook = hook_failed;
@@ -85,6 +85,9 @@ impl Pods {
         if let Some(runtime) = held {
             if let (Ending::Trapped { message, backtrace }, Guest::Command(_)) = (ending, &runtime.guest) {
                 runtime.log.note(&format!("the guest trapped: {message}\n{}", backtrace.join("\n")));
+                let name = slot.spec(&entry.pod).map(|spec| spec.name.clone()).unwrap_or_default();
+                let words = traps::of_container(&name, message, backtrace);
+                shared.note(&entry.pod, Some(slot), true, "Trapped", words);
             }
             stop::count(&shared, &runtime.guest);
         }
@@ -124,7 +127,7 @@ impl Pods {
         let object = entry.pod.clone();
         let Some(spec) = slot.spec(&object) else { return };
         let Some(container) = entry.container_mut(slot) else { return };
-        let verdict = container.probed(kind, spec, outcome, now);
+        let verdict = container.probed(kind, &spec, outcome, now);
         let title = kind.title();
         let words = match outcome {
             Outcome::Success => None,
@@ -136,7 +139,7 @@ impl Pods {
         }
         if verdict == Verdict::Restart {
             let words = format!("Container {} failed {} probe, will be restarted", spec.name, title.to_lowercase());
-            let own = kind.spec(spec).and_then(|p| p.termination_grace_period_seconds);
+            let own = kind.spec(&spec).and_then(|p| p.termination_grace_period_seconds);
             self.restart(&pod.key, slot, own, &words);
         }
         self.dirty.insert(pod.key.clone());
@@ -161,7 +164,7 @@ fn note_failure(shared: &Shared, pod: &Pod, slot: Slot, reason: FailureReason, m
 
 fn note_back_off(shared: &Shared, pod: &Pod, slot: Slot, ended: &Ended) {
     let Some((spec, pod_spec)) = slot.spec(pod).zip(pod.spec.as_ref()) else { return };
-    if restarts(pod_spec, slot, spec, ended) {
+    if restarts(pod_spec, slot, &spec, ended) {
         let words = format!("Back-off restarting failed container {} in pod {}", spec.name, pod_words(pod));
         shared.note(pod, Some(slot), true, "BackOff", words);
     }

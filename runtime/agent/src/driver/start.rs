@@ -34,7 +34,7 @@ use crate::{
         restart::is_sidecar,
         security, static_pod,
     },
-    images::ImageConfig,
+    images::{ImageConfig, Record},
     logs::writer::Sink,
     streams::pipe::InputReader,
     volumes::{self, PodVolumes},
@@ -102,7 +102,7 @@ pub(crate) async fn start(shared: Arc<Shared>, job: Job) {
 /// Runs `postStart` while the container runs; whether it is to run on.
 async fn post_start(shared: &Shared, job: &Job, runtime: &Runtime) -> bool {
     let spec = job.slot.spec(&job.pod);
-    let Some(handler) = spec.and_then(|s| s.lifecycle.as_ref()?.post_start.as_ref()) else { return true };
+    let Some(handler) = spec.as_ref().and_then(|s| s.lifecycle.as_ref()?.post_start.as_ref()) else { return true };
     let hook = Hook { id: &job.id, pod: &job.pod, slot: job.slot, ip: job.ip, runtime, handler };
     let mut wanted = job.wanted.clone();
     let outcome = tokio::select! {
@@ -127,7 +127,7 @@ async fn watch(shared: Arc<Shared>, pod: PodId, object: Arc<Pod>, slot: Slot, ru
 
 async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, Box<Runtime>), StartFailure> {
     let missing = || failure(FailureReason::CreateContainerError, "the container is not in the pod's spec");
-    let spec = job.slot.spec(&job.pod).ok_or_else(missing)?;
+    let spec = &*job.slot.spec(&job.pod).ok_or_else(missing)?;
     if let Some(why) = security::refusal(&job.pod, spec) {
         return Err(failure(FailureReason::CreateContainerConfigError, why));
     }
@@ -162,16 +162,14 @@ async fn run(shared: &Shared, job: &Job, span: &tracing::Span) -> Result<(Run, B
         stdin: reader.map(InputReader::stdin),
         tty: spec.tty.unwrap_or(false),
         observer: Some(Arc::new(Traps::new(shared, (&job.pod, job.slot), &left.log, missing))),
-        core_dumps: instances::core_dumps(annotations, || {
-            shared.config.data_dir.join("coredumps").join(&*job.id.uid).join(&spec.name)
-        }),
+        core_dumps: instances::core_dumps(annotations, || shared.pod_core_dumps(&job.id).join(&spec.name)),
         outgoing: Some(Arc::new(way_out.clone())),
         sockets: Some(Arc::new(way_out)),
         listen: listening(&image, spec, config),
         ..ContainerSpec::new(format!("{}/{}", job.id.key, spec.name))
     };
     shared.note(&job.pod, Some(job.slot), false, "Created", "Container created");
-    let mut runtime = launch(shared, job, spec, (&image, config), container, (dialer, left), span)?;
+    let mut runtime = launch(shared, job, spec, (&image, &record), container, (dialer, left), span)?;
     shared.meter.begin(&job.id, &spec.name, &runtime.guest);
     runtime.program = program;
     let live = Live::new(&runtime, spec, stdin);
@@ -263,7 +261,7 @@ fn launch(
     shared: &Shared,
     job: &Job,
     spec: &Spec,
-    (image, config): (&Arc<Image>, &ImageConfig),
+    (image, record): (&Arc<Image>, &Arc<Record>),
     container: ContainerSpec,
     (dialer, left): (Dialer, Left),
     span: &tracing::Span,
@@ -272,18 +270,23 @@ fn launch(
     let create_error = |error| not_created(spec, &error);
     if !image.kind().is_http() {
         let command = shared.sandbox.command(image, container).map_err(create_error)?;
-        return Ok(runtime(id, Guest::Command(Arc::new(command)), spec, image, (dialer, left)));
+        return Ok(runtime(shared, id, Guest::Command(Arc::new(command)), (image, record), (dialer, left)));
     }
-    if matches!(job.slot, Slot::Init(_)) && !is_sidecar(spec) {
-        let words = "an init container must be a command that ends, but its image answers HTTP requests";
+    let refused = match job.slot {
+        Slot::Init(_) if !is_sidecar(spec) => Some("an init container must be a command that ends"),
+        Slot::Ephemeral(_) => Some("an ephemeral container must be a command"),
+        _ => None,
+    };
+    if let Some(words) = refused {
+        let words = format!("{words}, but its image answers HTTP requests");
         return Err(failure(FailureReason::CreateContainerError, words));
     }
     let in_flight_max = container.limits.concurrency_max.saturating_add(container.limits.queue_max);
     let http = shared.sandbox.http(image, container).map_err(create_error)?;
     let http = Arc::new(http);
     let served = Arc::new(Served { container: http.clone(), span: span.clone(), in_flight_max });
-    let mut runtime = runtime(id, Guest::Http(http), spec, image, (dialer, left));
-    for port in ports(spec, config) {
+    let mut runtime = runtime(shared, id, Guest::Http(http), (image, record), (dialer, left));
+    for port in ports(spec, &record.config) {
         if shared.network.is_attached(job.ip, port) {
             let words = format!("port {port} is taken by another container of the pod; name another containerPort");
             return Err(failure(FailureReason::RunContainerError, words));
@@ -321,11 +324,25 @@ fn listening(image: &Image, spec: &Spec, config: &ImageConfig) -> Vec<SocketAddr
     named_ports(spec, config).into_iter().map(|port| SocketAddr::from(([0, 0, 0, 0], port))).collect()
 }
 
-fn runtime(id: Arc<str>, guest: Guest, spec: &Spec, image: &Arc<Image>, (dialer, left): (Dialer, Left)) -> Runtime {
-    let image_name = spec.image.as_deref().unwrap_or_default().into();
-    let log = left.log.clone();
-    let program = Arc::default();
-    Runtime { id, guest, attachments: Vec::new(), dialer, log, image: image.clone(), image_name, program, left }
+fn runtime(
+    shared: &Shared,
+    id: Arc<str>,
+    guest: Guest,
+    (image, record): (&Arc<Image>, &Arc<Record>),
+    (dialer, left): (Dialer, Left),
+) -> Runtime {
+    Runtime {
+        id,
+        guest,
+        attachments: Vec::new(),
+        dialer,
+        log: left.log.clone(),
+        image: image.clone(),
+        record: record.clone(),
+        _pins: shared.images.pinned(record),
+        program: Arc::default(),
+        left,
+    }
 }
 
 /// Every port that the spec names, or else the image, or [`PORT_DEFAULT`].

@@ -49,7 +49,7 @@ pub(crate) async fn stop(shared: Arc<Shared>, job: Job) {
         let (shared, id, pod, deadline, order) = (&shared, &id, &pod, &deadline, &order);
         async move {
             pre_stop(shared, id, pod, slot, ip, &runtime, deadline).await;
-            if slot.spec(pod).is_some_and(is_sidecar) {
+            if slot.spec(pod).is_some_and(|spec| is_sidecar(&spec)) {
                 deadline.within(order.turn(slot)).await;
             }
             let ending = end(shared, runtime, pod, slot, &deadline.at_least(MINIMUM)).await;
@@ -109,7 +109,8 @@ async fn pre_stop(
     runtime: &Runtime,
     deadline: &Deadline,
 ) {
-    let hook = slot.spec(pod).and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.as_ref());
+    let spec = slot.spec(pod);
+    let hook = spec.as_ref().and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.as_ref());
     let (Some(handler), Some(ip)) = (hook, ip) else { return };
     let hook = Hook { id, pod, slot, ip, runtime, handler };
     // One that takes too long is left behind without a word, as kubelet does it.

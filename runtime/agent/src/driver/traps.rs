@@ -1,5 +1,5 @@
-//! What a pod is told of single instances: of one that trapped by an event with the backtrace, of an interface that was used
-//! and is not granted by a line in the container's log. The container goes on.
+//! What a pod is told of traps, by an event with the backtrace, and of interfaces that were used and are not granted, by a line in
+//! the container's log. When a single instance trapped the container goes on.
 //!
 //! Equal traps are one event with a count: the recorder aggregates and limits. Here only what would flood its queue is left
 //! out: one trap a second of each container is told.
@@ -72,7 +72,7 @@ impl Observer for Traps {
             regarding: self.regarding.clone(),
             warning: true,
             reason: "Trapped".to_owned(),
-            message: words(&self.container, message, backtrace),
+            message: words(&format!("An instance of container {}", self.container), message, backtrace),
         });
     }
 }
@@ -88,9 +88,14 @@ fn short(frame: &str) -> String {
     format!("{number}: {name}")
 }
 
+/// What is said of a container that ended so.
+pub(crate) fn of_container(container: &str, message: &str, backtrace: &[String]) -> String {
+    words(&format!("Container {container}"), message, backtrace)
+}
+
 /// Whole frames only, as many as fit.
-fn words(container: &str, message: &str, backtrace: &[String]) -> String {
-    let mut words = format!("An instance of container {container} trapped: {message}");
+fn words(what: &str, message: &str, backtrace: &[String]) -> String {
+    let mut words = format!("{what} trapped: {message}");
     if words.len() > MESSAGE_MAX {
         let end = words.floor_char_boundary(MESSAGE_MAX - 3);
         words.truncate(end);
@@ -117,8 +122,8 @@ mod tests {
         let frame = |i| format!("{i}:   0x12 - app.wasm!app::handle::h0123456789abcdef");
         let frames = |count: usize| (0..count).map(frame).collect::<Vec<_>>();
         assert_eq!(
-            words("app", "unreachable", &frames(2)),
-            "An instance of container app trapped: unreachable\n  0: app::handle\n  1: app::handle"
+            of_container("app", "unreachable", &frames(2)),
+            "Container app trapped: unreachable\n  0: app::handle\n  1: app::handle"
         );
         let long = words("app", "unreachable", &frames(100));
         assert!(long.len() <= MESSAGE_MAX && long.ends_with("app::handle\n  ..."), "{long}");

@@ -29,7 +29,7 @@ use super::{
     reference::Reference,
     registries::{Registries, Registry},
     remote::Patience,
-    store::{Entry, Store},
+    store::{Entry, Pins, Store},
 };
 
 const WASM: &[u8] = b"\0asm\x01\0\0\0 a module, as far as a registry can tell: it is never run here";
@@ -422,4 +422,26 @@ async fn container_images_are_unpacked_in_memory_of_paths_alone() {
         assert_eq!(bench.files("partial"), 0, "{name}");
     }
     assert!(bench.pull("good/linux:v1").await.unwrap_err().contains("it has no layers"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_runs_stays_when_its_name_moves_on() {
+    let bench = Bench::new(|content| {
+        let tools = layer(&[("bin/ls.wasm", b"\0asm ls"), ("bin/cat.wasm", b"\0asm cat")]);
+        content.container("good/tools:v1", &json!({ "os": "wasip1", "architecture": "wasm" }), &[tools]);
+        content.artifact("good/tools:v2", WASM);
+    })
+    .await;
+    let before = bench.pull("good/tools:v1").await.unwrap();
+    let after = bench.pull("good/tools:v2").await.unwrap();
+    let store = &bench.puller.store;
+    let mut pins = Pins::new(store.clone());
+    before.record.modules.values().for_each(|digest| pins.add(digest));
+    store.put(Entry { record: after.record.clone(), ..Entry::clone(&before) }).unwrap();
+    bench.puller.sweep();
+    assert!(store.is_whole(&before.record), "a container runs it");
+    drop(pins);
+    assert!(bench.puller.sweep() > 0);
+    assert!(before.record.modules.values().all(|digest| !store.has(digest)));
+    assert!(store.is_whole(&after.record));
 }

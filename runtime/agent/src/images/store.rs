@@ -55,12 +55,12 @@ pub(crate) struct Kept {
 pub(crate) struct Store {
     dir: PathBuf,
     names: Mutex<HashMap<String, Kept>>,
-    /// Modules that pulls under way count on, and how many do.
+    /// Modules that pulls under way and containers count on, and how many do.
     pins: Mutex<HashMap<String, usize>>,
     serial: AtomicU64,
 }
 
-/// Keeps modules from being removed while a pull counts on them.
+/// Keeps modules from being removed while a pull or a container counts on them.
 pub(crate) struct Pins {
     store: Arc<Store>,
     digests: Vec<String>,
@@ -117,10 +117,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Removes modules that no name leads to, and what was fetched in part; the bytes that became free. No pull may be under way.
+    /// Removes modules that no name leads to and nobody counts on, and what was fetched in part; the bytes that became free. No pull may be under way.
     pub(crate) fn sweep(&self) -> u64 {
         let files = |dir: &str| fs::read_dir(self.dir.join(dir)).into_iter().flatten().flatten();
-        let unnamed = files("blobs").filter(|f| !self.is_named(&format!("sha256:{}", f.file_name().to_string_lossy())));
+        let unnamed = files("blobs").filter(|f| !self.is_kept(&format!("sha256:{}", f.file_name().to_string_lossy())));
         let left: Vec<_> = unnamed.chain(files("partial")).collect();
         let size = |file: &fs::DirEntry| file.metadata().map_or(0, |meta| meta.len());
         left.iter()
@@ -221,8 +221,10 @@ impl Store {
         freed
     }
 
-    fn is_named(&self, digest: &str) -> bool {
-        self.names.lock().values().any(|k| k.entry.record.modules.values().any(|d| d == digest))
+    fn is_kept(&self, digest: &str) -> bool {
+        // One lock at a time: others take both, in the other order.
+        let named = self.names.lock().values().any(|k| k.entry.record.modules.values().any(|d| d == digest));
+        named || self.pins.lock().contains_key(digest)
     }
 
     /// Whether all modules are there; what is in them is checked when they are read.

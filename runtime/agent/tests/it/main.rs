@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cluster;
+mod debugging;
 mod endpoints;
 mod grants;
 mod hooks;

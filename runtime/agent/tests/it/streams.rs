@@ -32,7 +32,7 @@ pub(crate) async fn talk(session: Session, input: &str) -> (String, String, Resu
     (out_text, err_text, end)
 }
 
-fn options(container: &str, tty: bool) -> AttachOptions {
+pub(crate) fn options(container: &str, tty: bool) -> AttachOptions {
     AttachOptions { container: container.to_owned(), stdin: true, tty }
 }
 

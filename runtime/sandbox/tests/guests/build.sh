@@ -45,4 +45,6 @@ build command-p3 wasm32-wasip2 command_p3 command-p3
 build sockets-p1 wasm32-wasip1 sockets-p1 sockets-p1
 build sockets-p2 wasm32-wasip2 sockets-p2 sockets-p2
 build sockets-p3 wasm32-wasip2 sockets_p3 sockets-p3
+build traps wasm32-wasip1 traps traps-lines
+CARGO_PROFILE_RELEASE_STRIP=debuginfo build traps wasm32-wasip1 traps traps-names
 ls -l ./*.wasm

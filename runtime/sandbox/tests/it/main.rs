@@ -4,6 +4,8 @@
 mod billing;
 mod commands;
 mod compile;
+#[cfg(feature = "core-dumps")]
+mod core_dumps;
 mod cpu;
 mod density;
 mod exec;

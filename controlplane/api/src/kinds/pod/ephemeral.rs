@@ -69,7 +69,12 @@ fn validate_fields(ephemeral: &EphemeralContainer, path: &FieldPath, errs: &mut 
 
 /// A write through the subresource changes nothing else.
 pub(super) fn prepare(new: &mut Pod, old: &Pod) {
-    let given = new.spec.take().and_then(|s| s.ephemeral_containers);
+    let mut given = new.spec.take().and_then(|s| s.ephemeral_containers);
+    // Those that are there keep their places, whatever order a client sends: a node knows them by these.
+    let before: Vec<_> =
+        old.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten()).map(|c| &c.name).collect();
+    let place = |c: &EphemeralContainer| before.iter().position(|name| **name == c.name).unwrap_or(usize::MAX);
+    given.iter_mut().for_each(|given| given.sort_by_key(place));
     let version = new.metadata.resource_version.take();
     new.clone_from(old);
     new.metadata.resource_version = version;

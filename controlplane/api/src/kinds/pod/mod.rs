@@ -59,6 +59,7 @@ impl Kind for Pod {
     const SUBRESOURCES: &'static [Sub<Self>] = &[
         Sub::verb("attach", Verb::Attach),
         Sub::verb("binding", Verb::Binding),
+        Sub::verb("coredump", Verb::CoreDump),
         Sub::part("ephemeralcontainers", ephemeral::prepare, ephemeral::validate_update),
         Sub::verb("eviction", Verb::Eviction),
         Sub::verb("exec", Verb::Exec),

@@ -499,6 +499,12 @@ fn ephemeral_containers() {
         let right = got.len() == wanted.len() && got.iter().zip(*wanted).all(|(g, w)| g.starts_with(w));
         assert!(right, "{new}: {got:#?}");
     }
+    let more = format!("{{name: e, image: j}}, {debug}");
+    let (made, errs) = through("ephemeralcontainers", &with(debug), &with(&more));
+    assert_eq!(errs, [] as [&str; 0]);
+    let made = made.spec.unwrap().ephemeral_containers.unwrap();
+    let names: Vec<_> = made.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["d", "e"], "the one that was there keeps its place");
     let mut errs = FieldErrors::new();
     with(debug).validate_create(&mut errs);
     assert_eq!(messages(&errs), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]);

@@ -11,7 +11,10 @@ use super::{
     },
     NotReady, PullNote, PullPolicy, Ready, Wanted, secrets,
 };
-use crate::{decide::local::FailureReason, images::ImageError};
+use crate::{
+    decide::{instances, local::FailureReason},
+    images::ImageError,
+};
 
 /// How often a pull under way is asked whether its pod is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,7 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn pull(shared: &Shared, job: &Job, spec: &Spec) -> Result<Ready, StartFailure> {
     let name = spec.image.as_deref().unwrap_or_default();
     let keyring = secrets::keyring(shared, &job.id.key.namespace, &job.pod).await;
+    let initialise = instances::initialise(job.pod.metadata.annotations.as_ref(), job.slot, &spec.name);
     let wanted = Wanted {
+        initialise: &initialise,
         requester: &job.id.key.namespace,
         name,
         policy: PullPolicy::of(spec.image_pull_policy.as_deref(), name),

@@ -92,8 +92,11 @@ impl Images {
     /// Whole names of the images that pods name.
     fn in_use<'a>(&self, pods: impl Iterator<Item = &'a Pod>) -> HashSet<String> {
         let specs = pods.filter_map(|pod| pod.spec.as_ref());
-        let containers = specs.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-        let names = containers.filter_map(|container| container.image.as_deref());
+        let names = specs.flat_map(|spec| {
+            let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| &c.image);
+            let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| &c.image);
+            containers.chain(ephemeral).filter_map(|image| image.as_deref())
+        });
         let registries = &self.puller.config.registries;
         names.filter_map(|name| Some(Reference::parse(name, registries).ok()?.canonical())).collect()
     }

@@ -3,6 +3,7 @@
 //! Invariants: pods that want the same image with the same credentials wait for one pull; it ends when none of them waits any
 //! more. An image that credentials opened is only given to pods with those, or after the registry was asked again.
 
+mod builtin;
 pub(crate) mod fetch;
 pub(crate) mod garbage;
 pub(crate) mod secrets;
@@ -19,16 +20,19 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::ContainerImage;
 use parking_lot::Mutex;
-use podium_sandbox::{Image, LoadError, LoadOptions, Sandbox};
+use podium_sandbox::{Image, Initialise, LoadError, LoadOptions, Sandbox};
 use tokio::sync::{Notify, watch};
 
-use crate::images::{
-    FileImages, ImageError, ImageSource, Pulled, PulledImage, Record,
-    credentials::Keyring,
-    demanded_digest,
-    puller::{Progress, Puller},
-    reference::Reference,
-    store::Entry,
+use crate::{
+    images::{
+        FileImages, ImageError, ImageSource, Pulled, PulledImage, Record,
+        credentials::Keyring,
+        demanded_digest,
+        puller::{Progress, Puller},
+        reference::Reference,
+        store::{Entry, Pins},
+    },
+    streams::Tools,
 };
 
 /// Images of files whose digest is remembered.
@@ -44,6 +48,7 @@ pub(crate) struct Images {
     files: FileImages,
     puller: Arc<Puller>,
     sandbox: Sandbox,
+    tools: Tools,
     known: Mutex<HashMap<String, Known>>,
     pulls: Mutex<HashMap<String, Pull>>,
     /// What is being read from disk: a thousand pods of one image read it once.
@@ -64,8 +69,8 @@ impl Known {
     }
 }
 
-fn of(requester: &str) -> LoadOptions {
-    LoadOptions { requester: requester.to_owned(), ..LoadOptions::default() }
+fn options(wanted: Wanted<'_>) -> LoadOptions {
+    LoadOptions { requester: wanted.requester.to_owned(), initialise: wanted.initialise.clone() }
 }
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -111,6 +116,8 @@ pub(crate) struct Wanted<'a> {
     /// The first word of its command.
     pub(crate) command: Option<&'a str>,
     pub(crate) keyring: &'a Keyring,
+    /// What of the module is called once, when it is loaded.
+    pub(crate) initialise: &'a Initialise,
 }
 
 /// What is worth an event while somebody waits.
@@ -142,11 +149,12 @@ pub(crate) enum NotReady {
 }
 
 impl Images {
-    pub(crate) fn new(files: FileImages, puller: Puller, sandbox: Sandbox) -> Self {
+    pub(crate) fn new(files: FileImages, puller: Puller, sandbox: Sandbox, tools: Tools) -> Self {
         Self {
             files,
             puller: Arc::new(puller),
             sandbox,
+            tools,
             known: Mutex::default(),
             pulls: Mutex::default(),
             reading: Mutex::default(),
@@ -162,6 +170,9 @@ impl Images {
     ) -> Result<Ready, NotReady> {
         if wanted.name.starts_with("file://") {
             return self.file(wanted, note).await;
+        }
+        if builtin::is_named(wanted.name) {
+            return self.builtin(wanted).await;
         }
         let reference = Reference::parse(wanted.name, &self.puller.config.registries).map_err(NotReady::Source)?;
         if wanted.policy != PullPolicy::Always
@@ -185,26 +196,24 @@ impl Images {
         Err(NotReady::Source(ImageError::Pull("the image is damaged on disk again and again".to_owned())))
     }
 
-    /// Another command that an image offers, as `kubectl exec` names it; `None`: it has none of this name.
+    /// Another command that an image offers, as `kubectl exec` names it; `None`: it has none of this name. The image is the
+    /// one that a container runs, whatever its name means by now.
     ///
     /// # Errors
     /// When the image went away or the command cannot run here.
-    pub(crate) async fn command(&self, name: &str, command: &str) -> Result<Option<Arc<Image>>, NotReady> {
-        let record = self.record(name).ok_or(NotReady::Absent)?;
+    pub(crate) async fn command(&self, record: &Record, command: &str) -> Result<Option<Arc<Image>>, NotReady> {
         let Some(digest) = record.in_folder(command) else { return Ok(None) };
-        if name.starts_with("file://") {
-            return self.sandbox.cached(digest).map(Some).ok_or(NotReady::Absent);
-        }
-        self.module(digest, "").await?.map(Some).ok_or(NotReady::Absent)
+        self.module(digest, LoadOptions::default()).await?.map(Some).ok_or(NotReady::Absent)
     }
 
-    /// What a name means here.
-    fn record(&self, name: &str) -> Option<Arc<Record>> {
-        if let Some(known) = self.known.lock().get(name) {
-            return Some(known.record.clone());
+    /// Keeps an image's modules on disk for a container that runs one of them, whatever becomes of the image's name.
+    pub(crate) fn pinned(&self, record: &Record) -> Pins {
+        let mut pins = Pins::new(self.puller.store.clone());
+        // The only one is in memory for as long as it runs.
+        if record.modules.len() > 1 {
+            record.modules.values().for_each(|digest| pins.add(digest));
         }
-        let reference = Reference::parse(name, &self.puller.config.registries).ok()?;
-        Some(self.puller.store.find(&reference.canonical())?.record.clone())
+        pins
     }
 
     /// What is on disk of an image, if this pod may have it without asking the registry.
@@ -221,18 +230,18 @@ impl Images {
     /// `None`: it is not on disk any more.
     async fn load(&self, record: &Record, wanted: Wanted<'_>) -> Result<Option<Arc<Image>>, NotReady> {
         let digest = record.chosen(wanted.command).map_err(NotReady::Command)?;
-        self.module(digest, wanted.requester).await
+        self.module(digest, options(wanted)).await
     }
 
-    async fn module(&self, digest: &str, requester: &str) -> Result<Option<Arc<Image>>, NotReady> {
-        if let Some(image) = self.sandbox.cached(digest) {
+    async fn module(&self, digest: &str, options: LoadOptions) -> Result<Option<Arc<Image>>, NotReady> {
+        if let Some(image) = self.sandbox.cached_with(digest, &options.initialise) {
             return Ok(Some(image));
         }
-        self.alone(digest, self.read_module(digest, requester)).await
+        self.alone(digest, self.read_module(digest, options)).await
     }
 
-    async fn read_module(&self, digest: &str, requester: &str) -> Result<Option<Arc<Image>>, NotReady> {
-        if let Some(image) = self.sandbox.cached(digest) {
+    async fn read_module(&self, digest: &str, options: LoadOptions) -> Result<Option<Arc<Image>>, NotReady> {
+        if let Some(image) = self.sandbox.cached_with(digest, &options.initialise) {
             return Ok(Some(image));
         }
         let (store, wanted) = (self.puller.store.clone(), digest.to_owned());
@@ -240,7 +249,7 @@ impl Images {
         let unreadable = |why: String| NotReady::Source(ImageError::Pull(format!("cannot read it from disk: {why}")));
         let read = read.map_err(|e| unreadable(e.to_string()))?.map_err(|e| unreadable(e.to_string()))?;
         let Some(wasm) = read else { return Ok(None) };
-        self.sandbox.load_with(wasm, of(requester)).await.map(Some).map_err(NotReady::Load)
+        self.sandbox.load_with(wasm, options).await.map(Some).map_err(NotReady::Load)
     }
 
     /// Does one thing at a time for each key.
@@ -307,7 +316,7 @@ impl Images {
     /// What was read before, as long as the file is the same: what is in it is the image. One that is gone stays in use.
     async fn known_file(&self, wanted: Wanted<'_>) -> Option<Ready> {
         let known = self.known.lock().get(wanted.name).filter(|_| wanted.policy != PullPolicy::Always).cloned()?;
-        let image = self.sandbox.cached(known.main())?;
+        let image = self.sandbox.cached_with(known.main(), wanted.initialise)?;
         if wanted.policy == PullPolicy::IfNotPresent
             && matches!(self.files.pull(wanted.name, Some(&known.stamp)).await, Ok(Pulled::New(_)))
         {
@@ -335,14 +344,15 @@ impl Images {
     async fn read(&self, wanted: Wanted<'_>) -> Result<(Arc<Image>, Arc<Record>), NotReady> {
         let name = wanted.name;
         let known = self.known.lock().get(name).cloned();
-        let loaded = known.and_then(|known| Some((self.sandbox.cached(known.main())?, known)));
+        let cached = |known: &Known| self.sandbox.cached_with(known.main(), wanted.initialise);
+        let loaded = known.and_then(|known| Some((cached(&known)?, known)));
         let stamp = loaded.as_ref().map(|(_, known)| known.stamp.as_str());
         match (self.files.pull(name, stamp).await.map_err(NotReady::Source)?, loaded) {
             (Pulled::Same, Some((image, known))) => Ok((image, known.record)),
             (Pulled::Same, None) => Err(NotReady::Absent),
             (Pulled::New(PulledImage { wasm, digest, stamp }), _) => {
                 let record = Arc::new(Record::of_file(name, &digest, wasm.len() as u64));
-                let image = self.sandbox.load_with(wasm, of(wanted.requester)).await.map_err(NotReady::Load)?;
+                let image = self.sandbox.load_with(wasm, options(wanted)).await.map_err(NotReady::Load)?;
                 self.remember(name, Known { record: record.clone(), stamp });
                 Ok((image, record))
             }
