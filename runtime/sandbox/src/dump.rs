@@ -52,7 +52,6 @@ pub(crate) fn kept<T: 'static, R>(
 }
 
 /// As [`kept`], of an error.
-#[cfg(feature = "core-dumps")]
 pub(crate) fn keep<T: 'static>(container: &Container, error: wasmtime::Error, store: &mut Store<T>) -> wasmtime::Error {
     match writing::keep(container, &error, store) {
         Some(name) => error.context(Named(name)),
@@ -60,15 +59,6 @@ pub(crate) fn keep<T: 'static>(container: &Container, error: wasmtime::Error, st
     }
 }
 
-#[cfg(not(feature = "core-dumps"))]
-pub(crate) fn keep<T: 'static>(container: &Container, error: wasmtime::Error, _: &mut Store<T>) -> wasmtime::Error {
-    if container.spec.core_dumps.is_some() && container.dumps.take_turn(std::time::Instant::now()) {
-        tracing::warn!(container = container.spec.name, "this build writes no core dumps");
-    }
-    error
-}
-
-#[cfg(feature = "core-dumps")]
 mod writing {
     use std::{
         fs,

@@ -94,7 +94,6 @@ fn maps_max() -> Option<u64> {
 fn settings(sandbox: &SandboxConfig, instances: u32) -> Config {
     let mut config = code_settings();
     // Costs a second walk over the stack of a guest that traps, and nothing before that.
-    #[cfg(feature = "core-dumps")]
     config.coredump_on_trap(true);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(slots(sandbox, instances)));
     config

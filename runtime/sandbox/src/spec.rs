@@ -340,7 +340,7 @@ pub struct ContainerSpec {
     pub tls: Option<Tls>,
     /// Told of traps.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Whether a trap leaves a core dump. Needs a build with the feature `core-dumps`.
+    /// Whether a trap leaves a core dump.
     pub core_dumps: Option<CoreDumps>,
 }
 

@@ -4,7 +4,6 @@
 mod billing;
 mod commands;
 mod compile;
-#[cfg(feature = "core-dumps")]
 mod core_dumps;
 mod cpu;
 mod density;
