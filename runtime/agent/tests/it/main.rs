@@ -69,3 +69,16 @@ async fn a_file_that_has_changed_is_another_image() {
     assert!(images[0] == images[1] && images[1] != images[2], "{images:?}");
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_server_in_c_is_a_pod() {
+    let cluster = Cluster::start().await;
+    let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/c-hello/c-hello.wasm");
+    std::fs::copy(wasm, cluster.dir().join("images/c-hello.wasm")).unwrap();
+    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 });
+    let container = json!({ "name": "app", "image": "file://c-hello.wasm", "ports": [{ "containerPort": 8080 }],
+        "readinessProbe": probe, "resources": { "limits": { "memory": "16Mi" } } });
+    cluster.pod("c", json!({ "containers": [container] })).await;
+    cluster.until_ready("c").await;
+    cluster.shutdown().await;
+}
