@@ -281,13 +281,23 @@ fn keeps_a_history() {
 fn keeps_a_job_until_its_time_is_written() {
     let ended = owned("tick-16666", Some(40), "said=Complete started=30");
     let none = json!({"successfulJobsHistoryLimit": 0});
-    check(none.clone(), json!({}), std::slice::from_ref(&ended), expect![[r#"
+    check(
+        none.clone(),
+        json!({}),
+        std::slice::from_ref(&ended),
+        expect![[r#"
         status cronjob tick {"lastScheduleTime":"1970-01-12T13:46:00Z"}
-        look again after 20.1s"#]]);
-    check(none, json!({"lastScheduleTime": ago(40)}), &[ended], expect![[r#"
+        look again after 20.1s"#]],
+    );
+    check(
+        none,
+        json!({"lastScheduleTime": ago(40)}),
+        &[ended],
+        expect![[r#"
         delete job tick-16666 Background
         event Normal SuccessfulDelete: Deleted job tick-16666
-        look again after 20.1s"#]]);
+        look again after 20.1s"#]],
+    );
 }
 
 #[test]

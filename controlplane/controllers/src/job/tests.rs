@@ -472,7 +472,8 @@ fn lets_go_of_what_is_left_over() {
     expect!["look again after 1s"].assert_eq(&leftover(&World::of("").plus::<Pod>(pod("a Running age=5")).at(6)));
     assert_eq!(leftover(&world("completions=1", "a Running")), "");
     let finished = "completions=1 started=60 succeeded=1 said=SuccessCriteriaMet,Complete";
-    expect![[r#"patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]].assert_eq(&leftover(&world(finished, "a Running")));
+    expect![[r#"patch pod a {"metadata":{"finalizers":["a.b/c"]}}"#]]
+        .assert_eq(&leftover(&world(finished, "a Running")));
     assert_eq!(leftover(&world(&format!("{finished} managed-by=example.com/x"), "a Running")), "");
     expect![].assert_eq(&leftover(&world("completions=1", "a Running").plus::<Job>(job("other", ""))));
 }

@@ -35,7 +35,7 @@ pub(crate) struct Job {
 
 /// Makes it and reports the outcome.
 pub(crate) async fn probe(shared: Arc<Shared>, job: Job) {
-    let outcome = make(&shared, &job).await;
+    let outcome = Box::pin(make(&shared, &job)).await;
     if let Some(container) = job.slot.spec(&job.pod) {
         shared.meter.probed(&job.id, &container.name, job.kind, &outcome);
     }

@@ -85,7 +85,7 @@ pub(crate) async fn start(shared: Arc<Shared>, job: Job) {
     }
     let outcome = match outcome {
         Ok((run, runtime)) => {
-            let hook_failed = !post_start(&shared, &job, &runtime).await;
+            let hook_failed = !Box::pin(post_start(&shared, &job, &runtime)).await;
             Ok(Started { run, runtime, hook_failed })
         }
         Err(failure) => Err(failure),
