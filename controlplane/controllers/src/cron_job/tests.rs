@@ -211,7 +211,7 @@ fn lists_what_runs() {
     let now = json!({"lastScheduleTime": ago(40)});
     check(
         json!({}),
-        now.clone(),
+        now,
         &[owned("by-hand", None, "")],
         expect![[r#"
         event Warning UnexpectedJob: Saw a job that the controller did not create or forgot: by-hand

@@ -331,70 +331,14 @@ fn tells_each_pod_its_index() {
     let mut pod = pod.to_value().unwrap();
     let name = pod["metadata"]["name"].take();
     assert!(name.as_str().unwrap().starts_with("pi-3-") && name.as_str().unwrap().len() == 10, "{name}");
-    expect![[r#"
-        {
-          "apiVersion": "v1",
-          "kind": "Pod",
-          "metadata": {
-            "annotations": {
-              "batch.kubernetes.io/job-completion-index": "3",
-              "mine": "kept"
-            },
-            "finalizers": [
-              "batch.kubernetes.io/job-tracking"
-            ],
-            "generateName": "pi-3-",
-            "labels": {
-              "batch.kubernetes.io/job-completion-index": "3",
-              "job": "pi"
-            },
-            "name": null,
-            "namespace": "d",
-            "ownerReferences": [
-              {
-                "apiVersion": "batch/v1",
-                "blockOwnerDeletion": true,
-                "controller": true,
-                "kind": "Job",
-                "name": "pi",
-                "uid": "job/pi"
-              }
-            ]
-          },
-          "spec": {
-            "containers": [
-              {
-                "env": [
-                  {
-                    "name": "JOB_COMPLETION_INDEX",
-                    "valueFrom": {
-                      "fieldRef": {
-                        "fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"
-                      }
-                    }
-                  }
-                ],
-                "image": "i",
-                "name": "c"
-              }
-            ],
-            "hostname": "pi-3",
-            "initContainers": [
-              {
-                "env": [
-                  {
-                    "name": "JOB_COMPLETION_INDEX",
-                    "value": "x"
-                  }
-                ],
-                "image": "i",
-                "name": "i"
-              }
-            ],
-            "restartPolicy": "Never"
-          }
-        }"#]]
-    .assert_eq(&serde_json::to_string_pretty(&pod).unwrap());
+    expect![[
+        r#"{"annotations":{"batch.kubernetes.io/job-completion-index":"3","mine":"kept"},"finalizers":["batch.kubernetes.io/job-tracking"],"generateName":"pi-3-","labels":{"batch.kubernetes.io/job-completion-index":"3","job":"pi"},"name":null,"namespace":"d","ownerReferences":[{"apiVersion":"batch/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"pi","uid":"job/pi"}]}"#
+    ]]
+    .assert_eq(&pod["metadata"].to_string());
+    expect![[
+        r#"{"containers":[{"env":[{"name":"JOB_COMPLETION_INDEX","valueFrom":{"fieldRef":{"fieldPath":"metadata.labels['batch.kubernetes.io/job-completion-index']"}}}],"image":"i","name":"c"}],"hostname":"pi-3","initContainers":[{"env":[{"name":"JOB_COMPLETION_INDEX","value":"x"}],"image":"i","name":"i"}],"restartPolicy":"Never"}"#
+    ]]
+    .assert_eq(&pod["spec"].to_string());
 }
 
 #[test]
