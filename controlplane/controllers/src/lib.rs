@@ -35,7 +35,7 @@ pub mod view;
 
 pub use key::Key;
 pub use plan::{Action, EventNote, EventType, Plan, Preconditions};
-pub use view::{View, ViewExt};
+pub use view::{NAME_REST, View, ViewExt};
 
 use jiff::Timestamp;
 use podium_api::{ApiError, KindRef, Object};

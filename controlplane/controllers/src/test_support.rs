@@ -35,13 +35,15 @@ pub(crate) struct World {
     /// How far all mirrors are.
     revision: u64,
     since: Option<Timestamp>,
+    /// Names of pods that have become free, and when.
+    freed: Vec<(ObjectKey, Timestamp)>,
 }
 
 impl World {
     /// Reads a fixture.
     pub(crate) fn of(text: &str) -> Self {
         let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
-        Self { objects: lines.map(object).collect(), revision: 100, since: None }
+        Self { objects: lines.map(object).collect(), revision: 100, ..Self::default() }
     }
 
     /// The same with one more object, from JSON.
@@ -58,6 +60,13 @@ impl World {
     /// The same, watched only since so many seconds ago.
     pub(crate) fn watched_for(self, seconds: i64) -> Self {
         Self { since: Timestamp::from_second(NOW - seconds).ok(), ..self }
+    }
+
+    /// The same after a pod of this name has gone, so many milliseconds ago.
+    pub(crate) fn freed(mut self, pod: &str, millis: i64) -> Self {
+        let at = Timestamp::from_millisecond(NOW * 1000 - millis).unwrap();
+        self.freed.push((ObjectKey::new("d", pod), at));
+        self
     }
 
     /// What a controller plans for an object, as text.
@@ -107,6 +116,11 @@ impl View for World {
 
     fn since(&self) -> Option<Timestamp> {
         self.since
+    }
+
+    fn freed(&self, names: &Names, key: &ObjectKey) -> Option<Timestamp> {
+        let freed = self.freed.iter().find(|(freed, _)| names.plural == "pods" && freed == key);
+        freed.map(|(_, at)| *at)
     }
 }
 

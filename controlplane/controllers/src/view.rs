@@ -1,9 +1,14 @@
 //! What a controller may look at: its mirrors, with the two indexes that all controllers need.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use podium_api::{Kind, KindRef, Names, Object, ObjectKey, Revision};
+
+/// How long a name rests before a controller gives it to another object. Whoever deletes an object by its name and waits looks
+/// twice (`kubectl delete` lists, and looks at what it has listed up to 0.1 s later): a successor that is there by then is taken
+/// for the one that was deleted, and waited for without end.
+pub const NAME_REST: Duration = Duration::from_millis(300);
 
 /// Read access to the mirrors of the kinds that a controller's triggers name. Others are empty.
 pub trait View: Send + Sync {
@@ -22,6 +27,10 @@ pub trait View: Send + Sync {
     fn since(&self) -> Option<Timestamp> {
         None
     }
+    /// When an object of this name was seen to go: remembered for [`NAME_REST`] at least.
+    fn freed(&self, _names: &Names, _key: &ObjectKey) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// Typed access to a [`View`].
@@ -32,6 +41,8 @@ pub trait ViewExt {
     fn list_as<K: Kind>(&self, namespace: Option<&str>) -> Vec<Arc<K>>;
     /// The `K` that have an owner reference to this uid.
     fn owned_as<K: Kind>(&self, owner_uid: &str) -> Vec<Arc<K>>;
+    /// Until when the name of a `K` rests after the one that had it. `None`: it may be given.
+    fn rests_until<K: Kind>(&self, key: &ObjectKey, now: Timestamp) -> Option<Timestamp>;
 }
 
 impl<V: View + ?Sized> ViewExt for V {
@@ -45,5 +56,12 @@ impl<V: View + ?Sized> ViewExt for V {
 
     fn owned_as<K: Kind>(&self, owner_uid: &str) -> Vec<Arc<K>> {
         self.owned_by(&K::NAMES, owner_uid).into_iter().filter_map(<dyn Object>::downcast_arc).collect()
+    }
+
+    fn rests_until<K: Kind>(&self, key: &ObjectKey, now: Timestamp) -> Option<Timestamp> {
+        let freed = self.freed(&K::NAMES, key)?;
+        let until = freed.checked_add(NAME_REST).ok()?;
+        // A clock that was set back must not hold a name.
+        (freed <= now && now < until).then_some(until)
     }
 }

@@ -1,10 +1,11 @@
-//! [`Informer`]: one kind as the drivers see it: its mirror, an index by owner uid, and how far both have got.
+//! [`Informer`]: one kind as the drivers see it: its mirror, an index by owner uid, the names that have just become free, and
+//! how far all have got.
 //!
 //! Invariant: when [`Informer::seen`] shows a revision, mirror and index hold every change up to it, and the keys that
 //! those changes concern have been queued. Shared by all controllers that name the kind.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -15,13 +16,17 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
-use podium_client::{Api, Delta, Mirror, MirrorScope};
+use podium_client::{Api, ClockRef, Delta, Mirror, MirrorScope};
+use podium_controllers::NAME_REST;
 use tokio::sync::{Notify, mpsc};
 
 /// How many deltas are taken in at a time.
 const BATCH_MAX: usize = 256;
 /// How long a mirror may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Names that have become free, at most so many: of more than these at once the oldest are forgotten.
+const FREED_MAX: usize = 1024;
 
 /// A kind's identity: group and kind.
 pub(crate) type KindId = (&'static str, &'static str);
@@ -34,11 +39,20 @@ pub(crate) fn kind_id(names: &Names) -> KindId {
 pub(crate) struct Informer {
     pub(crate) kind: KindRef,
     mirror: Arc<dyn Mirror>,
-    owners: RwLock<OwnerIndex>,
+    indexes: RwLock<Indexes>,
+    clock: ClockRef,
     seen: AtomicU64,
     /// Wakes whoever waits for a revision, in the order in which they began to: a watch channel wakes by chance, and a
     /// simulation would not come out the same twice.
     moved: Notify,
+}
+
+/// What is taken in together: whoever misses an object in one finds it in the other.
+#[derive(Default)]
+struct Indexes {
+    owners: OwnerIndex,
+    /// Names that have become free, newest last.
+    freed: VecDeque<(Timestamp, ObjectKey)>,
 }
 
 /// Owner uid -> the objects that refer to it. Under the empty uid: the objects that no controller owns.
@@ -52,6 +66,7 @@ impl Informer {
     pub(crate) async fn open(
         api: &dyn Api,
         kind: KindRef,
+        clock: ClockRef,
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Delta>), ApiError> {
         let names = kind.names();
         let mirror = tokio::time::timeout(READY_TIMEOUT, api.mirror(&kind, MirrorScope::default()));
@@ -60,7 +75,8 @@ impl Informer {
             ApiError::new(podium_api::Reason::Timeout, format!("no mirror of {} within {seconds} s", names.plural))
         })??;
         let deltas = mirror.subscribe();
-        let informer = Self { kind, mirror, owners: RwLock::default(), seen: AtomicU64::new(0), moved: Notify::new() };
+        let (indexes, seen, moved) = (RwLock::default(), AtomicU64::new(0), Notify::new());
+        let informer = Self { kind, mirror, indexes, clock, seen, moved };
         Ok((Arc::new(informer), deltas))
     }
 
@@ -85,11 +101,15 @@ impl Informer {
     }
 
     fn take_in(&self, batch: &[Delta], listeners: &[Listener]) {
-        let mut owners = self.owners.write();
+        let now = self.clock.now();
+        let mut indexes = self.indexes.write();
         for delta in batch {
-            index(&mut owners, delta);
+            index(&mut indexes.owners, delta);
+            if let Delta::Delete { old, .. } = delta {
+                indexes.free(old.key(), now);
+            }
         }
-        drop(owners);
+        drop(indexes);
         for delta in batch {
             listeners.iter().for_each(|listener| listener(delta));
         }
@@ -107,7 +127,11 @@ impl Informer {
     }
 
     pub(crate) fn owned_by(&self, uid: &str) -> Vec<Arc<dyn Object>> {
-        self.owners.read().get(uid).map(|owned| owned.values().cloned().collect()).unwrap_or_default()
+        self.indexes.read().owners.get(uid).map(|owned| owned.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn freed(&self, key: &ObjectKey) -> Option<Timestamp> {
+        self.indexes.read().freed.iter().rev().find(|(_, freed)| freed == key).map(|(at, _)| *at)
     }
 
     /// Waits until everything up to `revision` is in.
@@ -135,6 +159,16 @@ impl Informer {
             }
             moved.await;
         }
+    }
+}
+
+impl Indexes {
+    fn free(&mut self, key: ObjectKey, now: Timestamp) {
+        let is_old = |at: &Timestamp| at.checked_add(NAME_REST).is_ok_and(|until| until <= now);
+        while self.freed.len() >= FREED_MAX || self.freed.front().is_some_and(|(at, _)| is_old(at)) {
+            self.freed.pop_front();
+        }
+        self.freed.push_back((now, key));
     }
 }
 
@@ -225,5 +259,9 @@ impl podium_controllers::View for Views {
 
     fn since(&self) -> Option<Timestamp> {
         self.since
+    }
+
+    fn freed(&self, names: &Names, key: &ObjectKey) -> Option<Timestamp> {
+        self.informer(names)?.freed(key)
     }
 }

@@ -147,7 +147,7 @@ type Source = (Arc<Informer>, mpsc::UnboundedReceiver<Delta>, Vec<Listener>);
 
 impl Run {
     async fn run(self, api: ApiRef, stop: watch::Receiver<bool>) -> Result<(), ApiError> {
-        let mut sources = open_all(&api, self.kinds()).await?;
+        let mut sources = open_all(&api, self.kinds(), &self.clock).await?;
         let runners = self.runners(&api, &sources);
         for (informer, deltas, listeners) in &mut sources {
             let kind = kind_id(&informer.kind.names());
@@ -162,7 +162,7 @@ impl Run {
             workers.spawn(Arc::clone(runner).run(self.workers, workers_stop.clone()));
         }
         let built_in = self.kinds().iter().map(|kind| kind_id(&kind.names())).collect();
-        let pumps = Pumps { api, runners, built_in, custom: BTreeSet::new(), tasks: JoinSet::new() };
+        let pumps = Pumps { api, clock: self.clock, runners, built_in, custom: BTreeSet::new(), tasks: JoinSet::new() };
         let result = pumps.run(sources, stop).await;
         stop_workers.send_replace(true);
         while workers.join_next().await.is_some() {}
@@ -202,10 +202,10 @@ fn queue_everything((informer, _, listeners): &Source) {
     }
 }
 
-async fn open_all(api: &ApiRef, kinds: Vec<KindRef>) -> Result<Vec<Source>, ApiError> {
+async fn open_all(api: &ApiRef, kinds: Vec<KindRef>, clock: &ClockRef) -> Result<Vec<Source>, ApiError> {
     let mut sources = Vec::with_capacity(kinds.len());
     for kind in kinds {
-        let (informer, deltas) = Informer::open(&**api, kind).await?;
+        let (informer, deltas) = Informer::open(&**api, kind, Arc::clone(clock)).await?;
         sources.push((informer, deltas, Vec::new()));
     }
     Ok(sources)
@@ -214,6 +214,7 @@ async fn open_all(api: &ApiRef, kinds: Vec<KindRef>) -> Result<Vec<Source>, ApiE
 /// What feeds the informers; those of custom resources come and go with their kinds.
 struct Pumps {
     api: ApiRef,
+    clock: ClockRef,
     runners: Vec<Arc<Runner>>,
     /// The kinds that have to be there.
     built_in: BTreeSet<KindId>,
@@ -255,7 +256,7 @@ impl Pumps {
             if self.built_in.contains(&id) || self.custom.contains(&id) {
                 continue;
             }
-            let mut source = match open_all(&self.api, vec![kind]).await.map(|mut sources| sources.pop()) {
+            let mut source = match open_all(&self.api, vec![kind], &self.clock).await.map(|mut sources| sources.pop()) {
                 Ok(Some(source)) => source,
                 // It may be gone again; if not, the next change comes by here.
                 Ok(None) => continue,

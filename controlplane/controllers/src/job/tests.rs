@@ -78,6 +78,16 @@ fn asks_for_the_same_names_again_and_for_others_when_they_are_taken() {
     assert!(!one_there.contains(&format!("create pod {name}")), "{one_there}");
 }
 
+/// Whoever deletes a pod and waits must see that it is gone.
+#[test]
+fn a_name_rests() {
+    let job = "completions=3 parallelism=3 started=60 active=3";
+    let freed = |millis| plan(&world(job, "a Running; b Running").freed("pi-999tj", millis));
+    assert!(freed(300).contains("create pod pi-999tj"), "{}", freed(300));
+    let rests = freed(50);
+    assert!(!rests.contains("create") && rests.contains("look again after 250ms"), "{rests}");
+}
+
 #[test]
 fn bounds_a_plan() {
     let plan = plan(&world("completions=2000 parallelism=2000", ""));

@@ -2,8 +2,8 @@
 //!
 //! At no time are there two pods of one ordinal: their names are fixed, and a pod is made only when none of its name is
 //! seen. With `OrderedReady` a plan does one step, and the next only when all before it are available; with `Parallel` it
-//! does all at once. Updates delete pods, highest ordinal first, as long as no more than `maxUnavailable` are missing; the
-//! next plan makes them anew.
+//! does all at once. A name that has just become free rests for a moment ([`crate::NAME_REST`]). Updates delete pods, highest
+//! ordinal first, as long as no more than `maxUnavailable` are missing; the next plan makes them anew.
 //!
 //! One deviation: an old pod that is not available is replaced even when `maxUnavailable` are missing already, since that
 //! takes nothing away (with `OrderedReady` such a pod stops everything, as in Kubernetes: a roll-back needs its deletion).
@@ -198,6 +198,8 @@ struct Todo {
     events: Vec<EventNote>,
     /// How many of `deletes` are for an update.
     updated: i32,
+    /// When the name of a pod that is missing may be given again.
+    again_at: Option<Timestamp>,
 }
 
 impl<'a> Work<'a> {
@@ -243,6 +245,9 @@ impl<'a> Work<'a> {
             plan.actions.extend(actions);
         }
         plan.actions.extend(todo.events.into_iter().take(replicas::EVENTS_MAX).map(Action::Event));
+        if let Some(at) = todo.again_at {
+            plan.requeue_at(at, self.now);
+        }
         self.report(pods, todo.updated, &mut plan);
         if self.set.metadata.deletion_timestamp.is_none() {
             self.versions.cleanup(self.spec, pods, &mut plan.actions);

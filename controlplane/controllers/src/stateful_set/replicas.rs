@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Pod},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -85,6 +86,10 @@ impl Work<'_> {
     /// Makes the pod of a place where none is.
     fn make(&mut self, at: usize) -> Next {
         let ordinal = self.ordinal_at(at);
+        if let Some(until) = self.rests_until(ordinal) {
+            self.todo.again_at = Some(until);
+            return Next::Wait;
+        }
         let version = if self.stays_at_current(at) { &self.versions.current } else { &self.versions.update };
         let pod = identity::new_pod(self.set, self.spec, version, ordinal);
         if Policy::of(self.spec).when_scaled && self.claims_are_stale(ordinal, &pod) {
@@ -99,6 +104,12 @@ impl Work<'_> {
         let pod = Box::new(pod);
         self.todo.pods.push(if told { Action::CreateAndTell(pod, event) } else { Action::Create(pod) });
         Next::Wait
+    }
+
+    /// Until when the name of an ordinal's pod rests.
+    fn rests_until(&self, ordinal: i32) -> Option<Timestamp> {
+        let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
+        self.view.rests_until::<Pod>(&ObjectKey::new(namespace, &identity::pod_name(self.set, ordinal)), self.now)
     }
 
     /// Whether a pod that is made anew gets the template that the others still have.

@@ -151,6 +151,19 @@ fn makes_anew_what_has_ended() {
     );
 }
 
+/// Whoever deletes a pod and waits must see that it is gone.
+#[test]
+fn a_name_rests() {
+    let two = format!("{}; {}", set("replicas=2 parallel", 1), well(1, "REV1"));
+    let plan = |millis| readable(&world(&two).freed("web-0", millis).plan(&StatefulSets, &StatefulSet::NAMES, "web"));
+    let rests = plan(50);
+    assert!(!rests.contains("web-0") && rests.ends_with("look again after 250ms"), "{rests}");
+    // Rested, or seen to go by a clock that was set back since.
+    for millis in [300, -50] {
+        assert!(plan(millis).starts_with("create pod web-0"), "{millis}: {}", plan(millis));
+    }
+}
+
 #[test]
 fn shrinks_from_the_end() {
     let three = all_well(0..3, "REV1");
