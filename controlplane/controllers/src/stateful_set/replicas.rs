@@ -109,7 +109,7 @@ impl Work<'_> {
     /// Until when the name of an ordinal's pod rests.
     fn rests_until(&self, ordinal: i32) -> Option<Timestamp> {
         let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
-        self.view.rests_until::<Pod>(&ObjectKey::new(namespace, &identity::pod_name(self.set, ordinal)), self.now)
+        self.view.rests_until::<Pod>(&ObjectKey::new(namespace, identity::pod_name(self.set, ordinal)), self.now)
     }
 
     /// Whether a pod that is made anew gets the template that the others still have.
