@@ -11,16 +11,7 @@ root=$(cd .. && pwd)
 out=$root/target/examples
 
 rust() {
-  if ! rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2; then
-    if [ -z "${GUEST_SDK:-}" ]; then
-      echo "build.sh: the target wasm32-wasip2 is missing: run 'rustup target add wasm32-wasip2'" >&2
-      exit 1
-    fi
-    . "$GUEST_SDK/env.sh"
-  fi
-  # In a subshell's environment: where this machine keeps things must not change what is built.
-  export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
-  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$root=/podium"
+  . "$root/sdk/guest-toolchain.sh" wasm32-wasip2
   (cd "$1" && cargo build --release --target wasm32-wasip2)
   cp "$CARGO_TARGET_DIR/wasm32-wasip2/release/${1//-/_}.wasm" "$1/$1.wasm"
   ls -l "$1/$1.wasm"

@@ -125,24 +125,33 @@ impl View for World {
 }
 
 /// The words after kind and name.
-struct Words<'t>(HashMap<&'t str, &'t str>);
+pub(crate) struct Words<'t>(HashMap<&'t str, &'t str>);
 
 impl<'t> Words<'t> {
-    fn has(&self, word: &str) -> bool {
+    pub(crate) fn of(words: impl Iterator<Item = &'t str>) -> Self {
+        Self(words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect())
+    }
+
+    pub(crate) fn has(&self, word: &str) -> bool {
         self.0.contains_key(word)
     }
 
-    fn text(&self, word: &str) -> Option<&'t str> {
+    pub(crate) fn text(&self, word: &str) -> Option<&'t str> {
         self.0.get(word).copied()
     }
 
-    fn number(&self, word: &str) -> Option<i64> {
+    pub(crate) fn number(&self, word: &str) -> Option<i64> {
         self.text(word).map(|n| n.parse().unwrap())
     }
 
     /// The time so many seconds ago.
     fn ago(&self, word: &str, default: i64) -> String {
         ago(self.number(word).unwrap_or(default))
+    }
+
+    /// `a,b` in order.
+    pub(crate) fn names(&self, word: &str) -> Option<Vec<&'t str>> {
+        self.text(word).map(|text| text.split(',').collect())
     }
 
     /// `a:1,b:2` as a map.
@@ -156,14 +165,14 @@ impl<'t> Words<'t> {
     }
 }
 
-fn ago(seconds: i64) -> String {
+pub(crate) fn ago(seconds: i64) -> String {
     Timestamp::from_second(NOW - seconds).unwrap().to_string()
 }
 
 fn object(line: &str) -> Arc<dyn Object> {
     let mut words = line.split_whitespace();
     let (kind, name) = (words.next().unwrap(), words.next().unwrap());
-    let words = Words(words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect());
+    let words = Words::of(words);
     let metadata = metadata(kind, name, &words);
     match kind {
         "pod" => typed::<Pod>(pod(metadata, &words)),

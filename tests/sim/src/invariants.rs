@@ -30,10 +30,10 @@ use podium_api::{
     },
     kind_of,
 };
-use podium_client::{Api, Delta, MirrorScope, ModelApi};
-use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use podium_client::{Delta, ModelApi};
+use tokio::time::Instant;
 
-use crate::{faults::Faults, jobs::job_of};
+use crate::{changes::Changes, faults::Faults, jobs::job_of};
 
 /// How old the knowledge of a controller may be.
 const LATE_SECONDS: u64 = 60;
@@ -42,7 +42,7 @@ const HISTORY: usize = 60;
 
 /// Checks every change in order.
 pub struct Invariants {
-    deltas: Vec<UnboundedReceiver<Delta>>,
+    changes: Changes,
     faults: Arc<Faults>,
     started: Instant,
     wanted: BTreeMap<String, Wanted>,
@@ -86,14 +86,10 @@ impl Wanted {
 impl Invariants {
     /// Watches a model.
     pub async fn open(model: &ModelApi, faults: Arc<Faults>) -> Self {
-        let mut deltas = Vec::new();
         let sets = [kind_of::<Deployment>(), kind_of::<ReplicaSet>(), kind_of::<StatefulSet>(), kind_of::<DaemonSet>()];
-        for kind in sets.into_iter().chain([kind_of::<Node>(), kind_of::<Pod>()]) {
-            let mirror = model.mirror(&kind, MirrorScope::default()).await;
-            deltas.push(mirror.expect("the model has every kind").subscribe());
-        }
+        let kinds = sets.into_iter().chain([kind_of::<Node>(), kind_of::<Pod>()]);
         Self {
-            deltas,
+            changes: Changes::open(model, kinds).await,
             numbered: sets::Sets::new(Arc::clone(&faults)),
             faults,
             started: Instant::now(),
@@ -139,17 +135,7 @@ impl Invariants {
     /// # Errors
     /// The first that breaks an invariant.
     pub fn check(&mut self) -> Result<(), String> {
-        let mut batch = Vec::new();
-        for deltas in &mut self.deltas {
-            while let Ok(delta) = deltas.try_recv() {
-                batch.push(delta);
-            }
-        }
-        batch.sort_by_key(|delta| match delta {
-            Delta::Put { new, .. } => new.revision(),
-            Delta::Delete { revision, .. } => *revision,
-        });
-        batch.iter().try_for_each(|delta| self.change(delta))
+        self.changes.take().iter().try_for_each(|delta| self.change(delta))
     }
 
     fn change(&mut self, delta: &Delta) -> Result<(), String> {

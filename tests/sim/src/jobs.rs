@@ -27,12 +27,15 @@ use podium_api::{
     },
     kind_of,
 };
-use podium_client::{Api, Delta, MirrorScope, ModelApi, Patch};
+use podium_client::{Api, Delta, ModelApi, Patch};
 use rand::{RngExt, rngs::SmallRng};
 use serde_json::json;
-use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tokio::time::Instant;
 
-use crate::objects::{all, object};
+use crate::{
+    changes::Changes,
+    objects::{all, object},
+};
 
 /// How old the knowledge of a controller may be.
 const LATE_SECONDS: u64 = 60;
@@ -59,7 +62,7 @@ pub(crate) fn job_of(meta: &ObjectMeta) -> Option<&str> {
 /// The user's Jobs, and the invariants.
 pub struct Jobs {
     model: Arc<ModelApi>,
-    deltas: Vec<UnboundedReceiver<Delta>>,
+    changes: Changes,
     made: u32,
     /// By uid.
     known: BTreeMap<String, Known>,
@@ -89,13 +92,9 @@ struct Known {
 impl Jobs {
     /// Watches a model.
     pub async fn open(model: Arc<ModelApi>) -> Self {
-        let mut deltas = Vec::new();
-        for kind in [kind_of::<CronJob>(), kind_of::<Job>(), kind_of::<Pod>()] {
-            let mirror = model.mirror(&kind, MirrorScope::default()).await;
-            deltas.push(mirror.expect("the model has every kind").subscribe());
-        }
+        let changes = Changes::open(&model, [kind_of::<CronJob>(), kind_of::<Job>(), kind_of::<Pod>()]).await;
         let (known, overlap) = (BTreeMap::new(), BTreeMap::new());
-        Self { model, deltas, made: 0, known, overlap, scheduled: BTreeMap::new(), running: BTreeMap::new() }
+        Self { model, changes, made: 0, known, overlap, scheduled: BTreeMap::new(), running: BTreeMap::new() }
     }
 
     /// The user does one thing; says what.
@@ -189,17 +188,7 @@ impl Jobs {
     /// # Errors
     /// The first that breaks an invariant.
     pub fn check(&mut self) -> Result<(), String> {
-        let mut batch = Vec::new();
-        for deltas in &mut self.deltas {
-            while let Ok(delta) = deltas.try_recv() {
-                batch.push(delta);
-            }
-        }
-        batch.sort_by_key(|delta| match delta {
-            Delta::Put { new, .. } => new.revision(),
-            Delta::Delete { revision, .. } => *revision,
-        });
-        batch.iter().try_for_each(|delta| self.change(delta))
+        self.changes.take().iter().try_for_each(|delta| self.change(delta))
     }
 
     fn change(&mut self, delta: &Delta) -> Result<(), String> {

@@ -7,6 +7,7 @@
 //!
 //! Equal seeds make equal runs, down to the last revision: a failure prints its seed, and the seed replays it.
 
+mod changes;
 pub mod faults;
 pub mod invariants;
 pub mod jobs;

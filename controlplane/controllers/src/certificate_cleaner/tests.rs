@@ -4,7 +4,7 @@ use podium_api::Kind as _;
 use serde_json::json;
 
 use super::*;
-use crate::{job::fixture::ago, test_support::World};
+use crate::{test_support::World, test_support::ago};
 
 #[test]
 fn requests_go_after_their_time() {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    job::fixture::{ago, job},
-    test_support::{World, show},
+    job::fixture::job,
+    test_support::{World, ago, show},
 };
 
 /// A CronJob `tick`, made 90 s ago: the minute 13:46 has passed since.

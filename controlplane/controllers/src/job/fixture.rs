@@ -1,44 +1,13 @@
 //! Jobs and their pods from a few words, for the tables of the tests.
 
-use std::collections::HashMap;
-
-use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use serde_json::{Value, json};
 
 use super::{FINALIZER, INDEX, manage::FAILURES};
-use crate::test_support::{NOW, World};
+use crate::test_support::{Words, World, ago};
 
 /// A finalizer of somebody else, which stays.
 const OTHER: &str = "a.b/c";
-
-struct Words<'t>(HashMap<&'t str, &'t str>);
-
-impl<'t> Words<'t> {
-    fn of(words: impl Iterator<Item = &'t str>) -> Self {
-        Self(words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect())
-    }
-
-    fn has(&self, word: &str) -> bool {
-        self.0.contains_key(word)
-    }
-
-    fn text(&self, word: &str) -> Option<&'t str> {
-        self.0.get(word).copied()
-    }
-
-    fn number(&self, word: &str) -> Option<i64> {
-        self.text(word).map(|n| n.parse().unwrap())
-    }
-
-    fn list(&self, word: &str) -> Option<Vec<&'t str>> {
-        self.text(word).map(|text| text.split(',').collect())
-    }
-}
-
-pub(crate) fn ago(seconds: i64) -> String {
-    Timestamp::from_second(NOW - seconds).unwrap().to_string()
-}
 
 /// The Job `pi` and its pods, one per `;`.
 ///
@@ -105,7 +74,7 @@ fn status(words: &Words<'_>) -> Value {
         };
         json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
     };
-    let said: Option<Vec<Value>> = words.list("said").map(|said| said.into_iter().map(condition).collect());
+    let said: Option<Vec<Value>> = words.names("said").map(|said| said.into_iter().map(condition).collect());
     if !words.has("started") {
         return json!({"conditions": said});
     }
@@ -115,7 +84,7 @@ fn status(words: &Words<'_>) -> Value {
         "succeeded": words.number("succeeded"), "failed": words.number("failed"), "completedIndexes": words.text("done"),
         "failedIndexes": words.text("failed-indexes"), "conditions": said,
         "uncountedTerminatedPods": {
-            "succeeded": words.list("waiting-succeeded").map(uids), "failed": words.list("waiting-failed").map(uids),
+            "succeeded": words.names("waiting-succeeded").map(uids), "failed": words.names("waiting-failed").map(uids),
         },
     })
 }
