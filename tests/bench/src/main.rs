@@ -9,9 +9,12 @@ mod loads;
 mod network;
 mod pods;
 mod process;
+mod proxies;
 mod sandbox_cpu;
 mod scheduler;
 mod serve;
+mod services;
+mod wrk;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -44,12 +47,14 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 12] = [
+const ALL: [Benchmark; 14] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
     ("serve", serve::measure),
     ("network", network::measure),
+    ("services", services::measure),
+    ("proxies", proxies::measure),
     ("api", api::measure),
     ("custom", api::custom::measure),
     ("pods", api::large::measure),

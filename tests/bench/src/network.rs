@@ -24,7 +24,8 @@ use crate::{
     figure::{Figure, Times},
 };
 
-struct Nothing;
+/// A handler that does nothing.
+pub(crate) struct Nothing;
 
 #[async_trait]
 impl HttpHandler for Nothing {

@@ -13,12 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use podium_e2e::{Cluster, cluster::repository};
 
-use crate::{Args, figure::Figure};
+use crate::{Args, figure::Figure, wrk::Turns};
 
 /// Connections of the load generator.
 const CONNECTIONS: u32 = 64;
-/// Turns of each of the two; the median counts.
-const ROUNDS: usize = 5;
 
 /// A peer that ends with this value.
 struct Peer(Child, String);
@@ -52,51 +50,6 @@ impl Peer {
         }
         Ok(peer)
     }
-}
-
-/// What wrk saw.
-#[derive(Clone, Copy)]
-struct Load {
-    rate: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-fn load(args: &Args, url: &str, connections: u32) -> Result<Load> {
-    let run = |seconds: u32| {
-        Command::new(&args.wrk)
-            .args([
-                &format!("-t{}", connections.min(2)),
-                &format!("-c{connections}"),
-                &format!("-d{seconds}s"),
-                "--latency",
-                url,
-            ])
-            .output()
-            .with_context(|| format!("start {}", args.wrk.display()))
-    };
-    let output = String::from_utf8_lossy(&run(args.seconds)?.stdout).into_owned();
-    if output.contains("Non-2xx") || output.contains("Socket errors") {
-        bail!("{url} failed under load:\n{output}");
-    }
-    let after = |label: &str| {
-        let line = output.lines().find(|l| l.trim_start().starts_with(label));
-        line.and_then(|l| l.split_whitespace().last()).with_context(|| format!("wrk printed no {label}:\n{output}"))
-    };
-    Ok(Load {
-        rate: after("Requests/sec")?.parse()?,
-        p50_ms: milliseconds(after("50%")?)?,
-        p99_ms: milliseconds(after("99%")?)?,
-    })
-}
-
-fn milliseconds(text: &str) -> Result<f64> {
-    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
-    let (number, scale) = units
-        .iter()
-        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))
-        .with_context(|| format!("wrk printed the time {text}"))?;
-    Ok(number.parse::<f64>()? * scale)
 }
 
 /// A guest and what it is measured with.
@@ -180,38 +133,6 @@ fn service_url(cluster: &Cluster) -> Result<String> {
     })
 }
 
-/// The middle one of several values.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Loads of ours and theirs in turn.
-struct Turns(Vec<(Load, Load)>);
-
-impl Turns {
-    fn take(args: &Args, ours: &str, theirs: &str, connections: u32) -> Result<Self> {
-        let warm = Args { seconds: 1, ..args.clone() };
-        load(&warm, ours, connections)?;
-        load(&warm, theirs, connections)?;
-        let turn = |_| Ok((load(args, ours, connections)?, load(args, theirs, connections)?));
-        Ok(Self((0..ROUNDS).map(turn).collect::<Result<_>>()?))
-    }
-
-    fn ours(&self, value: impl Fn(&Load) -> f64) -> f64 {
-        median(self.0.iter().map(|(ours, _)| value(ours)))
-    }
-
-    fn theirs(&self, value: impl Fn(&Load) -> f64) -> f64 {
-        median(self.0.iter().map(|(_, theirs)| value(theirs)))
-    }
-
-    fn ratio(&self) -> f64 {
-        median(self.0.iter().map(|(ours, theirs)| ours.rate / theirs.rate))
-    }
-}
-
 pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for guest in &GUESTS {
@@ -237,19 +158,19 @@ fn measure_run(args: &Args, name: &str, wasm: &Path, run: &Run) -> Result<Vec<Fi
     let cluster = Cluster::start(&[&file.to_string_lossy()])?;
     let url = service_url(&cluster)?;
     let peer = Peer::start(args, wasm, run.options)?;
-    let turns = Turns::take(args, &url, &peer.1, CONNECTIONS)?;
+    let turns = Turns::take(args, &[&url, &peer.1], CONNECTIONS)?;
     let mut figures = vec![
-        Figure::new(format!("{name} through a Service, {what}"), turns.ours(|l| l.rate), "1/s"),
-        Figure::new(format!("{name} by wasmtime serve, {what}"), turns.theirs(|l| l.rate), "1/s"),
-        Figure::new(format!("… ratio, {name}, {what}"), turns.ratio(), "x").at_least(run.ratio_min),
-        Figure::new(format!("… p99 at {CONNECTIONS} connections, {name}, {what}"), turns.ours(|l| l.p99_ms), "ms"),
-        Figure::new("… wasmtime serve p99", turns.theirs(|l| l.p99_ms), "ms"),
+        Figure::new(format!("{name} through a Service, {what}"), turns.of(0, |l| l.rate), "1/s"),
+        Figure::new(format!("{name} by wasmtime serve, {what}"), turns.of(1, |l| l.rate), "1/s"),
+        Figure::new(format!("… ratio, {name}, {what}"), turns.ratio(0, 1), "x").at_least(run.ratio_min),
+        Figure::new(format!("… p99 at {CONNECTIONS} connections, {name}, {what}"), turns.of(0, |l| l.p99_ms), "ms"),
+        Figure::new("… wasmtime serve p99", turns.of(1, |l| l.p99_ms), "ms"),
     ];
     if name == "hello" {
-        let alone = Turns::take(args, &url, &peer.1, 1)?;
-        let (ours, theirs) = (alone.ours(|l| l.p50_ms), alone.theirs(|l| l.p50_ms));
+        let alone = Turns::take(args, &[&url, &peer.1], 1)?;
+        let (ours, theirs) = (alone.of(0, |l| l.p50_ms), alone.of(1, |l| l.p50_ms));
         figures.push(Figure::new("… p50 of one connection", ours, "ms"));
-        figures.push(Figure::new("… p99 of one connection", alone.ours(|l| l.p99_ms), "ms"));
+        figures.push(Figure::new("… p99 of one connection", alone.of(0, |l| l.p99_ms), "ms"));
         figures.push(Figure::new("… p50 added over wasmtime serve, one connection", ours - theirs, "ms"));
     }
     cluster.podium.stop()?;
