@@ -40,6 +40,7 @@ pub(crate) struct Cluster {
     /// `None`: nodes join from elsewhere.
     agent: Option<Agent>,
     http: SocketAddr,
+    dns: Option<SocketAddr>,
     kubeconfig: PathBuf,
 }
 
@@ -56,6 +57,7 @@ impl Cluster {
             ..NetworkConfig::default()
         });
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
+        let dns = args.names.listen(&network).await?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
         let mut config = ServerConfig::new(data.path(), args.api);
         args.server.apply(&mut config)?;
@@ -92,7 +94,20 @@ impl Cluster {
             server.connect_node(Arc::new(AgentGateway { logs, core_dumps, streaming, stats, endpoints }));
             server.connect_services(Arc::new(Pods::new(network.clone())));
         }
-        Ok(Self { store, compactor, server, images, api, network, controllers, scheduler, agent, http, kubeconfig })
+        Ok(Self {
+            store,
+            compactor,
+            server,
+            images,
+            api,
+            network,
+            controllers,
+            scheduler,
+            agent,
+            http,
+            dns,
+            kubeconfig,
+        })
     }
 
     pub(crate) fn api(&self) -> &ApiRef {
@@ -111,6 +126,11 @@ impl Cluster {
     /// Where Ingresses are served.
     pub(crate) fn http_url(&self) -> String {
         format!("http://{}/", self.http)
+    }
+
+    /// Where names are answered for clients outside, where that is wanted.
+    pub(crate) fn dns(&self) -> Option<SocketAddr> {
+        self.dns
     }
 
     pub(crate) fn kubeconfig(&self) -> &Path {

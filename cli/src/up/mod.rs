@@ -9,6 +9,7 @@ mod cluster;
 mod data_dir;
 mod gateway;
 mod images_in_use;
+mod names;
 mod node;
 mod own_kinds;
 mod progress;
@@ -55,6 +56,8 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "HOSTS")]
     pub(crate) max_allowed_outbound_hosts: Option<HostPatterns>,
     #[command(flatten)]
+    pub(crate) names: names::NameArgs,
+    #[command(flatten)]
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]
     pub(crate) node: node::NodeArgs,
@@ -91,6 +94,9 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let cluster = Cluster::start(&args, &data, scheduling).await?;
     println!("  api server   {}  (up after {} ms)", cluster.api_url(), since.elapsed().as_millis());
+    if let Some(dns) = cluster.dns() {
+        println!("  dns          {dns}  (dig @{} -p {} SERVICE.NAMESPACE.svc.cluster.local)", dns.ip(), dns.port());
+    }
     println!("  registry     {}  (podium push FILE.wasm NAME:TAG)", cluster.registry());
 
     let told = async {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use rand::seq::IndexedRandom as _;
 
 use crate::{
@@ -46,6 +46,15 @@ impl Dialer {
                         continue;
                     }
                 },
+                // A port by its name: its number is that of the request, unless that has one of its own.
+                Meaning::Port { service, port: name, protocol } => {
+                    let services = &self.network().inner().services;
+                    let number = services.named_port(&service, &name, protocol);
+                    let number = number.filter(|_| protocol == Protocol::Tcp);
+                    let number = number.ok_or_else(|| CallError::NameNotFound(format!("port {name} of {service}")))?;
+                    let (request, port) = at_port(request, number);
+                    self.call_service(&service, Call { port, ..call }, request).await
+                }
                 Meaning::Endpoint { service, hostname } => {
                     let ip = self.network().inner().services.endpoint(&service, &hostname);
                     let ip = ip.ok_or_else(|| CallError::NameNotFound(format!("{hostname} of service {service}")))?;
@@ -55,14 +64,18 @@ impl Dialer {
                     self.call_address(SocketAddr::new(ip, port), call, request).await
                 }
                 Meaning::Unknown(name) => Err(CallError::NameNotFound(name)),
-                Meaning::Bare(name) => match self.may_reach_name(call.way(), &name, port) {
-                    Ok(()) => self.call_outside(&name, call, request).await,
-                    Err(_) => {
-                        let service = Name::new(self.own().caller.namespace.clone(), name);
-                        Err(CallError::NameNotFound(format!("service {service}")))
+                Meaning::Bare(short) => {
+                    let name = self.in_searched_domain(short.clone()).await;
+                    match self.may_reach_name(call.way(), &name, port) {
+                        Ok(()) => self.call_outside(&name, call, request).await,
+                        Err(_) => {
+                            let service = Name::new(self.own().caller.namespace.clone(), short);
+                            Err(CallError::NameNotFound(format!("service {service}")))
+                        }
                     }
-                },
+                }
                 Meaning::Outside(name) => {
+                    let name = self.in_searched_domain(name).await;
                     self.may_reach_name(call.way(), &name, port)?;
                     self.call_outside(&name, call, request).await
                 }
@@ -204,6 +217,20 @@ impl Dialer {
         let connect = || async move { Ok(Opened { stream: self.connect_host(host, port).await?.stream, h2: false }) };
         self.own().http.send(&format!("http://{host}:{port}"), request, timeouts, connect).await
     }
+}
+
+/// A request whose URI names a port; the one that it names now, where it does.
+fn at_port(mut request: Request<Body>, number: u16) -> (Request<Body>, u16) {
+    let uri = request.uri();
+    if let Some(port) = uri.port_u16() {
+        return (request, port);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.authority = uri.host().and_then(|host| format!("{host}:{number}").parse().ok());
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    (request, number)
 }
 
 /// What of a call is not in its request any more.

@@ -21,7 +21,7 @@ use crate::{
     egress::{Host, HostPatterns, Refusal, Way, decide},
     http_client::HttpPool,
     leash::{Leashed, Watch},
-    names::{Known, Meaning, meaning},
+    names::{Known, Meaning, is_within, meaning},
     pods::{Permit, Pod},
     policy::{Opened, OutsideFlow, PodFacts, Source},
     ports::View,
@@ -35,6 +35,9 @@ use crate::{
 
 /// Names that lead to another name, one after the other.
 pub(crate) const ALIASES_MAX: usize = 8;
+
+/// Names with so many dots are taken as they are.
+const NDOTS: usize = 5;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,10 @@ pub struct Membership {
     pub hostname: Option<String>,
     /// Further names of addresses (`hostAliases`), in lower case. What is granted by name is not granted by these.
     pub aliases: Vec<(IpAddr, Vec<String>)>,
+    /// Domains that names are tried in beside the cluster's (`dnsConfig.searches`), in lower case, in their order.
+    pub searches: Vec<String>,
+    /// Names are not tried in the cluster's own domains (`dnsPolicy: None` or `Default`).
+    pub apart: bool,
     /// What it may reach outside the cluster; `None`: what its namespace says.
     pub egress: Option<HostPatterns>,
     /// What policies are to know of it from its first moment on, before they hear of it otherwise.
@@ -138,7 +145,7 @@ impl Dialer {
     /// # Errors
     /// As [`Dialer::connect`] and [`Dialer::lookup`].
     pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, SocketError> {
-        if let Meaning::Service(name) = self.meaning(host)
+        if let Meaning::Service(name) | Meaning::Port { service: name, .. } = self.meaning(host)
             && let Lookup::Found(service) = self.network.inner().services.port(&name, port, Protocol::Tcp)
         {
             let to = SocketAddr::new(self.own.caller.ip.unwrap_or_else(|| self.network.node_side().ip()), port);
@@ -186,6 +193,12 @@ impl Dialer {
                     Some(ip) => Ok(vec![ip]),
                     None => Err(SocketError::NameNotFound(host)),
                 },
+                Meaning::Port { service, port, protocol } => {
+                    match services.named_port(&service, &port, protocol).map(|_| services.addresses(&service)) {
+                        Some(found) if !found.is_empty() => Ok(found),
+                        _ => Err(SocketError::NameNotFound(host)),
+                    }
+                }
                 Meaning::Service(service) => {
                     if let Some(external) = services.external(&service) {
                         host = external;
@@ -197,11 +210,15 @@ impl Dialer {
                     }
                 }
                 Meaning::Unknown(_) => Err(SocketError::NameNotFound(host)),
-                Meaning::Bare(name) => match self.may_look_up(&name) {
-                    Ok(()) => self.lookup_outside(&name).await,
-                    Err(_) => Err(SocketError::NameNotFound(name)),
-                },
+                Meaning::Bare(name) => {
+                    let name = self.in_searched_domain(name).await;
+                    match self.may_look_up(&name) {
+                        Ok(()) => self.lookup_outside(&name).await,
+                        Err(_) => Err(SocketError::NameNotFound(name)),
+                    }
+                }
                 Meaning::Outside(name) => {
+                    let name = self.in_searched_domain(name).await;
                     self.may_look_up(&name)?;
                     self.lookup_outside(&name).await
                 }
@@ -413,6 +430,22 @@ impl Dialer {
         }
         let dns = inner.services.addresses(&Name::new("kube-system", "kube-dns")).first().copied();
         inner.policies.judge_names(self.source(), dns)
+    }
+
+    /// The name of a host outside in the first of the pod's search domains that has it and may be asked; else the name
+    /// itself. Names with many dots are not searched for, as with `ndots:5`.
+    pub(crate) async fn in_searched_domain(&self, name: String) -> String {
+        let domain = self.network.inner().config.cluster_domain.as_str();
+        if name.bytes().filter(|b| *b == b'.').count() >= NDOTS {
+            return name;
+        }
+        for outside in self.own.member.searches.iter().filter(|search| !is_within(search, domain)) {
+            let full = format!("{name}.{outside}");
+            if self.granted(|patterns| patterns.name(&full)).is_ok() && self.lookup_outside(&full).await.is_ok() {
+                return full;
+            }
+        }
+        name
     }
 
     pub(crate) async fn lookup_outside(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {

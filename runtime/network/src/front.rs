@@ -37,6 +37,16 @@ pub struct ListenError {
     pub reason: String,
 }
 
+impl ListenError {
+    pub(crate) fn new(address: SocketAddr, error: &std::io::Error) -> Self {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "the port is already in use".to_owned(),
+            _ => error.to_string(),
+        };
+        Self { address, reason }
+    }
+}
+
 /// What a listener leads to.
 #[derive(Clone)]
 enum Entrance {
@@ -115,11 +125,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 fn refused(address: SocketAddr, error: &std::io::Error) -> ListenError {
-    let reason = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "the port is already in use".to_owned(),
-        _ => error.to_string(),
-    };
-    ListenError { address, reason }
+    ListenError::new(address, error)
 }
 
 async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {

@@ -18,6 +18,7 @@ pub struct Metrics {
     ejections: IntCounterVec,
     unserved: IntCounterVec,
     bytes: IntCounterVec,
+    dns: IntCounterVec,
     /// What NetworkPolicies decided.
     pub(crate) decisions: IntCounterVec,
     /// Open connections that were cut.
@@ -93,6 +94,11 @@ impl Default for Metrics {
                 "Bytes of bodies sent to a Service (in) and by it (out).",
                 &["namespace", "service", "direction"],
             ),
+            dns: counters(
+                "podium_dns_requests_total",
+                "Questions to the DNS listener, by how they came and by the answer's code; those passed on count as NOERROR.",
+                &["proto", "rcode"],
+            ),
             decisions: counters(
                 "podium_network_policy_decisions_total",
                 "Connections, requests and datagrams that NetworkPolicies decided on, by the policies' namespace.",
@@ -114,6 +120,7 @@ impl Metrics {
             &self.ejections,
             &self.unserved,
             &self.bytes,
+            &self.dns,
             &self.decisions,
         ];
         let mut all: Vec<Box<dyn Collector>> = vec![Box::new(self.seconds.clone()), Box::new(self.cut.clone())];
@@ -139,6 +146,11 @@ impl Metrics {
     /// A pod was refused a way out.
     pub(crate) fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A question was answered. The codes are those of a fixed list.
+    pub(crate) fn asked(&self, proto: &str, rcode: &str) {
+        self.dns.with_label_values(&[proto, rcode]).inc();
     }
 
     pub(crate) fn forget(&self, name: &Name) {

@@ -23,6 +23,10 @@ use crate::{
 /// How long lies between two notes that a Service has nobody.
 const SAID_EACH: Duration = Duration::from_secs(10);
 
+mod records;
+
+pub(crate) use records::{EndpointName, ReadyEndpoint, Stands};
+
 #[derive(Default)]
 pub(crate) struct Services(RwLock<Table>);
 
@@ -34,6 +38,8 @@ struct Table {
     routed: HashMap<IpAddr, usize>,
     /// Which Service a slice belongs to.
     slice_service: HashMap<Name, Name>,
+    /// Which ready endpoints with names of their own have this address.
+    named: HashMap<IpAddr, Vec<EndpointName>>,
     here: Here,
 }
 
@@ -215,36 +221,6 @@ impl Services {
         self.0.read().entries.get(name).is_some_and(|entry| entry.service.is_some())
     }
 
-    /// What a Service's name resolves to: its own address, or those of its ready pods when it has none.
-    pub(crate) fn addresses(&self, name: &Name) -> Vec<IpAddr> {
-        let table = self.0.read();
-        let Some(entry) = table.entries.get(name) else { return Vec::new() };
-        match &entry.service {
-            None => Vec::new(),
-            Some((Service { cluster_ip: Some(ip), .. }, _)) => vec![*ip],
-            Some(_) => {
-                let ready = entry.slices.values().flat_map(|slice| &slice.endpoints).filter(|e| e.ready);
-                let mut ips: Vec<_> = ready.map(|e| e.ip).collect();
-                ips.sort_unstable();
-                ips.dedup();
-                ips
-            }
-        }
-    }
-
-    /// The ready pod that a headless Service gives a name.
-    pub(crate) fn endpoint(&self, name: &Name, hostname: &str) -> Option<IpAddr> {
-        let table = self.0.read();
-        let entry = table.entries.get(name).filter(|entry| entry.service.is_some())?;
-        let mut all = entry.slices.values().flat_map(|slice| &slice.endpoints);
-        all.find(|e| e.ready && e.hostname.as_deref() == Some(hostname)).map(|e| e.ip)
-    }
-
-    /// The host outside that a Service only names.
-    pub(crate) fn external(&self, name: &Name) -> Option<String> {
-        self.0.read().entries.get(name)?.service.as_ref()?.0.external_name.clone()
-    }
-
     /// Whether an address is a Service's.
     pub(crate) fn has_ip(&self, ip: IpAddr) -> bool {
         self.0.read().by_ip.contains_key(&ip)
@@ -308,6 +284,7 @@ impl Table {
 
     fn count_routes(&mut self, slice: &Slice, by: isize) {
         for endpoint in slice.endpoints.iter().filter(|e| e.ready) {
+            self.count_name(slice, endpoint, by);
             let count = self.routed.entry(endpoint.ip).or_default();
             *count = count.saturating_add_signed(by);
             if *count == 0 {

@@ -185,9 +185,12 @@ pub(crate) fn membership(pod: &Pod) -> Result<Membership, String> {
     let aliases = spec.and_then(|s| s.host_aliases.as_ref()).into_iter().flatten();
     let aliases = aliases
         .filter_map(|alias| Some((alias.ip.parse().ok()?, alias.hostnames.iter().flatten().map(lower).collect())));
+    let searches = spec.and_then(|s| s.dns_config.as_ref()?.searches.as_ref()).into_iter().flatten();
     Ok(Membership {
         hostname: spec.and_then(|s| s.hostname.as_ref()).map(lower).filter(|name| !name.is_empty()),
         aliases: aliases.collect(),
+        searches: searches.map(|domain| lower(domain).trim_end_matches('.').to_owned()).collect(),
+        apart: spec.and_then(|s| s.dns_policy.as_deref()).is_some_and(|policy| matches!(policy, "None" | "Default")),
         egress: hosts(pod.metadata.annotations.as_ref(), ALLOWED_HOSTS)?,
         facts: None,
     })
@@ -219,7 +222,8 @@ mod tests {
         let annotations = annotation.map(|text| json!({ ALLOWED_HOSTS: text }));
         let json = json!({
             "metadata": { "name": "web", "annotations": annotations },
-            "spec": { "containers": [], "hostname": "Web-Host", "hostAliases": [
+            "spec": { "containers": [], "hostname": "Web-Host",
+                "dnsPolicy": "None", "dnsConfig": { "searches": ["Corp.example."] }, "hostAliases": [
                 { "ip": "10.1.0.9", "hostnames": ["Legacy", "legacy.example"] },
                 { "ip": "no address", "hostnames": ["x"] },
             ] },
@@ -232,6 +236,7 @@ mod tests {
         let member = membership(&pod(Some("https://api.example.com db:5432"))).unwrap();
         assert_eq!(member.hostname.as_deref(), Some("web-host"));
         assert_eq!(member.aliases, [([10, 1, 0, 9].into(), vec!["legacy".to_owned(), "legacy.example".to_owned()])]);
+        assert_eq!((member.searches, member.apart), (vec!["corp.example".to_owned()], true));
         assert_eq!(member.egress, "https://api.example.com,db:5432".parse().ok());
         assert_eq!(membership(&pod(None)).unwrap().egress, None);
         let error = membership(&pod(Some("example.com"))).unwrap_err();

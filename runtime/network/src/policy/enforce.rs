@@ -91,6 +91,11 @@ impl Policies {
         self.change(|table| table.put_namespace(name, labels))
     }
 
+    /// Whether there is such a namespace.
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        self.table.read().has_namespace(name)
+    }
+
     pub(crate) fn remove_namespace(&self, name: &str) -> bool {
         self.change(|table| table.remove_namespace(name))
     }

@@ -92,6 +92,11 @@ impl PolicyTable {
         before.is_none_or(|before| before != labels)
     }
 
+    /// Whether there is such a namespace.
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.contains_key(name)
+    }
+
     pub(crate) fn remove_namespace(&mut self, name: &str) -> bool {
         self.namespaces.remove(name).is_some()
     }

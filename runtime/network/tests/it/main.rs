@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod balancing;
+mod dns;
 mod egress;
 mod http_tcp;
 mod policy;
