@@ -30,6 +30,9 @@ use self::settings::Outliers;
 
 /// Latency assumed of an endpoint that has not answered yet.
 const FIRST_GUESS: Duration = Duration::from_millis(1);
+/// Latencies below are as good as each other: what a first request or a busy processor adds to so short a time says nothing
+/// of an endpoint, and must not keep it from its share.
+const ALIKE: Duration = Duration::from_millis(2);
 /// How fast old latencies are forgotten.
 const DECAY: Duration = Duration::from_secs(10);
 /// The least share that a new endpoint has of what an old one has.
@@ -120,10 +123,10 @@ impl Endpoint {
 
     /// One that has nothing to do is asked again some time, however slow it was; one request is enough to find out.
     fn cost(&self, slow_start: Duration, now: Moment) -> f64 {
-        let latency = self.latency_nanos.load(Ordering::Relaxed);
+        let (latency, alike) = (self.latency_nanos.load(Ordering::Relaxed) as f64, nanos(ALIKE) as f64);
         let load = match self.under_way.load(Ordering::Relaxed) {
-            0 => latency as f64 * kept(now.0.saturating_sub(self.updated.load(Ordering::Relaxed))),
-            under_way => latency as f64 * f64::from(under_way + 1),
+            0 => (latency * kept(now.0.saturating_sub(self.updated.load(Ordering::Relaxed)))).max(alike),
+            under_way => latency.max(alike) * f64::from(under_way + 1),
         };
         load / self.share(slow_start, now)
     }

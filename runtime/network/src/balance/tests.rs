@@ -57,6 +57,21 @@ fn idle_endpoints_share_evenly() {
     assert!(counts.iter().all(|c| (700..1300).contains(c)), "{counts:?}");
 }
 
+#[test]
+fn a_little_slower_is_as_good() {
+    let (all, mut rng) = (endpoints(3), StdRng::seed_from_u64(5));
+    for (endpoint, micros) in all.iter().zip([40, 300, 1_900]) {
+        endpoint.latency_nanos.store(micros * 1_000, Ordering::Relaxed);
+    }
+    let mut counts = [0u32; 3];
+    for _ in 0..3_000 {
+        counts[usize::from(pick(&all, &[], Moment(0), &mut rng).unwrap())] += 1;
+    }
+    assert!(counts.iter().all(|c| (850..1150).contains(c)), "{counts:?}");
+    all[2].latency_nanos.store(9_000_000, Ordering::Relaxed);
+    assert!((0..200).all(|_| pick(&all, &[], Moment(0), &mut rng) != Some(2)), "much slower is not");
+}
+
 /// Fails once, and says whether that led to an ejection.
 fn fail(all: &[Arc<Endpoint>], which: usize, now: Moment) -> bool {
     all[which].begin(now).end(Outcome::Failed, all, &Outliers::default(), now)
@@ -118,7 +133,7 @@ fn to_fail_fast_is_no_merit() {
 fn who_was_slow_and_has_nothing_to_do_is_asked_again_once() {
     let all = endpoints(2);
     all[0].latency_nanos.store(1_000_000_000, Ordering::Relaxed);
-    let cheaper = |at: u64| all[0].cost(Duration::ZERO, seconds(at)) < 1_000_000.0;
+    let cheaper = |at: u64| all[0].cost(Duration::ZERO, seconds(at)) <= all[1].cost(Duration::ZERO, seconds(at));
     assert!(!cheaper(10));
     assert!(cheaper(100));
     let _probe = all[0].begin(seconds(100));

@@ -28,13 +28,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-struct Cluster {
-    up: Podium,
+/// A cluster with flags of its own.
+pub(crate) struct Cluster {
+    pub(crate) up: Podium,
     folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start(args: &[&str]) -> Result<Self> {
+    pub(crate) fn start(args: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data").display().to_string();
         let free = ["--data-dir", &data, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--registry", "127.0.0.1:0"];
@@ -55,7 +56,7 @@ impl Cluster {
         self.podium(&["apply", "-f", &file.display().to_string()]).map(drop)
     }
 
-    fn get(&self, kind: &str, name: &str) -> Result<Value> {
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Result<Value> {
         Ok(serde_json::from_str(&self.podium(&["get", kind, name, "-o", "json"])?)?)
     }
 
@@ -71,7 +72,7 @@ impl Cluster {
         bail!("{pod} is not {phase}: {}", self.podium(&["describe", "pod", pod])?)
     }
 
-    fn until_ready(&self, pod: &str) -> Result<()> {
+    pub(crate) fn until_ready(&self, pod: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let conditions = self.get("pod", pod)?["status"]["conditions"].clone();
