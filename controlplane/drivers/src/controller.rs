@@ -72,7 +72,8 @@ impl Runner {
         }
     }
 
-    /// Runs until told to stop, with at most `workers` plans being applied at a time; then waits for those under way.
+    /// Runs until told to stop, with at most `workers` plans being applied at a time; then waits for those under way, but
+    /// for no mirror to show what they wrote.
     pub(crate) async fn run(self: Arc<Self>, workers: usize, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(workers));
         let mut tasks = JoinSet::new();
@@ -80,7 +81,7 @@ impl Runner {
         loop {
             while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
                 let Some(key) = self.queue.pop() else { break };
-                tasks.spawn(Arc::clone(&self).run_key(key, permit));
+                tasks.spawn(Arc::clone(&self).run_key(key, permit, stop.clone()));
             }
             depth.set(i64::try_from(self.queue.depth()).unwrap_or(i64::MAX));
             let due = if permits.available_permits() > 0 { self.queue.next_due() } else { None };
@@ -95,10 +96,10 @@ impl Runner {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn run_key(self: Arc<Self>, key: Key, permit: OwnedSemaphorePermit) {
+    async fn run_key(self: Arc<Self>, key: Key, permit: OwnedSemaphorePermit, stop: watch::Receiver<bool>) {
         let name = self.controller.name();
         let started = Instant::now();
-        let run = AssertUnwindSafe(self.reconcile(&key, permit, started)).catch_unwind().await;
+        let run = AssertUnwindSafe(self.reconcile(&key, (permit, stop), started)).catch_unwind().await;
         let (result, outcome) = run.unwrap_or_else(|panic| {
             tracing::error!(controller = name, %key, panic = panic_text(&*panic), "the reconcile panicked");
             ("panic", Outcome::Failed)
@@ -109,7 +110,12 @@ impl Runner {
         }
     }
 
-    async fn reconcile(&self, key: &Key, permit: OwnedSemaphorePermit, started: Instant) -> (&'static str, Outcome) {
+    async fn reconcile(
+        &self,
+        key: &Key,
+        (permit, mut stop): (OwnedSemaphorePermit, watch::Receiver<bool>),
+        started: Instant,
+    ) -> (&'static str, Outcome) {
         let controller = self.controller.name();
         let Plan { actions, requeue_after } = self.controller.reconcile(key, &self.views, self.clock.now());
         let applier = Applier { api: &*self.api, views: &self.views, recorder: &self.recorder };
@@ -118,8 +124,12 @@ impl Runner {
         // A resting key does no work: others may run meanwhile.
         drop(permit);
         self.queue.wake();
-        if !expect.rest().await {
-            tracing::warn!(controller, %key, "the mirrors do not show what was written; going on without");
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => {}
+            rested = expect.rest() => if !rested {
+                tracing::warn!(controller, %key, "the mirrors do not show what was written; going on without");
+            }
         }
         match result {
             Ok(()) => ("success", Outcome::Done(requeue_after)),

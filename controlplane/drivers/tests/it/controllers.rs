@@ -22,6 +22,7 @@ use podium_api::{
 use podium_client::{Api, ApiRef, Delta, Mirror, MirrorScope, MirrorStore, ModelApi, Patch};
 use podium_controllers::{Action, Controller, Key, Plan, Preconditions, Trigger, View, ViewExt};
 use podium_drivers::{ControllerManager, Handle, ManagerConfig};
+use tokio::time::Instant;
 
 use crate::{clock, eventually};
 
@@ -246,4 +247,15 @@ async fn deltas_of_a_deleted_owner_and_of_a_stolen_copy_are_heard() {
     api.set("a", "9").await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(api.model.revision(), Revision(revision.0 + 1), "nothing acts after a shutdown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_no_mirror() {
+    let api = Between::new(Duration::from_secs(20));
+    api.set("a", "4").await;
+    let handle = start(&api, &Arc::new(Copies::default()));
+    eventually("four copies", || api.copies() == 4).await;
+    let since = Instant::now();
+    handle.shutdown().await;
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
 }
