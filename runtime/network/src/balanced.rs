@@ -114,7 +114,8 @@ impl Network {
             let (address, load) = (endpoint.address, endpoint.begin(Moment::now()));
             let watch = self.watch(from, attached.address);
             let call = attached.call(self, request, ticket, (timeouts, watch));
-            let answer = match settings.try_timeout {
+            let limit = settings.try_timeout.into_iter().chain(timeouts.one_try).min();
+            let answer = match limit {
                 None => call.await,
                 Some(limit) => tokio::time::timeout(limit, call)
                     .await

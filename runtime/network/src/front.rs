@@ -1,34 +1,41 @@
-//! Listeners for clients outside the sandbox: one for all Ingresses, one for each node port. HTTP/1.1 and h2c, WebSockets
-//! where the pods listen themselves, or whatever a node port's pods speak then. Node ports of UDP are in `udp_front`.
+//! Listeners for clients outside the sandbox: one for all Ingresses, one for each port of Gateways (see `gateways`), one for
+//! each node port. HTTP/1.1 and h2c, WebSockets where the pods listen themselves, or whatever a node port's pods speak then.
+//! Node ports of UDP are in `udp_front`.
 //!
-//! Connections are bounded; a client that does not send its head in time is cut off; at shutdown requests under way
-//! finish.
+//! Connections and bodies are bounded; a client that does not send its head in time is cut off; at shutdown requests under
+//! way finish.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Body, CallError, CallTimeouts, Network,
+    Body, CallTimeouts, Network,
+    bodies::{bounded, heard},
     calls::Behind,
+    forwarded::{self, Came},
+    gateways::{self, SharedPort},
     http_server,
-    policy::Source,
+    proxy::{self, Client, Served},
     services::{Lookup, NodePort},
     splice::splice,
     table::{Name, Protocol},
-    trace, udp_front, upgrade,
+    trace, udp_front,
 };
 
 /// Why an address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenError {
     /// Which address.
@@ -41,6 +48,9 @@ impl ListenError {
     pub(crate) fn new(address: SocketAddr, error: &std::io::Error) -> Self {
         let reason = match error.kind() {
             std::io::ErrorKind::AddrInUse => "the port is already in use".to_owned(),
+            std::io::ErrorKind::PermissionDenied => {
+                "this process may not listen at ports as low as this one".to_owned()
+            }
             _ => error.to_string(),
         };
         Self { address, reason }
@@ -49,8 +59,9 @@ impl ListenError {
 
 /// What a listener leads to.
 #[derive(Clone)]
-enum Entrance {
+pub(crate) enum Entrance {
     Ingress,
+    Gateway(SharedPort),
     NodePort { service: Name, port: u16 },
 }
 
@@ -102,7 +113,7 @@ async fn serve_node_port(
     match to.protocol {
         Protocol::Tcp => {
             let entrance = Entrance::NodePort { service: to.service.clone(), port: to.port };
-            serve(network.clone(), bind(address).await?, entrance, stop).await;
+            serve(network.clone(), bind(address).await?.0, entrance, stop).await;
         }
         Protocol::Udp => {
             let socket = UdpSocket::bind(address).await.map_err(|error| refused(address, &error))?;
@@ -113,22 +124,24 @@ async fn serve_node_port(
 }
 
 pub(crate) async fn listen_ingress(network: &Network, address: SocketAddr) -> Result<SocketAddr, ListenError> {
-    let listener = bind(address).await?;
-    let bound = listener.local_addr().map_err(|e| ListenError { address, reason: e.to_string() })?;
+    let (listener, bound) = bind(address).await?;
     let stop = network.inner().stopping.child_token();
     network.inner().tasks.spawn(serve(network.clone(), listener, Entrance::Ingress, stop));
     Ok(bound)
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|error| refused(address, &error))
+/// Listens, and tells where.
+pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let listener = TcpListener::bind(address).await.map_err(|error| refused(address, &error))?;
+    let bound = listener.local_addr().map_err(|error| refused(address, &error))?;
+    Ok((listener, bound))
 }
 
 fn refused(address: SocketAddr, error: &std::io::Error) -> ListenError {
     ListenError::new(address, error)
 }
 
-async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {
+pub(crate) async fn serve(network: Network, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {
     loop {
         let Ok(permit) = network.inner().connections.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -161,94 +174,104 @@ async fn connection(
 ) {
     // Small messages are sent at once.
     let _ = stream.set_nodelay(true);
-    // Pods that listen speak with the client themselves; those that are called are spoken for.
-    if let Entrance::NodePort { service, port } = &entrance
-        && let Lookup::Found(port) = network.inner().services.outer_port(service, *port, Protocol::Tcp)
-        && network.behind(&port) == Behind::Listeners
-    {
-        return splice(&network, stream, peer, port).await;
-    }
-    let peer = peer.ip();
-    let from = network.visitor(peer);
+    let port = match &entrance {
+        Entrance::Gateway(port) => return gateways::connection(&network, port.clone(), (stream, peer), &stop).await,
+        Entrance::NodePort { service, port } => {
+            // Pods that listen speak with the client themselves; those that are called are spoken for.
+            if let Lookup::Found(port) = network.inner().services.outer_port(service, *port, Protocol::Tcp)
+                && network.behind(&port) == Behind::Listeners
+            {
+                return splice(&network, stream, peer, port).await;
+            }
+            *port
+        }
+        Entrance::Ingress => stream.local_addr().map_or(80, |address| address.port()),
+    };
+    let client = Client { peer: peer.ip(), from: network.visitor(peer.ip()), secure: false, port };
     let answer = |request| {
         let (network, entrance) = (network.clone(), entrance.clone());
-        async move { answer(&network, &entrance, (peer, from), request).await }
+        async move { answer(&network, &entrance, (client, None), request).await }
     };
     if let Err(error) = http_server::serve(&network.inner().config, stream, &stop, answer).await {
         tracing::debug!(%peer, error, "a connection ended early");
     }
 }
 
-async fn answer(
+/// Answers one request of a client outside. `name`: the host that it named when it began TLS.
+pub(crate) async fn answer(
     network: &Network,
     entrance: &Entrance,
-    (peer, from): (IpAddr, Source),
-    request: Request<Body>,
+    (client, name): (Client, Option<&str>),
+    mut request: Request<Body>,
 ) -> Response<Body> {
-    let request = forwarded(request, peer);
-    match route(network, entrance, &request) {
-        // Another protocol needs a connection; pods that are called have none.
-        Lookup::Found(port) if upgrade::is_wanted(&request) && network.behind(&port) == Behind::Listeners => {
-            upgrade::pass_on(network, port, from, request).await.unwrap_or_else(|e| failure(&e))
+    let config = &network.inner().config;
+    let host = proxy::host(&request).to_owned();
+    let mut line = config.access_log.as_ref().map(|log| log.begin(client.peer, client.scheme(), &host, &request));
+    let trusted = config.trusted_proxies.iter().any(|range| range.contains(client.peer));
+    let came = Came { peer: client.peer, trusted, scheme: client.scheme(), host: &host, port: client.port };
+    forwarded::say(request.headers_mut(), came);
+    trace::pass_on(request.headers_mut());
+    let ((mut answer, service), route) = match checked(request, config.request_body_bytes_max) {
+        Ok((request, passed)) => {
+            let served = routed(network, entrance, (client, name), request).await;
+            // However the pod took it.
+            match passed.load(Ordering::Relaxed) {
+                true => ((too_large(), served.0.1), served.1),
+                false => served,
+            }
         }
-        Lookup::Found(port) => {
-            network.call_port(port, from, request, CallTimeouts::default()).await.unwrap_or_else(|e| failure(&e))
-        }
-        Lookup::NoPort => text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"),
-        Lookup::NoService => text(StatusCode::NOT_FOUND, "No route leads from here to a service.\n"),
-    }
-}
-
-fn route(network: &Network, entrance: &Entrance, request: &Request<Body>) -> Lookup {
-    let services = &network.inner().services;
-    match entrance {
-        Entrance::NodePort { service, port } => services.outer_port(service, *port, Protocol::Tcp),
-        Entrance::Ingress => match network.inner().routes.find(host(request), request.uri().path()) {
-            Some(to) => match services.backend(&to.service, &to.port) {
-                Lookup::NoService => Lookup::NoPort,
-                found => found,
-            },
-            None => Lookup::NoService,
-        },
-    }
-}
-
-fn host<B>(request: &Request<B>) -> &str {
-    let by_header = || request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    request.uri().host().or_else(by_header).unwrap_or_default()
-}
-
-/// Says who asked and how. What a client claims of this is replaced.
-fn forwarded(request: Request<Body>, peer: IpAddr) -> Request<Body> {
-    let (mut head, body) = request.into_parts();
-    if let Ok(peer) = HeaderValue::from_str(&peer.to_string()) {
-        head.headers.insert("x-forwarded-for", peer);
-    }
-    head.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    trace::pass_on(&mut head.headers);
-    Request::from_parts(head, body)
-}
-
-/// The answer for a request that no pod answered.
-pub(crate) fn failure(error: &CallError) -> Response<Body> {
-    let status = match error {
-        CallError::Refused(_) | CallError::NotAccepted(_) => StatusCode::SERVICE_UNAVAILABLE,
-        CallError::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-        CallError::Denied(_) => StatusCode::FORBIDDEN,
-        CallError::NameNotFound(_) | CallError::Failed(_) => StatusCode::BAD_GATEWAY,
+        Err(answer) => ((answer, None), None),
     };
-    tracing::debug!(%status, %error, "a request has no answer");
-    let mut response = text(status, &format!("{error}\n"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(mut line) = line.take() {
+        (line.found, line.service, line.status) = (route, service, Some(answer.status()));
+        answer = answer.map(|body| heard(body, line));
     }
-    response
+    answer
 }
 
-fn text(status: StatusCode, message: &str) -> Response<Body> {
-    let body = Full::new(Bytes::copy_from_slice(message.as_bytes())).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+/// What of a request can be judged before it goes anywhere: one host, and not too much of it.
+fn checked(request: Request<Body>, bytes_max: u64) -> Result<(Request<Body>, Arc<AtomicBool>), Response<Body>> {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(proxy::text(StatusCode::BAD_REQUEST, "The request names several hosts.\n"));
+    }
+    if request.body().size_hint().lower() > bytes_max {
+        return Err(too_large());
+    }
+    if request.body().size_hint().exact().is_some() {
+        return Ok((request, Arc::default()));
+    }
+    let (head, body) = request.into_parts();
+    let (body, passed) = bounded(body, bytes_max);
+    Ok((Request::from_parts(head, body), passed))
+}
+
+fn too_large() -> Response<Body> {
+    proxy::text(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is larger than may be.\n")
+}
+
+/// Where a request goes, and what that is called.
+async fn routed(
+    network: &Network,
+    entrance: &Entrance,
+    (client, name): (Client, Option<&str>),
+    request: Request<Body>,
+) -> (Served, Option<Arc<str>>) {
+    match entrance {
+        Entrance::Gateway(port) => gateways::answer(network, port, (client, name), request).await,
+        Entrance::Ingress => match network.inner().routes.find(proxy::host(&request), &request) {
+            Some(found) => (proxy::serve(network, &found, client, request).await, Some(found.route)),
+            None => (nobody(), None),
+        },
+        Entrance::NodePort { service, port } => {
+            let lookup = network.inner().services.outer_port(service, *port, Protocol::Tcp);
+            match proxy::call(network, lookup, client.from, request, CallTimeouts::default()).await {
+                Some(answer) => ((answer, Some(service.clone())), None),
+                None => (nobody(), None),
+            }
+        }
+    }
+}
+
+fn nobody() -> Served {
+    (proxy::text(StatusCode::NOT_FOUND, "No route leads from here to a service.\n"), None)
 }

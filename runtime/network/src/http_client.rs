@@ -48,6 +48,8 @@ pub struct CallTimeouts {
     pub first_byte: Option<Duration>,
     /// Between two pieces of its body.
     pub between_bytes: Option<Duration>,
+    /// For one of several tries of a Service's endpoints, to the head of the response.
+    pub one_try: Option<Duration>,
 }
 
 /// A fresh connection.

@@ -1,13 +1,18 @@
-//! Which Service an outside request is for: all Ingresses compiled into one ordered list of rules.
+//! Which Service an outside request is for: all Ingresses compiled into one table of routes.
 //!
 //! # Source
-//! The precedence of Kubernetes' Ingress: exact hosts before wildcards before none; exact paths, then longer prefixes.
+//! The precedence of Kubernetes' Ingress: exact hosts before wildcards before none; exact paths, then longer prefixes. Of
+//! equal rules, that of the first Ingress by name wins; default backends come last.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
+use http::Request;
 use parking_lot::RwLock;
 
-use crate::table::{Backend, BackendPort, Ingress, Name, PathMatch};
+use crate::{
+    routes::{Action, Destination, Found, Host, Match, PathPattern, Route, RouteTable, WeightedBackend},
+    table::{Backend, Ingress, Name, PathMatch},
+};
 
 #[derive(Default)]
 pub(crate) struct Routes(RwLock<State>);
@@ -15,29 +20,7 @@ pub(crate) struct Routes(RwLock<State>);
 #[derive(Default)]
 struct State {
     ingresses: BTreeMap<Name, Ingress>,
-    compiled: Arc<[Route]>,
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Destination {
-    pub(crate) service: Name,
-    pub(crate) port: BackendPort,
-}
-
-#[derive(Debug)]
-struct Route {
-    host: Host,
-    path: PathMatch,
-    to: Destination,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Host {
-    Exact(String),
-    /// `.example.com`
-    OneLabelBelow(String),
-    Any,
+    compiled: Arc<RouteTable>,
 }
 
 impl Routes {
@@ -53,95 +36,50 @@ impl Routes {
         state.compile();
     }
 
-    /// The destination of a request. `host` may carry a port.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Destination> {
+    /// What is done with a request. `host` may carry a port.
+    pub(crate) fn find<B>(&self, host: &str, request: &Request<B>) -> Option<Found> {
         let compiled = self.0.read().compiled.clone();
-        let host = host
-            .rsplit_once(':')
-            .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
-        let found = compiled.iter().find(|r| r.host.matches(host) && path_matches(&r.path, path));
-        found.map(|r| r.to.clone())
+        compiled.find(host, request)
     }
 }
 
 impl State {
     fn compile(&mut self) {
-        let mut routes: Vec<Route> = self.ingresses.values().flat_map(routes_of).collect();
-        // Stable: of equal rules, that of the first Ingress by name wins.
-        routes.sort_by_key(|r| {
-            let host = match r.host {
-                Host::Exact(_) => 0,
-                Host::OneLabelBelow(_) => 1,
-                Host::Any => 2,
-            };
-            let (exact, length) = match &r.path {
-                PathMatch::Exact(p) => (0, p.len()),
-                PathMatch::Prefix(p) => (1, p.len()),
-            };
-            (host, Reverse(length), exact)
+        let rules = self.ingresses.values().flat_map(routes_of);
+        let fallback = self.ingresses.values().filter_map(|ingress| {
+            let backend = ingress.default_backend.as_ref()?;
+            Some(route(ingress, Host::Any, PathPattern::default(), backend))
         });
-        // Default backends come after every rule.
-        let fallback = self.ingresses.values().filter_map(|i| {
-            let to = destination(i, i.default_backend.as_ref()?);
-            Some(Route { host: Host::Any, path: PathMatch::Prefix("/".to_owned()), to })
-        });
-        routes.extend(fallback);
-        self.compiled = routes.into();
+        self.compiled = Arc::new(RouteTable::new(rules.chain(fallback)));
     }
 }
 
 fn routes_of(ingress: &Ingress) -> impl Iterator<Item = Route> + '_ {
-    ingress.rules.iter().map(|rule| Route {
-        host: Host::new(rule.host.as_deref()),
-        path: rule.path.clone(),
-        to: destination(ingress, &rule.backend),
+    ingress.rules.iter().map(|rule| {
+        let path = match &rule.path {
+            PathMatch::Exact(path) => PathPattern::Exact(path.clone()),
+            PathMatch::Prefix(path) => PathPattern::Prefix(path.clone()),
+        };
+        route(ingress, Host::of_ingress(rule.host.as_deref()), path, &rule.backend)
     })
 }
 
-fn destination(ingress: &Ingress, backend: &Backend) -> Destination {
-    Destination {
-        service: Name::new(ingress.name.namespace.clone(), backend.service.clone()),
-        port: backend.port.clone(),
-    }
-}
-
-impl Host {
-    fn new(host: Option<&str>) -> Self {
-        match host.map(str::to_ascii_lowercase) {
-            None => Self::Any,
-            Some(host) if host.is_empty() => Self::Any,
-            Some(host) => match host.strip_prefix('*') {
-                Some(below) => Self::OneLabelBelow(below.to_owned()),
-                None => Self::Exact(host),
-            },
-        }
-    }
-
-    fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(name) => name.eq_ignore_ascii_case(host),
-            Self::OneLabelBelow(below) => host
-                .split_once('.')
-                .is_some_and(|(label, _)| !label.is_empty() && below.eq_ignore_ascii_case(&host[label.len()..])),
-        }
-    }
-}
-
-fn path_matches(pattern: &PathMatch, path: &str) -> bool {
-    match pattern {
-        PathMatch::Exact(exact) => exact == path,
-        PathMatch::Prefix(prefix) => {
-            let prefix = prefix.trim_end_matches('/');
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
+fn route(ingress: &Ingress, host: Host, path: PathPattern, backend: &Backend) -> Route {
+    let service = Name::new(ingress.name.namespace.clone(), backend.service.clone());
+    let to = Some(Destination { service, port: backend.port.clone() });
+    let backends = vec![WeightedBackend { weight: 1, to, filters: Vec::new() }];
+    Route {
+        name: format!("Ingress {}", ingress.name).into(),
+        hosts: vec![host],
+        matches: vec![Match { path, ..Match::default() }],
+        action: Arc::new(Action { backends, ..Action::default() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Rule;
+    use crate::table::{BackendPort, Rule};
 
     fn routes(rules: &[(Option<&str>, &str, &str)]) -> Routes {
         let rules = rules.iter().map(|(host, path, service)| Rule {
@@ -158,8 +96,12 @@ mod tests {
     }
 
     fn check(rules: &[(Option<&str>, &str, &str)], host: &str, path: &str, expected: Option<&str>) {
-        let found = routes(rules).find(host, path).map(|d| d.service.name);
-        assert_eq!(found.as_deref(), expected, "{host}{path}");
+        assert_eq!(found(&routes(rules), host, path).as_deref(), expected, "{host}{path}");
+    }
+
+    fn found(routes: &Routes, host: &str, path: &str) -> Option<String> {
+        let found = routes.find(host, &Request::get(path).body(()).unwrap())?;
+        Some(found.action.backends[0].to.as_ref()?.service.name.clone())
     }
 
     #[test]
@@ -197,9 +139,9 @@ mod tests {
         let routes = routes(&[(None, "/a", "a")]);
         let backend = Backend { service: "z".to_owned(), port: BackendPort::Name("http".to_owned()) };
         routes.put(Ingress { name: Name::new("a", "fallback"), default_backend: Some(backend), rules: Vec::new() });
-        assert_eq!(routes.find("x", "/a").map(|d| d.service.name), Some("a".to_owned()));
-        assert_eq!(routes.find("x", "/b").map(|d| d.service.name), Some("z".to_owned()));
+        assert_eq!(found(&routes, "x", "/a").as_deref(), Some("a"));
+        assert_eq!(found(&routes, "x", "/b").as_deref(), Some("z"));
         routes.remove(&Name::new("d", "i"));
-        assert_eq!(routes.find("x", "/a").map(|d| d.service.name), Some("z".to_owned()));
+        assert_eq!(found(&routes, "x", "/a").as_deref(), Some("z"));
     }
 }

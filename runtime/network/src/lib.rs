@@ -4,30 +4,38 @@
 //! or connect to it. An HTTP handler on this node is a function call, a listener a stream within the process; hosts
 //! outside are reached where that is granted. This crate knows nothing of Kubernetes' types or of wasmtime.
 
+mod access_log;
 mod attach;
 mod balance;
 mod balanced;
 mod bodies;
 mod calls;
+mod certificates;
 mod dialer;
 mod dns;
 mod egress;
 mod egress_policy;
 mod error;
+mod forwarded;
 mod front;
+mod gateways;
 mod guard;
+mod hello;
 mod http_client;
 mod http_server;
 mod ingress;
 mod leash;
 mod limit;
 mod metrics;
+mod mirror;
 mod names;
 mod outside;
 mod pods;
 mod policy;
 mod ports;
+mod proxy;
 mod ranges;
+pub mod routes;
 mod secure;
 mod seen;
 mod services;
@@ -56,15 +64,18 @@ use parking_lot::RwLock;
 use rustls::pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use access_log::AccessLog;
 pub use attach::Attachment;
 pub use balance::settings::{BadSetting, Outliers, Settings};
 pub use balanced::Observer;
+pub use certificates::{BadCertificate, Certificate};
 pub use dialer::{Caller, Dialer, Membership};
 pub use dns::DnsConfig;
 pub use egress::{ALLOWED_HOSTS, BadPattern, DEFAULT_HOSTS, HostPattern, HostPatterns, MAX_HOSTS, NamespaceEgress};
 pub use egress_policy::EgressPolicy;
 pub use error::{CallError, SocketError};
 pub use front::ListenError;
+pub use gateways::{GatewayListener, GatewayPort, OpenedPort, Serves};
 pub use http_client::CallTimeouts;
 pub use metrics::Metrics;
 pub use outside::{Resolver, SystemResolver};
@@ -81,8 +92,10 @@ use crate::{
     attach::Attachments,
     egress_policy::EgressPolicies,
     front::NodePorts,
+    gateways::Gateways,
     http_client::PodHttp,
     ingress::Routes,
+    mirror::Mirrors,
     outside::Outside,
     pods::Pods,
     policy::{Policies, Source},
@@ -127,6 +140,12 @@ pub struct NetworkConfig {
     pub header_timeout: Duration,
     /// Bytes of one request's head.
     pub header_bytes_max: usize,
+    /// Bytes of one request's body, where a client outside sends it; past it 413.
+    pub request_body_bytes_max: u64,
+    /// Whose `x-forwarded-` headers are believed, and added to; of others they are replaced.
+    pub trusted_proxies: Vec<IpRange>,
+    /// Where the requests of clients outside are written.
+    pub access_log: Option<AccessLog>,
     /// Addresses of pods and Services: nobody outside is meant by one of them.
     pub cluster_ranges: Vec<IpRange>,
     /// Sockets of one pod at once: listening, bound, and its ends of connections.
@@ -156,6 +175,9 @@ impl Default for NetworkConfig {
             connections_max: 16_384,
             header_timeout: Duration::from_secs(30),
             header_bytes_max: 64 << 10,
+            request_body_bytes_max: 1 << 30,
+            trusted_proxies: Vec::new(),
+            access_log: None,
             cluster_ranges: ["10.244.0.0/16", "10.96.0.0/16"].iter().filter_map(|range| range.parse().ok()).collect(),
             sockets_per_pod_max: 4096,
             outside_connections_max: 8192,
@@ -179,6 +201,8 @@ pub(crate) struct Inner {
     pub(crate) services: Services,
     pub(crate) routes: Routes,
     pub(crate) node_ports: NodePorts,
+    pub(crate) gateways: Gateways,
+    pub(crate) mirrors: Mirrors,
     pub(crate) metrics: Metrics,
     pub(crate) policies: Policies,
     pub(crate) egress_policies: EgressPolicies,
@@ -225,6 +249,8 @@ impl Network {
             services: Services::default(),
             routes: Routes::default(),
             node_ports: NodePorts::default(),
+            gateways: Gateways::default(),
+            mirrors: Mirrors::default(),
             policies: Policies::new(&metrics),
             metrics,
             egress_policies: EgressPolicies::default(),

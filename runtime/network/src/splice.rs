@@ -12,18 +12,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Network, services::Port};
+use crate::{Network, services::Port, stream::ByteStream};
 
 /// Once the network is going down, a connection that is silent for so long is not waited for.
 const SILENT: Duration = Duration::from_millis(250);
 
 /// Connects a client to one of a Service's pods, and carries until both have said that nothing follows.
-pub(crate) async fn splice(network: &Network, client: TcpStream, peer: SocketAddr, port: Arc<Port>) {
+pub(crate) async fn splice(network: &Network, client: impl ByteStream, peer: SocketAddr, port: Arc<Port>) {
     // To a pod, `localhost` is its own containers: nobody else may look like them.
     let seen = if peer.ip().is_loopback() { network.node_side() } else { peer };
     let service = port.service.clone();

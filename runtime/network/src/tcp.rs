@@ -12,10 +12,11 @@ use tokio::sync::{Mutex, mpsc};
 use crate::{
     Body, CallError, CallTimeouts, Dialer, Network, SocketError,
     attach::{Attached, Side, Socket},
-    front, http_server,
+    http_server,
     pods::{Permit, Pod},
     policy::{Cut, Opened, Source},
     ports::Scope,
+    proxy,
     stream::{self, BUFFER_BYTES, Held, PodStream, Taking},
     table::Protocol,
 };
@@ -220,6 +221,6 @@ fn answer(network: Network, attached: Arc<Attached>, request: Request<Body>) -> 
             Some(ticket) => attached.call(&network, request, ticket, (CallTimeouts::default(), None)).await,
             None => Err(CallError::NotAccepted(format!("{} takes no requests now", attached.address))),
         };
-        answer.unwrap_or_else(|error| front::failure(&error))
+        answer.unwrap_or_else(|error| proxy::failure(&error))
     })
 }

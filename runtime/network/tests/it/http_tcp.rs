@@ -114,14 +114,9 @@ async fn echoing(mut request: Request<hyper::body::Incoming>) -> Result<Response
     Ok(switching.body(Full::default().map_err(|never| match never {}).boxed_unsync())?)
 }
 
-#[tokio::test]
-async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
-    let network = network();
-    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
-    network.put_ingress(ingress(Some("a.test")));
-    network.put_service(service(None));
-    network.put_slice(slice(&[1], &[]));
-    let listener = pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
+/// The pod behind `web`, with whom the protocol `echo` can be spoken.
+pub(crate) fn echoing_pod(network: &Network) {
+    let listener = pod(network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
     tokio::spawn(async move {
         while let Ok(connection) = listener.accept().await {
             let server = hyper::server::conn::http1::Builder::new();
@@ -129,6 +124,16 @@ async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
             tokio::spawn(server.serve_connection(io, service_fn(echoing)).with_upgrades());
         }
     });
+}
+
+#[tokio::test]
+async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
+    let network = network();
+    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
+    network.put_ingress(ingress(Some("a.test")));
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    echoing_pod(&network);
     let ask = |protocol: &str| {
         let head = format!("GET /app HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
         async move {

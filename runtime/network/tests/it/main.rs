@@ -5,6 +5,7 @@
 mod balancing;
 mod dns;
 mod egress;
+mod gateways;
 mod http_tcp;
 mod policy;
 mod tcp;
