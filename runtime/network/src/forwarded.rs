@@ -64,7 +64,8 @@ pub(crate) fn say(headers: &mut HeaderMap, came: Came<'_>) {
 
 /// Those that a proxy names, to be added to.
 fn before(headers: &HeaderMap) -> String {
-    let all = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).filter(|text| !text.trim().is_empty());
+    let all =
+        headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).filter(|text| !text.trim().is_empty());
     all.map(|text| format!("{}, ", text.trim())).collect()
 }
 

@@ -163,7 +163,10 @@ mod tests {
     async fn both_get_the_same() {
         let (first, copy) = tee(body(5));
         let first = first.collect().await.unwrap().to_bytes();
-        assert_eq!((&first, &copy.collect().await.unwrap().to_bytes()), (&Bytes::from_static(&[0, 1, 2, 3, 4]), &first));
+        assert_eq!(
+            (&first, &copy.collect().await.unwrap().to_bytes()),
+            (&Bytes::from_static(&[0, 1, 2, 3, 4]), &first)
+        );
         let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let (_first, copy) = tee(empty);
         assert!(copy.collect().await.unwrap().to_bytes().is_empty());

@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn ports_are_no_part_of_a_name() {
-        for (text, name) in [("a.b:80", "a.b"), ("a.b", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")] {
+        for (text, name) in
+            [("a.b:80", "a.b"), ("a.b", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
             assert_eq!(without_port(text), name);
         }
     }

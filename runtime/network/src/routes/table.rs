@@ -102,7 +102,8 @@ impl Entry {
         let method = wanted.method.as_ref().is_none_or(|method| method == request.method());
         let headers = || wanted.headers.iter().all(|(name, value)| header_matches(request.headers(), name, value));
         let asked = request.uri().query().unwrap_or_default();
-        let query = || wanted.query.iter().all(|(name, v)| query::first(asked, name).is_some_and(|found| v.matches(&found)));
+        let query =
+            || wanted.query.iter().all(|(name, v)| query::first(asked, name).is_some_and(|found| v.matches(&found)));
         (method && headers() && query()).then(|| self.with_prefix(prefix))
     }
 

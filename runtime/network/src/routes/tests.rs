@@ -78,10 +78,7 @@ fn matching() {
 #[test]
 fn matching_across_routes() {
     check(
-        &[
-            ("one", "example.com example.net | / | h:version=one"),
-            ("two", "example.com | /v2 | h:version=two"),
-        ],
+        &[("one", "example.com example.net | / | h:version=one"), ("two", "example.com | /v2 | h:version=two")],
         &[
             ("GET example.com/", Some("one")),
             ("GET example.com/example", Some("one")),
@@ -149,7 +146,7 @@ fn headers() {
             ("two-orange", "| h:version=two h:color=orange"),
             ("color", "| h:color=blue | h:color=green"),
             ("color-red", "| h:color=red | h:color=yellow"),
-            ("regex", "| h:shape=~(round|s.+e)"),
+            ("regex", "| h:shape=~s.+e"),
             ("several", "| h:list=a,b"),
         ],
         &[

@@ -51,7 +51,11 @@ impl HttpHandler for Echo {
 }
 
 /// A Service with one pod that tells what it hears.
-fn echo(network: &Network, name: &'static str, last: u8) -> (podium_network::Attachment, mpsc::UnboundedReceiver<String>) {
+fn echo(
+    network: &Network,
+    name: &'static str,
+    last: u8,
+) -> (podium_network::Attachment, mpsc::UnboundedReceiver<String>) {
     let mut service = service(None);
     service.name = Name::new("default", name);
     service.cluster_ip = Some(IpAddr::from([10, 96, 1, last]));
@@ -190,7 +194,7 @@ async fn backends_get_their_share_and_mirrors_a_copy() {
     for _ in 0..200 {
         assert_eq!(sent(address, Request::get("/shared"), "").await.status(), StatusCode::OK);
     }
-    let mut count = |hears: &mut mpsc::UnboundedReceiver<String>| std::iter::from_fn(|| hears.try_recv().ok()).count();
+    let count = |hears: &mut mpsc::UnboundedReceiver<String>| std::iter::from_fn(|| hears.try_recv().ok()).count();
     let counts = [count(&mut one), count(&mut two), count(&mut none)];
     // Far outside what chance does: 160 and 40 are meant.
     assert!(counts[0] > 110 && (5..90).contains(&counts[1]) && counts[2] == 0, "{counts:?}");
@@ -370,7 +374,11 @@ async fn what_comes_from_outside_is_bounded_and_written_down() {
     assert!(answer.body().contains("x-forwarded-for=9.9.9.9, 127.0.0.1 "), "{answer:?}");
     assert_eq!(sent(address, post(), "0123456789a").await.status(), StatusCode::PAYLOAD_TOO_LARGE);
     // A body that does not say how long it is.
-    let said = raw(address, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n8\r\nabcdefgh\r\n").await;
+    let said = raw(
+        address,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n8\r\nabcdefgh\r\n",
+    )
+    .await;
     assert!(said.starts_with("HTTP/1.1 413 "), "{said}");
     let said = raw(address, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
     assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
