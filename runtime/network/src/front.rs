@@ -216,11 +216,11 @@ pub(crate) async fn answer(
             let served = routed(network, entrance, (client, name), request).await;
             // However the pod took it.
             match passed.load(Ordering::Relaxed) {
-                true => ((too_large(), served.0.1), served.1),
+                true => ((proxy::text(TOO_LARGE.0, TOO_LARGE.1), served.0.1), served.1),
                 false => served,
             }
         }
-        Err(answer) => ((answer, None), None),
+        Err((status, why)) => ((proxy::text(status, why), None), None),
     };
     if let Some(mut line) = line.take() {
         (line.found, line.service, line.status) = (route, service, Some(answer.status()));
@@ -229,13 +229,18 @@ pub(crate) async fn answer(
     answer
 }
 
+/// What a client hears whose request goes nowhere.
+type Refusal = (StatusCode, &'static str);
+
+const TOO_LARGE: Refusal = (StatusCode::PAYLOAD_TOO_LARGE, "The request's body is larger than may be.\n");
+
 /// What of a request can be judged before it goes anywhere: one host, and not too much of it.
-fn checked(request: Request<Body>, bytes_max: u64) -> Result<(Request<Body>, Arc<AtomicBool>), Response<Body>> {
+fn checked(request: Request<Body>, bytes_max: u64) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
-        return Err(proxy::text(StatusCode::BAD_REQUEST, "The request names several hosts.\n"));
+        return Err((StatusCode::BAD_REQUEST, "The request names several hosts.\n"));
     }
     if request.body().size_hint().lower() > bytes_max {
-        return Err(too_large());
+        return Err(TOO_LARGE);
     }
     if request.body().size_hint().exact().is_some() {
         return Ok((request, Arc::default()));
@@ -243,10 +248,6 @@ fn checked(request: Request<Body>, bytes_max: u64) -> Result<(Request<Body>, Arc
     let (head, body) = request.into_parts();
     let (body, passed) = bounded(body, bytes_max);
     Ok((Request::from_parts(head, body), passed))
-}
-
-fn too_large() -> Response<Body> {
-    proxy::text(StatusCode::PAYLOAD_TOO_LARGE, "The request's body is larger than may be.\n")
 }
 
 /// Where a request goes, and what that is called.

@@ -48,7 +48,7 @@ pub(crate) async fn serve(network: &Network, found: &Found, client: Client, requ
     let action = &found.action;
     let request = match work.filter(&action.filters, request) {
         Ok(request) => request,
-        Err(answer) => return (work.finish(answer), None),
+        Err(answer) => return (work.finish(*answer), None),
     };
     let number = match filters::weight(&action.backends) {
         0 => 0,
@@ -60,7 +60,7 @@ pub(crate) async fn serve(network: &Network, found: &Found, client: Client, requ
     };
     let request = match work.filter(filters, request) {
         Ok(request) => request,
-        Err(answer) => return (work.finish(answer), None),
+        Err(answer) => return (work.finish(*answer), None),
     };
     let sent = work.send(to, request);
     let answer = match action.timeout {
@@ -82,7 +82,11 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// Changes a request, or answers it.
-    fn filter(&mut self, filters: &'a [Filter], mut request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
+    fn filter(
+        &mut self,
+        filters: &'a [Filter],
+        mut request: Request<Body>,
+    ) -> Result<Request<Body>, Box<Response<Body>>> {
         let mut redirect = None;
         for filter in filters {
             match filter {
@@ -104,9 +108,9 @@ impl<'a> Work<'a> {
         let mut answer = text(redirect.status, "");
         match HeaderValue::from_str(&location) {
             Ok(location) => answer.headers_mut().insert(header::LOCATION, location),
-            Err(_) => return Err(text(StatusCode::BAD_REQUEST, "The host cannot be redirected to.\n")),
+            Err(_) => return Err(Box::new(text(StatusCode::BAD_REQUEST, "The host cannot be redirected to.\n"))),
         };
-        Err(answer)
+        Err(Box::new(answer))
     }
 
     async fn send(&self, to: &Destination, request: Request<Body>) -> Response<Body> {
