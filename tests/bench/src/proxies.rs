@@ -4,19 +4,25 @@
 //! To the handler the peers go by the Service's node port, as they would have to; Ingress calls it.
 
 use std::{
-    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use podium_e2e::{Podium, cluster::repository};
+use podium_e2e::{Cluster, cluster::repository};
+use podium_network::{
+    Network, NetworkConfig,
+    table::{Backend, BackendPort, Endpoint, Ingress, Name, Place, Protocol, Service, ServicePort, Slice, Traffic},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Args, figure::Figure, wrk::Turns};
 
 const CONNECTIONS: u32 = 64;
+/// Any port of this machine itself.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(60);
 
@@ -83,97 +89,89 @@ fn proxy_to(at: &str, backend: &str) -> String {
 }
 
 /// A free address. Somebody may take it before it is used; then the server does not start, and says so.
-fn free(ip: IpAddr) -> Result<String> {
-    Ok(TcpListener::bind((ip, 0))?.local_addr()?.to_string())
+fn free() -> Result<String> {
+    Ok(TcpListener::bind(LOOPBACK)?.local_addr()?.to_string())
 }
 
-/// The host's own address: endpoints may not be loopback addresses.
-fn host_ip() -> Result<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // Nothing is sent: it asks for the route alone.
-    socket.connect("192.0.2.1:9").context("this host has no route to anywhere")?;
-    Ok(socket.local_addr()?.ip())
-}
-
-/// A Service of the address outside, one of the handler, and an Ingress with a host for each.
-fn manifest(backend: &str) -> Result<String> {
-    let (ip, port) = backend.rsplit_once(':').context("an address has a port")?;
-    Ok(format!(
-        r#"apiVersion: v1
+/// A handler behind a node port and an Ingress.
+const MANIFEST: &str = r#"apiVersion: v1
 kind: Service
-metadata: {{ name: outside }}
-spec: {{ ports: [{{ port: 80, targetPort: {port} }}] }}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{ name: outside-1, labels: {{ kubernetes.io/service-name: outside }} }}
-addressType: IPv4
-ports: [{{ port: {port}, protocol: TCP }}]
-endpoints: [{{ addresses: ["{ip}"], conditions: {{ ready: true }} }}]
----
-apiVersion: v1
-kind: Service
-metadata: {{ name: guest }}
-spec: {{ type: NodePort, selector: {{ app: guest }}, ports: [{{ port: 80, targetPort: 8080, nodePort: 31780 }}] }}
+metadata: { name: guest }
+spec: { type: NodePort, selector: { app: guest }, ports: [{ port: 80, targetPort: 8080, nodePort: 31780 }] }
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{ name: guest }}
+metadata: { name: guest }
 spec:
   replicas: 3
-  selector: {{ matchLabels: {{ app: guest }} }}
+  selector: { matchLabels: { app: guest } }
   template:
-    metadata: {{ labels: {{ app: guest }}, annotations: {{ podium.dev/instance-reuse: "1000" }} }}
+    metadata: { labels: { app: guest }, annotations: { podium.dev/instance-reuse: "1000" } }
     spec:
       containers:
-        - {{ name: guest, image: "file://hello.wasm", ports: [{{ containerPort: 8080 }}] }}
+        - { name: guest, image: "file://hello.wasm", ports: [{ containerPort: 8080 }] }
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {{ name: both }}
-spec:
-  defaultBackend: {{ service: {{ name: outside, port: {{ number: 80 }} }} }}
-  rules:
-    - host: localhost
-      http:
-        paths: [{{ path: /, pathType: Prefix, backend: {{ service: {{ name: guest, port: {{ number: 80 }} }} }} }}]
-"#
-    ))
-}
+metadata: { name: guest }
+spec: { defaultBackend: { service: { name: guest, port: { number: 80 } } } }
+"#;
 
 pub(crate) fn measure(args: &Args) -> Result<Vec<Figure>> {
+    let mut figures = to_a_server(args)?;
+    figures.extend(to_a_handler(args)?);
+    Ok(figures)
+}
+
+/// To nginx' static answer. The Ingress is that of a network in this process: endpoints of real ones may not be on loopback.
+fn to_a_server(args: &Args) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
-    let backend = free(host_ip()?)?;
+    let backend = free()?;
     let answer = format!("server {{ listen {backend}; location / {{ return 200 'hello'; }} }}");
     let _backend = Server::nginx(folder.path(), "backend", &backend, &answer)?;
-    let file = folder.path().join("both.yaml");
-    std::fs::write(&file, manifest(&backend)?)?;
-    let (data, hello) = (folder.path().join("data"), repository().join("examples/hello"));
-    let podium = Podium::start(&[
-        "--data-dir",
-        &data.to_string_lossy(),
-        "--api",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-        "--image-dir",
-        &hello.to_string_lossy(),
-        "--allow-host-network-targets",
-        &backend,
-        "-f",
-        &file.to_string_lossy(),
-    ])?;
-    let by_name = podium.url.replace("127.0.0.1", "localhost");
-    let mut figures = compare(args, folder.path(), ("a server outside", &backend, &podium.url))?;
-    figures.extend(compare(args, folder.path(), ("a Wasm handler", "127.0.0.1:31780", &by_name))?);
-    podium.stop()?;
+    let runtime = crate::api::runtime()?;
+    let host_targets = backend.parse().with_context(|| format!("grant {backend}"))?;
+    let network = Network::new(NetworkConfig { host_targets, ..NetworkConfig::default() });
+    let address: SocketAddr = backend.parse()?;
+    let name = Name::new("default", "web");
+    network.put_service(Service {
+        name: name.clone(),
+        cluster_ip: None,
+        ports: vec![ServicePort { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+        external_name: None,
+        traffic: Traffic::default(),
+    });
+    let (hostname, place) = (None, Place::default());
+    let endpoint = Endpoint { ip: address.ip(), hostname, ready: true, serving: true, terminating: false, place };
+    network.put_slice(Slice {
+        name: name.clone(),
+        service: "web".to_owned(),
+        ports: vec![(String::new(), address.port())],
+        endpoints: vec![endpoint],
+    });
+    let to = Backend { service: "web".to_owned(), port: BackendPort::Number(80) };
+    network.put_ingress(Ingress { name, default_backend: Some(to), rules: Vec::new() });
+    let ingress = runtime.block_on(network.listen_ingress(LOOPBACK))?;
+    let figures = compare(args, folder.path(), ("a server outside", &backend, &format!("http://{ingress}/")))?;
+    runtime.block_on(network.shutdown(Duration::from_secs(1)));
+    Ok(figures)
+}
+
+/// To a Wasm handler, of a whole cluster.
+fn to_a_handler(args: &Args) -> Result<Vec<Figure>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("guest.yaml");
+    std::fs::write(&file, MANIFEST)?;
+    std::fs::copy(repository().join("examples/hello/hello.wasm"), folder.path().join("hello.wasm"))?;
+    let cluster = Cluster::start(&[&file.to_string_lossy()])?;
+    let figures = compare(args, folder.path(), ("a Wasm handler", "127.0.0.1:31780", &cluster.podium.url))?;
+    cluster.podium.stop()?;
     Ok(figures)
 }
 
 /// The Ingress, nginx and HAProxy in front of one backend.
 fn compare(args: &Args, folder: &Path, (what, backend, ingress): (&str, &str, &str)) -> Result<Vec<Figure>> {
-    let loopback = IpAddr::from([127, 0, 0, 1]);
-    let (nginx, haproxy) = (free(loopback)?, free(loopback)?);
+    let (nginx, haproxy) = (free()?, free()?);
     let _nginx = Server::nginx(folder, "proxy", &nginx, &proxy_to(&nginx, backend))?;
     let _haproxy = Server::haproxy(folder, "proxy", &haproxy, backend)?;
     let urls = [ingress.to_owned(), format!("http://{nginx}/"), format!("http://{haproxy}/")];

@@ -65,7 +65,8 @@ impl Outgoing for WayOut {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutgoingError> {
         let limits = request.extensions().get::<OutgoingTimeouts>().copied().unwrap_or_default();
         let OutgoingTimeouts { connect, first_byte, between_bytes } = limits;
-        let sent = self.dialer.send_within(request, CallTimeouts { connect, first_byte, between_bytes, one_try: None }).await;
+        let sent =
+            self.dialer.send_within(request, CallTimeouts { connect, first_byte, between_bytes, one_try: None }).await;
         sent.map_err(|error| match error {
             CallError::NameNotFound(m) => OutgoingError::NameNotFound(m),
             CallError::Refused(m) | CallError::NotAccepted(m) => OutgoingError::Refused(m),
