@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::{
     api::{
         core::v1::{
@@ -85,6 +86,22 @@ pub(crate) async fn authentication(registry: &Registry, ca_pem: &str) -> Result<
     ];
     let data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let map = ConfigMap { metadata: named("kube-system", NAME), data: Some(data), ..ConfigMap::default() };
+    ensure_same(registry, Box::new(map)).await.map_err(failed("make the ConfigMap", NAME))
+}
+
+/// Tells whoever is about to join whom it talks to: a kubeconfig without credentials, as kubeadm writes it.
+///
+/// # Source
+/// Kubernetes `cmd/kubeadm/app/phases/bootstraptoken/clusterinfo/clusterinfo.go`.
+pub(crate) async fn cluster_info(registry: &Registry, ca_pem: &str, addr: SocketAddr) -> Result<(), StartError> {
+    const NAME: &str = "cluster-info";
+    let ca = STANDARD.encode(ca_pem);
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: \"\"\n  cluster:\n    certificate-authority-data: {ca}\n    \
+         server: https://{addr}\ncontexts: null\ncurrent-context: \"\"\npreferences: {{}}\nusers: null\n"
+    );
+    let data = Some([("kubeconfig".to_owned(), kubeconfig)].into());
+    let map = ConfigMap { metadata: named("kube-public", NAME), data, ..ConfigMap::default() };
     ensure_same(registry, Box::new(map)).await.map_err(failed("make the ConfigMap", NAME))
 }
 

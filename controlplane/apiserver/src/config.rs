@@ -123,6 +123,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Address to listen on; port 0 picks one.
     pub bind: SocketAddr,
+    /// Names and addresses beside its own by which clients reach the server: its certificate has them.
+    pub extra_names: Vec<String>,
     /// Range of pod addresses; each node gets a /18 of it.
     pub cluster_cidr: Ipv4Range,
     /// Range of ClusterIPs. Its first address is that of the `kubernetes` service.
@@ -145,6 +147,7 @@ impl ServerConfig {
         Self {
             data_dir: data_dir.into(),
             bind,
+            extra_names: Vec::new(),
             cluster_cidr: Ipv4Range::new(Ipv4Addr::new(10, 128, 0, 0), 9),
             service_cidr: Ipv4Range::new(Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30_000..=32_767,

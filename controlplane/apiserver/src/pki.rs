@@ -5,6 +5,7 @@
 //! server's certificate and the administrator's client certificate; clients' certificates are verified against it.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::Write as _,
     net::IpAddr,
@@ -17,13 +18,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_pur
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SerialNumber,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::{
     RootCertStore, ServerConfig as TlsConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
+use x509_parser::extensions::GeneralName;
 
 use crate::{auth::MASTERS, certificates::Signer, config::ServerConfig, outbound::Credentials, server::StartError};
 
@@ -36,6 +38,8 @@ pub(crate) const ADMIN: &str = "kubernetes-admin";
 
 /// Who this server is to other API servers.
 pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
+/// Who this server is to nodes.
+const KUBELET_CLIENT: &str = "apiserver-kubelet-client";
 
 /// The cluster's keys and certificates, as PEM.
 pub(crate) struct Pki {
@@ -43,6 +47,7 @@ pub(crate) struct Pki {
     server: Pair,
     admin: Pair,
     front_proxy: Pair,
+    kubelet_client: Pair,
     ca: Pair,
     /// The administrator's bearer token.
     pub(crate) admin_token: String,
@@ -73,8 +78,9 @@ impl Pki {
         let server = leaf("apiserver", server_params(config, now)?)?;
         let admin = leaf("admin", admin_params(now))?;
         let front_proxy = leaf(FRONT_PROXY, front_proxy_params(now))?;
+        let kubelet_client = leaf(KUBELET_CLIENT, kubelet_client_params(now))?;
         let admin_token = admin_token(&dir)?;
-        Ok(Self { ca_pem: ca.certificate_pem.clone(), server, admin, front_proxy, ca, admin_token })
+        Ok(Self { ca_pem: ca.certificate_pem.clone(), server, admin, front_proxy, kubelet_client, ca, admin_token })
     }
 
     /// What signs the certificates that others ask for.
@@ -113,6 +119,11 @@ impl Pki {
     pub(crate) fn front_proxy(&self) -> Credentials {
         let Pair { certificate_pem, key_pem } = self.front_proxy.clone();
         Credentials { certificate_pem, key_pem }
+    }
+
+    /// What nodes know this server by: certificate and key.
+    pub(crate) fn kubelet_client(&self) -> (&str, &str) {
+        (&self.kubelet_client.certificate_pem, &self.kubelet_client.key_pem)
     }
 
     /// A kubeconfig for the administrator, everything embedded.
@@ -188,14 +199,34 @@ fn fits(pair: &Pair, ca: &CertificateDer<'_>, params: &CertificateParams) -> boo
     let Ok(der) = der(&pair.certificate_pem) else { return false };
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return false };
     let Ok((_, ca)) = x509_parser::parse_x509_certificate(ca) else { return false };
-    let names =
-        certificate.subject_alternative_name().ok().flatten().map_or(0, |names| names.value.general_names.len());
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let known: BTreeSet<String> = names.iter().flat_map(|n| &n.value.general_names).filter_map(general_name).collect();
+    let wanted: BTreeSet<String> = params.subject_alt_names.iter().filter_map(alternative_name).collect();
     certificate.issuer() == ca.subject()
-        && names == params.subject_alt_names.len()
+        && known == wanted
         && KeyPair::from_pem(&pair.key_pem).is_ok_and(|key| {
             let known = certificate.public_key().subject_public_key.data.as_ref();
             known == key.public_key_raw()
         })
+}
+
+fn general_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => None,
+    }
+}
+
+fn alternative_name(name: &SanType) -> Option<String> {
+    match name {
+        SanType::DnsName(name) => Some(name.as_str().to_owned()),
+        SanType::IpAddress(ip) => Some(ip.to_string()),
+        _ => None,
+    }
 }
 
 fn dated(mut params: CertificateParams, now: Timestamp, days: i64) -> CertificateParams {
@@ -250,6 +281,8 @@ fn server_params(config: &ServerConfig, now: Timestamp) -> Result<CertificatePar
     if !bound.is_loopback() && !bound.is_unspecified() {
         names.push(bound.to_string());
     }
+    let more: Vec<_> = config.extra_names.iter().filter(|name| !names.contains(name)).cloned().collect();
+    names.extend(more);
     let mut params = dated(CertificateParams::new(names).map_err(pki("name the server"))?, now, CERTIFICATE_DAYS);
     params.distinguished_name = named("kube-apiserver", None);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -269,6 +302,12 @@ fn front_proxy_params(now: Timestamp) -> CertificateParams {
     let mut params = admin_params(now);
     // In no group: with this certificate nobody may do anything here.
     params.distinguished_name = named(FRONT_PROXY, None);
+    params
+}
+
+fn kubelet_client_params(now: Timestamp) -> CertificateParams {
+    let mut params = admin_params(now);
+    params.distinguished_name = named("kube-apiserver-kubelet-client", Some(MASTERS));
     params
 }
 
@@ -321,7 +360,15 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let first = Pki::open(&config, now).unwrap();
         config.bind = "192.0.2.1:6443".parse().unwrap();
-        assert_ne!(first.server.certificate_pem, Pki::open(&config, now).unwrap().server.certificate_pem);
+        let second = Pki::open(&config, now).unwrap();
+        assert_ne!(first.server.certificate_pem, second.server.certificate_pem);
+        config.extra_names = vec!["api.example".to_owned(), "localhost".to_owned()];
+        let third = Pki::open(&config, now).unwrap();
+        assert_ne!(second.server.certificate_pem, third.server.certificate_pem);
+        assert_eq!(third.server.certificate_pem, Pki::open(&config, now).unwrap().server.certificate_pem);
+        config.extra_names = vec!["api.example.org".to_owned()];
+        assert_ne!(third.server.certificate_pem, Pki::open(&config, now).unwrap().server.certificate_pem);
+        assert!(third.kubelet_client().0.contains("CERTIFICATE"));
         let who = crate::auth::certificate_identity(&der(&first.admin.certificate_pem).unwrap()).unwrap();
         assert_eq!((who.user.as_str(), who.groups[0].as_str()), (ADMIN, MASTERS));
     }

@@ -21,6 +21,7 @@ use crate::{
     expiry,
     flow::{Flow, FlowLimits},
     http::{Frontend, metrics::Metrics},
+    node_authorizer::WithNodes,
     pki::{ADMIN, Pki, write_private},
     rbac,
     registry::Registry,
@@ -105,6 +106,7 @@ impl ApiServer {
         let frontend = Arc::new(frontend(&config, registry.clone(), tokens, (addr, aggregator.clone()))?);
         bootstrap::cluster(&registry, &config, addr).await?;
         bootstrap::authentication(&registry, &pki.ca_pem).await?;
+        bootstrap::cluster_info(&registry, &pki.ca_pem, addr).await?;
         rbac::ensure(&registry).await?;
         frontend.flow.load(&registry);
         let custom = Custom::open(registry.clone()).await;
@@ -173,6 +175,11 @@ impl ApiServer {
         &self.pki.ca_pem
     }
 
+    /// What nodes know this server by, as PEM: its certificate and the key. Secret.
+    pub fn kubelet_client(&self) -> (&str, &str) {
+        self.pki.kubelet_client()
+    }
+
     /// Hands in the node agent, once it runs: before that, logs are answered with 503.
     pub fn connect_node(&self, gateway: Arc<dyn NodeGateway>) {
         *self.frontend.gateway.write() = Some(gateway);
@@ -236,7 +243,8 @@ fn frontend(
     tokens: Tokens,
     (addr, aggregator): (SocketAddr, Arc<Aggregator>),
 ) -> Result<Frontend, StartError> {
-    let (limits, authorizer) = (config.limits.clone(), registry.rbac().clone());
+    let limits = config.limits.clone();
+    let authorizer = Arc::new(WithNodes { rbac: registry.rbac().clone(), registry: registry.clone() });
     let opened = |audit: &crate::AuditConfig| {
         Audit::open(audit, &config.metrics).map_err(|source| StartError::File {
             operation: "open the audit log",

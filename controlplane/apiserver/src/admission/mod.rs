@@ -30,6 +30,7 @@ mod matching;
 mod metrics;
 mod mountable;
 mod mutating_policies;
+mod node_restriction;
 mod node_taint;
 mod param_access;
 mod pod_security;
@@ -180,6 +181,7 @@ impl Chain {
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccounts),
             Box::new(node_taint::TaintNodes),
+            Box::new(node_restriction::NodeRestriction),
             Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerations),

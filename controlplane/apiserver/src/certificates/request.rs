@@ -11,7 +11,8 @@ use x509_parser::{certification_request::X509CertificationRequest, pem::parse_x5
 
 /// For client certificates of nodes.
 pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+/// For those that nodes serve with.
+pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const NODES: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
@@ -54,6 +55,14 @@ impl Asked {
     /// The common name of its subject.
     pub(super) fn common_name(&self) -> Option<&str> {
         self.subject(&DnType::CommonName)
+    }
+
+    /// The DNS name that it is for; nothing when there are others, or addresses.
+    pub(super) fn only_name(&self) -> Option<&str> {
+        match self.params.params.subject_alt_names.as_slice() {
+            [SanType::DnsName(name)] => Some(name.as_str()),
+            _ => None,
+        }
     }
 
     fn subject(&self, part: &DnType) -> Option<&str> {

@@ -3,6 +3,7 @@
 //! Invariants: every request has a timeout; a `Status` that the server answers becomes the same [`ApiError`] as in
 //! process; equal mirrors are one watch. Works against any Kubernetes. It retries nothing but watches.
 
+mod access;
 mod reflector;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use kube::{Client, client::Body};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use podium_api::{
     ApiError, KindRef, Names, Object, ObjectKey, Reason, Scope,
     k8s_openapi::{
@@ -26,6 +27,7 @@ use podium_api::{
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+pub use self::access::{Access, Shown, ca_hashes, discover_ca};
 use crate::{Api, Mirror, MirrorScope, MirrorStore, Patch};
 
 /// Bound on one request that is no watch, with its answer.
@@ -62,19 +64,28 @@ impl Drop for Reflected {
 impl RemoteApi {
     /// The API that this client talks to. Mirrors live as long as this does.
     pub fn new(client: Client) -> Self {
-        Self { remote: Arc::new(Remote { client }), mirrors: Mutex::default() }
+        Self { remote: Arc::new(Remote { client: RwLock::new(client) }), mirrors: Mutex::default() }
     }
 }
 
 /// The connection.
 struct Remote {
-    client: Client,
+    client: RwLock<Client>,
 }
 
 impl Remote {
+    fn client(&self) -> Client {
+        self.client.read().clone()
+    }
+
+    fn silent() -> ApiError {
+        let seconds = REQUEST_TIMEOUT.as_secs();
+        ApiError::new(Reason::Timeout, format!("the API server did not answer within {seconds} s"))
+    }
+
     /// Sends a request; an answer that is an error becomes one. The body is still to be read.
     async fn send(&self, request: Request<Body>) -> Result<http::Response<Body>, ApiError> {
-        let response = self.client.send(request).await.map_err(|e| unreachable_server(&e))?;
+        let response = self.client().send(request).await.map_err(|e| unreachable_server(&e))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -89,10 +100,7 @@ impl Remote {
             let response = self.send(request).await?;
             response.into_body().collect_bytes().await.map_err(|e| unreachable_server(&e))
         };
-        tokio::time::timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|_| {
-            let seconds = REQUEST_TIMEOUT.as_secs();
-            Err(ApiError::new(Reason::Timeout, format!("the API server did not answer within {seconds} s")))
-        })
+        tokio::time::timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|_| Err(Self::silent()))
     }
 
     async fn object(&self, kind: &KindRef, request: Request<Body>) -> Result<Arc<dyn Object>, ApiError> {
