@@ -18,7 +18,12 @@ mod scheduler;
 mod services;
 mod test_images;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use podium_network::HostPatterns;
@@ -113,6 +118,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     let code = match started {
         Ok(Ok(())) => {
             print_next_steps(&cluster, since);
+            tokio::spawn(settle());
             let mut failed = cluster.failed();
             tokio::select! {
                 told = told => {
@@ -144,6 +150,13 @@ pub(crate) async fn run(args: UpArgs) -> Result<ExitCode> {
     }
     println!("Stopped. The data stays in {}.", data.path().display());
     Ok(code)
+}
+
+/// A moment after the start, what only the start needed is given back.
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let bytes = podium_sandbox::release_idle_code();
+    tracing::debug!(bytes, "the start is over; its code is no longer kept in memory");
 }
 
 fn print_next_steps(cluster: &Cluster, since: Instant) {

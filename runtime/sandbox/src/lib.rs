@@ -72,6 +72,7 @@ mod meter;
 mod mounts;
 mod net;
 mod plugin;
+mod resident;
 mod sandbox;
 mod seats;
 mod serve;
@@ -98,6 +99,7 @@ pub use image::Image;
 pub use load::{Initialise, LoadOptions};
 pub use net::{ByteStream, SocketError, Sockets, TcpConnection, TcpListener, TcpPort, UdpSocket};
 pub use plugin::{Plugin, Value};
+pub use resident::release_idle_code;
 pub use sandbox::Sandbox;
 pub use sockets::SocketLimits;
 pub use spec::{
