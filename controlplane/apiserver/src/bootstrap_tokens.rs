@@ -107,7 +107,10 @@ mod tests {
             judge(&secret(changes), token, now).map(|who| (who.user, who.groups.join(" ")))
         };
         let (user, of) = groups(&[], TOKEN).unwrap();
-        assert_eq!((user.as_str(), of.as_str()), ("system:bootstrap:abcdef", "system:bootstrappers system:authenticated"));
+        assert_eq!(
+            (user.as_str(), of.as_str()),
+            ("system:bootstrap:abcdef", "system:bootstrappers system:authenticated")
+        );
         let more = "system:bootstrappers:kubeadm:default-node-token";
         let found = groups(&[("auth-extra-groups", more)], TOKEN).unwrap().1;
         assert_eq!(found, format!("system:bootstrappers {more} system:authenticated"));

@@ -35,10 +35,9 @@ impl Authorizer for WithNodes {
 
     fn decide(&self, who: &Identity, what: &Attributes<'_>) -> Decision {
         match self.rbac.decide(who, what) {
-            Decision { allowed: false, .. } if self.is_needed(who, what) => Decision {
-                allowed: true,
-                reason: String::new(),
-            },
+            Decision { allowed: false, .. } if self.is_needed(who, what) => {
+                Decision { allowed: true, reason: String::new() }
+            }
             Decision { allowed: false, reason } if node_of(who).is_some() && needs(what).is_some() => {
                 let node = "no relationship found between node".to_owned();
                 let why = format!("{node} '{}' and this object", node_of(who).unwrap_or_default());
@@ -94,14 +93,20 @@ fn names(spec: &PodSpec, need: Need, name: &str) -> bool {
                 || volumes().any(|volume| mounts_secret(volume, name))
                 || environments(spec).any(|(env, from)| {
                     from.iter().any(|f| f.secret_ref.as_ref().is_some_and(|s| s.name == name))
-                        || env.iter().filter_map(|var| var.value_from.as_ref()?.secret_key_ref.as_ref()).any(|s| s.name == name)
+                        || env
+                            .iter()
+                            .filter_map(|var| var.value_from.as_ref()?.secret_key_ref.as_ref())
+                            .any(|s| s.name == name)
                 })
         }
         Need::ConfigMap => {
             volumes().any(|volume| mounts_map(volume, name))
                 || environments(spec).any(|(env, from)| {
                     from.iter().any(|f| f.config_map_ref.as_ref().is_some_and(|m| m.name == name))
-                        || env.iter().filter_map(|var| var.value_from.as_ref()?.config_map_key_ref.as_ref()).any(|m| m.name == name)
+                        || env
+                            .iter()
+                            .filter_map(|var| var.value_from.as_ref()?.config_map_key_ref.as_ref())
+                            .any(|m| m.name == name)
                 })
         }
     }

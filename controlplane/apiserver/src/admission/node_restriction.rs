@@ -55,7 +55,9 @@ fn of_pod(request: &Request<'_>, node: &str) -> Result<(), String> {
         (Operation::Create, "") => {
             let Some(pod) = request.new_as::<Pod>() else { return Ok(()) };
             if !mountable::is_mirror(pod) {
-                return Err(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"));
+                return Err(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                ));
             }
             if !bound(Some(pod)) {
                 return Err(format!("node {node:?} can only create pods with spec.nodeName set to itself"));

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
+use rand::RngExt as _;
 
 /// A pool.
 #[derive(Debug)]
@@ -27,6 +28,15 @@ impl Pool {
         let dynamic_from = if dynamic_from < size { dynamic_from } else { 0 };
         let used = Mutex::new(Used { owners: BTreeMap::new(), next: dynamic_from });
         Arc::new(Self { size, dynamic_from, used })
+    }
+
+    /// The same, given out from a random one on: what others on this machine have chosen likewise is most likely another.
+    pub(crate) fn from_anywhere(size: u64, dynamic_from: u64) -> Arc<Self> {
+        let pool = Self::new(size, dynamic_from);
+        if pool.dynamic_from < size {
+            pool.used.lock().next = rand::rng().random_range(pool.dynamic_from..size);
+        }
+        pool
     }
 
     /// How many numbers there are.
@@ -138,6 +148,18 @@ mod tests {
         assert_eq!(pool.take_any("b"), None);
         pool.give_back(3, "a");
         assert_eq!(pool.take_any("b"), Some(3));
+    }
+
+    #[test]
+    fn from_anywhere_all_are_given_too() {
+        let pool = Pool::from_anywhere(50, 10);
+        let mut got: Vec<_> = (0..50).filter_map(|_| pool.take_any("a")).collect();
+        assert!(got[..40].iter().all(|n| *n >= 10), "{got:?}");
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..50));
+        let starts: Vec<_> = (0..40).map(|_| Pool::from_anywhere(1_000, 10).take_any("a")).collect();
+        assert!(starts.iter().any(|start| *start != starts[0]));
+        assert_eq!(Pool::from_anywhere(0, 0).take_any("a"), None);
     }
 
     #[test]

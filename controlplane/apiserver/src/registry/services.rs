@@ -30,7 +30,8 @@ impl ServiceAllocator {
         addresses.take(range.size() - 1, "-");
         let count = u64::from(ports.end().saturating_sub(*ports.start())) + 1;
         let dynamic = (count / 32).clamp(16, 128);
-        Self { range, addresses, first_port: *ports.start(), ports: Pool::new(count, dynamic) }
+        // Node ports are the machine's: another cluster on it should not begin with the same.
+        Self { range, addresses, first_port: *ports.start(), ports: Pool::from_anywhere(count, dynamic) }
     }
 
     /// Notes what a stored Service has.
@@ -294,7 +295,10 @@ mod tests {
         let numbers = |s: &Service| -> Vec<i32> {
             s.spec.iter().flat_map(|s| s.ports.iter().flatten()).filter_map(|p| p.node_port).collect()
         };
-        assert_eq!(numbers(&a), [30_016, 30_016, 30_001]);
+        // One for both protocols of a port, and none of those that are left to who asks for them.
+        let given = numbers(&a);
+        assert!((30_016..=30_063).contains(&given[0]), "{given:?}");
+        assert_eq!(given, [given[0], given[0], 30_001]);
         for (port, message) in [(30_001, "already allocated"), (80, "not in the valid range")] {
             let mut b = service("b", json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": port}]}));
             assert!(all.assign(&mut b, None).unwrap_err().message.contains(message), "{port}");
