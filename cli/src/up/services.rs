@@ -15,7 +15,12 @@ pub(crate) struct Pods {
 
 impl Pods {
     pub(crate) fn new(network: Network) -> Self {
-        let caller = Caller { namespace: "kube-system".to_owned(), pod: "kube-apiserver".to_owned(), ip: None };
+        let caller = Caller {
+            namespace: "kube-system".to_owned(),
+            pod: "kube-apiserver".to_owned(),
+            service_account: String::new(),
+            ip: None,
+        };
         Self { dialer: network.dialer(caller), network }
     }
 }

@@ -46,6 +46,8 @@ pub struct Caller {
     pub namespace: String,
     /// Its pod's name.
     pub pod: String,
+    /// Its service account; empty: it has none, and no identity.
+    pub service_account: String,
     /// Its pod's address: what `localhost` means.
     pub ip: Option<IpAddr>,
 }

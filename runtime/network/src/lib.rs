@@ -45,6 +45,7 @@ pub mod table;
 mod tcp;
 mod topology;
 mod trace;
+mod tunnel;
 mod udp;
 mod udp_front;
 mod upgrade;
@@ -86,6 +87,9 @@ pub use policy::{
 pub use ranges::{BadRange, IpRange};
 pub use stream::{ByteStream, PodStream};
 pub use tcp::{Connection, Listener, TcpPort};
+pub use tunnel::{
+    NodeHandler, NodeStream, RemoteNode, ServeStream, TunnelConfig, TunnelIdentity, TunnelLimits, TunnelPeer,
+};
 pub use udp::UdpSocket;
 
 use crate::{
@@ -103,6 +107,7 @@ use crate::{
     services::Services,
     tcp::Visit,
     topology::Here,
+    tunnel::Tunnels,
 };
 
 /// Any error, boxed.
@@ -217,6 +222,8 @@ pub(crate) struct Inner {
     pub(crate) tls: Tls,
     /// Endpoints of Services outside that every pod may reach.
     pub(crate) open_endpoints: RwLock<Vec<SocketAddr>>,
+    /// Other nodes.
+    pub(crate) tunnels: Tunnels,
     /// Hears of Services that nobody serves.
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
 }
@@ -243,6 +250,7 @@ impl Network {
             outside: Outside::new(&config),
             tls: Tls::new(config.extra_roots.clone()),
             open_endpoints: RwLock::default(),
+            tunnels: Tunnels::default(),
             observer: OnceLock::new(),
             config,
             attachments: Attachments::default(),

@@ -232,7 +232,12 @@ mod tests {
 
     fn check(host: &str, expected: Meaning) {
         let aliases = vec![([10, 1, 0, 9].into(), vec!["legacy".to_owned(), "legacy.example".to_owned()])];
-        let caller = Caller { namespace: "shop".into(), pod: "web-1".into(), ip: Some([10, 244, 0, 7].into()) };
+        let caller = Caller {
+            namespace: "shop".into(),
+            pod: "web-1".into(),
+            service_account: String::new(),
+            ip: Some([10, 244, 0, 7].into()),
+        };
         let member = Membership { aliases, ..Membership::default() };
         assert_eq!(meaning(host, (&caller, &member), "cluster.local", &Two), expected, "{host}");
     }

@@ -57,7 +57,12 @@ pub(crate) fn measure(_args: &Args) -> Result<Vec<Figure>> {
             ports: vec![(String::new(), 8080)],
             endpoints: ips.map(endpoint).collect(),
         });
-        let dialer = network.dialer(Caller { namespace: "default".to_owned(), pod: "a".to_owned(), ip: None });
+        let dialer = network.dialer(Caller {
+            namespace: "default".to_owned(),
+            pod: "a".to_owned(),
+            service_account: String::new(),
+            ip: None,
+        });
         let mut times = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
             let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
@@ -89,7 +94,12 @@ async fn round_trips() -> Result<(Times, Times)> {
     let network = Network::new(NetworkConfig::default());
     let dialer = |last| {
         let ip = Some(IpAddr::from([10, 244, 0, last]));
-        network.dialer(Caller { namespace: "default".to_owned(), pod: format!("pod-{last}"), ip })
+        network.dialer(Caller {
+            namespace: "default".to_owned(),
+            pod: format!("pod-{last}"),
+            service_account: String::new(),
+            ip,
+        })
     };
     let (server, client) = (dialer(1), dialer(2));
     let listener = server.bind_tcp(([0, 0, 0, 0], 80).into())?.listen(0);

@@ -108,7 +108,8 @@ pub(crate) async fn get(
     if tls {
         return over_tls(shared, address, request).await.map_err(failed);
     }
-    let caller = Caller { namespace: id.key.namespace.clone(), pod: id.key.name.clone(), ip: Some(ip) };
+    let (namespace, pod) = (id.key.namespace.clone(), id.key.name.clone());
+    let caller = Caller { namespace, pod, service_account: String::new(), ip: Some(ip) };
     let answer = shared.network.dialer(caller).send(request).await.map_err(|e| failed(e.to_string()))?;
     Ok(answer.map(drop))
 }

@@ -310,7 +310,9 @@ fn not_created(spec: &Spec, error: &podium_sandbox::StartError) -> StartFailure 
 
 /// The container's side of the network.
 fn dialer(shared: &Shared, job: &Job) -> Result<Dialer, StartFailure> {
-    let caller = Caller { namespace: job.id.key.namespace.clone(), pod: job.id.key.name.clone(), ip: Some(job.ip) };
+    let ObjectKey { namespace, name } = job.id.key.clone();
+    let account = job.pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default();
+    let caller = Caller { namespace, pod: name, service_account: account, ip: Some(job.ip) };
     let mut member = membership(&job.pod).map_err(|why| failure(FailureReason::CreateContainerConfigError, why))?;
     member.facts = Some(PodFacts { ips: vec![job.ip], ..pod_facts(&job.pod) });
     Ok(shared.network.join(caller, member))

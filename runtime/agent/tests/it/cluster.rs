@@ -195,7 +195,8 @@ impl Cluster {
     }
 
     pub(crate) async fn get_path(&self, ip: &str, path: &str) -> String {
-        let caller = Caller { namespace: "default".into(), pod: "test".into(), ip: None };
+        let caller =
+            Caller { namespace: "default".into(), pod: "test".into(), service_account: String::new(), ip: None };
         let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
         let request = http::Request::get(format!("http://{ip}:8080{path}")).body(body).unwrap();
         match self.network.dialer(caller).send(request).await {

@@ -90,7 +90,7 @@ async fn a_pod_calls_one_that_listens_and_hears_why_it_may_not_call_others() {
 }
 
 pub(crate) async fn fetch(cluster: &Cluster, ip: &str, url: &str) -> String {
-    let caller = Caller { namespace: "default".into(), pod: "test".into(), ip: None };
+    let caller = Caller { namespace: "default".into(), pod: "test".into(), service_account: String::new(), ip: None };
     let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::get(format!("http://{ip}:8080/fetch?url={url}")).body(body).unwrap();
     let answer = cluster.network.dialer(caller).send(request).await.unwrap();

@@ -91,7 +91,10 @@ pub(crate) fn outside(names: Arc<Names>) -> NetworkConfig {
 
 fn granted(network: &Network, grants: &str) -> Dialer {
     let member = Membership { egress: Some(grants.parse().unwrap()), ..Membership::default() };
-    network.join(Caller { namespace: "default".into(), pod: "client".into(), ip: Some(ip(9)) }, member)
+    network.join(
+        Caller { namespace: "default".into(), pod: "client".into(), service_account: String::new(), ip: Some(ip(9)) },
+        member,
+    )
 }
 
 pub(crate) async fn ask(dialer: &Dialer, uri: &str) -> Result<String, CallError> {
@@ -358,7 +361,10 @@ async fn a_name_that_a_pod_gives_an_address_itself_grants_nothing() {
         aliases: vec![([192, 0, 2, 50].into(), vec!["api.test".into()])],
         ..Membership::default()
     };
-    let dialer = network.join(Caller { namespace: "default".into(), pod: "a".into(), ip: Some(ip(9)) }, member);
+    let dialer = network.join(
+        Caller { namespace: "default".into(), pod: "a".into(), service_account: String::new(), ip: Some(ip(9)) },
+        member,
+    );
     denied(ask(&dialer, &format!("http://api.test:{}/", server.port())).await);
     assert_eq!(dialer.lookup("api.test").await, Ok(vec![[192, 0, 2, 50].into()]));
     assert!(matches!(dialer.connect(at("192.0.2.50:80")).await, Err(SocketError::Denied(_))));

@@ -109,12 +109,17 @@ fn network() -> Network {
 }
 
 fn caller() -> Caller {
-    Caller { namespace: "default".into(), pod: "client".into(), ip: None }
+    Caller { namespace: "default".into(), pod: "client".into(), service_account: String::new(), ip: None }
 }
 
 /// A pod's side of the network.
 fn pod(network: &Network, last: u8) -> Dialer {
-    network.dialer(Caller { namespace: "default".into(), pod: format!("pod-{last}"), ip: Some(ip(last)) })
+    network.dialer(Caller {
+        namespace: "default".into(),
+        pod: format!("pod-{last}"),
+        service_account: String::new(),
+        ip: Some(ip(last)),
+    })
 }
 
 /// An address by its text.

@@ -22,7 +22,8 @@ fn labels(app: &str) -> Labels {
 
 /// A pod whose label `app` is its name.
 fn member(network: &Network, name: &str, last: u8, egress: Option<&str>) -> Dialer {
-    let caller = Caller { namespace: "default".into(), pod: name.into(), ip: Some(ip(last)) };
+    let caller =
+        Caller { namespace: "default".into(), pod: name.into(), service_account: String::new(), ip: Some(ip(last)) };
     let facts =
         PodFacts { name: Name::new("default", name), ips: vec![ip(last)], labels: labels(name), ports: Vec::new() };
     let egress = egress.map(|hosts| hosts.parse().unwrap());
