@@ -145,7 +145,7 @@ impl Attached {
         };
         let (response, leash) = watched(watch.as_ref(), called).await;
         let rein = Rein::new(watch, leash);
-        Ok(response?.map(|body| Counted { body, rein, _ticket: ticket }.boxed_unsync()))
+        Ok(response?.map(|body| reined(body, rein, ticket)))
     }
 
     fn under_way(&self) -> usize {
@@ -190,15 +190,20 @@ impl Attached {
 
 pin_project_lite::pin_project! {
     /// A body that keeps its request counted.
-    struct Counted {
+    struct Counted<H> {
         #[pin]
         body: Body,
         rein: Rein,
-        _ticket: Ticket,
+        _held: H,
     }
 }
 
-impl http_body::Body for Counted {
+/// A body that can be cut; `held` is held until it goes.
+pub(crate) fn reined<H: Send + 'static>(body: Body, rein: Rein, held: H) -> Body {
+    Counted { body, rein, _held: held }.boxed_unsync()
+}
+
+impl<H> http_body::Body for Counted<H> {
     type Data = bytes::Bytes;
     type Error = crate::BoxError;
 

@@ -21,12 +21,16 @@ use crate::{
     stream::PodStream,
     table::Protocol,
     tcp::{self, Visit},
+    tunnel::{Missed, Peer},
 };
 
 /// Endpoints of one table asked for one request before giving up.
 const ASKED_MAX: usize = 4;
 /// Tables read for one request before giving up.
 const TABLES_MAX: usize = 8;
+
+/// Endpoints of other nodes tried for what none of them has begun.
+const UNBEGUN_MAX: usize = 8;
 
 /// Hears of Services that are called and have nobody.
 pub trait Observer: Send + Sync + 'static {
@@ -35,7 +39,12 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 /// Someone who takes a request or a connection.
-type Taker = (Arc<Endpoint>, Arc<Attached>, Ticket);
+enum Taker {
+    /// On this node.
+    Here(Arc<Attached>, Ticket),
+    /// On another: it is asked there whether it does.
+    There(Arc<Peer>),
+}
 
 impl Network {
     /// Sends a request to one of a Service's endpoints.
@@ -106,20 +115,19 @@ impl Network {
         let mut again = Again::new(&request).filter(|_| settings.retries > 0 && port.endpoints.len() > 1);
         let (mut request, mut tried, mut last) = (request, Vec::new(), None);
         loop {
-            let (endpoint, attached, ticket) = match self.taker(&mut port, from, &tried) {
+            let (endpoint, taker) = match self.taker(&mut port, from, &tried) {
                 Ok(taker) => taker,
                 Err(error) => return last.unwrap_or(Err(error)),
             };
-            self.inner().policies.judge(from, attached.address, Protocol::Tcp)?;
+            self.inner().policies.judge(from, endpoint.address, Protocol::Tcp)?;
             let (address, load) = (endpoint.address, endpoint.begin(Moment::now()));
-            let watch = self.watch(from, attached.address);
-            let call = attached.call(self, request, ticket, (timeouts, watch));
+            let call = self.call_taker(taker, (from, address), request, timeouts);
             let limit = settings.try_timeout.into_iter().chain(timeouts.one_try).min();
-            let answer = match limit {
+            let (answer, back) = match limit {
                 None => call.await,
-                Some(limit) => tokio::time::timeout(limit, call)
-                    .await
-                    .unwrap_or_else(|_| Err(CallError::TimedOut(format!("{address} did not answer within {limit:?}")))),
+                Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+                    (Err(CallError::TimedOut(format!("{address} did not answer within {limit:?}"))), None)
+                }),
             };
             let outcome = outcome(&answer);
             if load.end(outcome, &port.endpoints, &settings.outliers, Moment::now()) {
@@ -127,6 +135,10 @@ impl Network {
                 tracing::info!(service = %port.service, %address, "an endpoint keeps failing and is passed over");
             }
             tried.push(address);
+            if let Some(back) = back.filter(|_| tried.len() < UNBEGUN_MAX) {
+                (request, last) = (back, Some(answer));
+                continue;
+            }
             match again.as_mut().filter(|_| outcome == Outcome::Failed && tried.len() <= settings.retries as usize) {
                 Some(next) if shared.budget.spend(Moment::now()) => {
                     shared.metrics().retries.inc();
@@ -137,9 +149,34 @@ impl Network {
         }
     }
 
+    /// Passes a request to who takes it; gives it back when a pod of another node has not begun it.
+    async fn call_taker(
+        &self,
+        taker: Taker,
+        (from, to): (Source, SocketAddr),
+        request: Request<Body>,
+        timeouts: CallTimeouts,
+    ) -> (Result<Response<Body>, CallError>, Option<Request<Body>>) {
+        match taker {
+            Taker::Here(attached, ticket) => {
+                let watch = self.watch(from, attached.address);
+                (attached.call(self, request, ticket, (timeouts, watch)).await, None)
+            }
+            Taker::There(peer) => match self.call_elsewhere(&peer, (from, to), request, timeouts).await {
+                Ok(answer) => (Ok(answer), None),
+                Err(Missed { error, back }) => (Err(error), back),
+            },
+        }
+    }
+
     /// Someone of a Service who takes a request or a connection, of the newest table. A caller that waited for a processor
     /// may hold endpoints that have all gone since, and only the present ones may say no.
-    fn taker(&self, port: &mut Arc<Port>, from: Source, tried: &[SocketAddr]) -> Result<Taker, CallError> {
+    fn taker(
+        &self,
+        port: &mut Arc<Port>,
+        from: Source,
+        tried: &[SocketAddr],
+    ) -> Result<(Arc<Endpoint>, Taker), CallError> {
         for _ in 0..TABLES_MAX {
             if port.endpoints.is_empty() {
                 self.unserved(port);
@@ -157,12 +194,21 @@ impl Network {
     }
 
     /// The first endpoint that lets a request begin, of the few that are asked.
-    fn admitted(&self, port: &Port, from: Source, tried: &[SocketAddr]) -> Option<Taker> {
+    fn admitted(&self, port: &Port, from: Source, tried: &[SocketAddr]) -> Option<(Arc<Endpoint>, Taker)> {
         let now = Moment::now();
         let take = |endpoint: Arc<Endpoint>| {
-            let attached = self.inner().attachments.get(endpoint.address)?;
-            let ticket = attached.admit()?;
-            Some((endpoint, attached, ticket))
+            let taker = match self.inner().attachments.get(endpoint.address) {
+                Some(attached) => {
+                    let ticket = attached.admit()?;
+                    Taker::Here(attached, ticket)
+                }
+                None => {
+                    let peer = self.elsewhere(endpoint.address.ip())?;
+                    let lost = endpoint.reach.get_or_init(|| peer.reach.clone()).is_lost();
+                    Taker::There((!lost).then_some(peer)?)
+                }
+            };
+            Some((endpoint, taker))
         };
         if let Some(taker) = port.kept(from, tried, now).and_then(take) {
             port.keep(from, taker.0.address, now);
@@ -200,12 +246,37 @@ impl Network {
         client: SocketAddr,
         held: G,
     ) -> Result<PodStream, SocketError> {
-        let found = self.taker(&mut port, from, &[]);
-        let (endpoint, attached, ticket) = found.map_err(|error| SocketError::Refused(error.to_string()))?;
-        let visit = Visit { from, client, server: endpoint.address, held: (held, endpoint.hold()), counted: true };
-        let stream = tcp::visit(self, &attached, visit).await;
-        drop(ticket);
-        stream
+        let (mut held, mut tried, mut last) = (held, Vec::new(), None);
+        loop {
+            let found = self.taker(&mut port, from, &tried);
+            let refused = |error: CallError| SocketError::Refused(error.to_string());
+            let (endpoint, taker) = match found {
+                Ok(found) => found,
+                Err(error) => return Err(last.unwrap_or_else(|| refused(error))),
+            };
+            let to = endpoint.address;
+            let error = match taker {
+                Taker::Here(attached, _ticket) => {
+                    let visit = Visit { from, client, server: to, held: (held, endpoint.hold()), counted: true };
+                    return tcp::visit(self, &attached, visit).await;
+                }
+                Taker::There(peer) => {
+                    let hold = (held, endpoint.hold());
+                    match self.connect_elsewhere(&peer, (from, to), client, hold).await {
+                        Ok(stream) => return Ok(stream),
+                        Err((error, (back, _))) => {
+                            held = back;
+                            error
+                        }
+                    }
+                }
+            };
+            tried.push(to);
+            if !matches!(error, SocketError::Refused(_)) || tried.len() >= UNBEGUN_MAX {
+                return Err(error);
+            }
+            last = Some(error);
+        }
     }
 }
 

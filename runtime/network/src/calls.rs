@@ -19,6 +19,7 @@ use crate::{
     services::{Lookup, Port},
     stream::PodStream,
     table::{Name, Protocol},
+    tunnel::wire,
 };
 
 impl Dialer {
@@ -28,9 +29,10 @@ impl Dialer {
     /// As [`Dialer::send`].
     pub async fn send_within(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
+        request.headers_mut().remove(wire::CALLER);
         let uri = request.uri();
         let host = uri.host().ok_or_else(|| CallError::NameNotFound("the request names no host".to_owned()))?;
         let secure = uri.scheme_str() == Some("https");
@@ -91,8 +93,11 @@ impl Dialer {
             Lookup::NoPort => {
                 // The name of a headless Service is that of its pods: any of their ports is meant.
                 let pods = services.addresses(name).into_iter().map(|ip| SocketAddr::new(ip, call.port));
-                let listening: Vec<_> =
-                    pods.filter(|at| self.network().inner().attachments.get(*at).is_some()).collect();
+                let answers = |at: &SocketAddr| {
+                    let inner = self.network().inner();
+                    inner.attachments.get(*at).is_some() || inner.tunnels.has(at.ip())
+                };
+                let listening: Vec<_> = pods.filter(answers).collect();
                 let chosen = listening.choose(&mut rand::rng());
                 match chosen {
                     Some(address) => self.call_address(*address, call, request).await,
@@ -107,12 +112,20 @@ impl Dialer {
         &self,
         port: Arc<Port>,
         call: Call,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, CallError> {
-        match self.network().behind(&port) {
+        let behind = match self.network().behind(&port) {
+            // Whether TLS is to be spoken matters to secure calls alone.
+            Behind::Unknown if call.secure => self.network().behind_elsewhere(&port).await,
+            behind => behind,
+        };
+        if behind != Behind::Elsewhere {
+            self.sign(request.headers_mut());
+        }
+        match behind {
             Behind::Listeners | Behind::Elsewhere if call.secure => self.call_secure(request, call.timeouts).await,
             Behind::Elsewhere => self.call_plain(request, call.timeouts).await,
-            Behind::Handlers | Behind::Listeners => {
+            Behind::Handlers | Behind::Listeners | Behind::Unknown => {
                 self.network().call_port(port, self.source(), request, call.timeouts).await
             }
         }
@@ -123,9 +136,13 @@ impl Dialer {
         &self,
         address: SocketAddr,
         call: Call,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, CallError> {
-        match self.route(address) {
+        let route = self.route(address);
+        if !matches!(route, Route::Outside) {
+            self.sign(request.headers_mut());
+        }
+        match route {
             Route::Here(attached) if call.secure && attached.is_socket() => {
                 self.call_secure(request, call.timeouts).await
             }
@@ -140,6 +157,16 @@ impl Dialer {
                 let (network, at) = (self.network(), attached.address);
                 network.inner().policies.judge(self.source(), at, Protocol::Tcp)?;
                 attached.call(network, request, ticket, (call.timeouts, self.watch(at))).await
+            }
+            Route::There(peer) => {
+                let network = self.network();
+                if call.secure && network.asks_whether_socket(&peer, address).await == Some(true) {
+                    return self.call_secure(request, call.timeouts).await;
+                }
+                let ends = (self.source(), address);
+                network.inner().policies.judge(ends.0, address, Protocol::Tcp)?;
+                let answer = network.call_elsewhere(&peer, ends, request, call.timeouts).await;
+                answer.map_err(|missed| missed.error)
             }
             Route::Service(port) => self.call_endpoints(port, call, request).await,
             Route::Nobody(why) => Err(CallError::Refused(why)),
@@ -256,7 +283,12 @@ pub(crate) enum Behind {
     Listeners,
     /// Addresses that are no pods'.
     Elsewhere,
+    /// Pods of other nodes: which of both, they know.
+    Unknown,
 }
+
+/// Pods of other nodes that are asked.
+const ASKED_ELSEWHERE_MAX: usize = 3;
 
 impl Network {
     /// What a Service leads to now.
@@ -265,7 +297,33 @@ impl Network {
         match port.endpoints.iter().find_map(attached) {
             Some(attached) if attached.is_socket() => Behind::Listeners,
             None if port.endpoints.iter().any(|e| !self.inner().is_cluster(e.address.ip())) => Behind::Elsewhere,
+            None if port.endpoints.iter().any(|e| self.inner().tunnels.has(e.address.ip())) => Behind::Unknown,
             _ => Behind::Handlers,
         }
+    }
+
+    /// The same, asked of other nodes where only they know.
+    pub(crate) async fn behind_now(&self, port: &Port) -> Behind {
+        match self.behind(port) {
+            Behind::Unknown => self.behind_elsewhere(port).await,
+            behind => behind,
+        }
+    }
+
+    /// What pods of other nodes are; what was asked once is remembered.
+    async fn behind_elsewhere(&self, port: &Port) -> Behind {
+        let known = port.endpoints.iter().find_map(|endpoint| endpoint.is_socket.get().copied());
+        let mut is_socket = known;
+        for endpoint in port.endpoints.iter().take(ASKED_ELSEWHERE_MAX) {
+            if is_socket.is_some() {
+                break;
+            }
+            let Some(peer) = self.elsewhere(endpoint.address.ip()) else { continue };
+            is_socket = self.asks_whether_socket(&peer, endpoint.address).await;
+            if let Some(is_socket) = is_socket {
+                endpoint.is_socket.get_or_init(|| is_socket);
+            }
+        }
+        if is_socket == Some(true) { Behind::Listeners } else { Behind::Handlers }
     }
 }

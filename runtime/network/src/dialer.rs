@@ -1,7 +1,7 @@
 //! The network as one pod sees it: one way for all that goes out of it, and for all that it listens to.
 //!
-//! policy -> resolve -> balance -> connect. A target is a handler or a listener on this node, or a host outside. Pods on
-//! other nodes are to be one more kind of [`Route`].
+//! policy -> resolve -> balance -> connect. A target is a handler or a listener on this node, a pod of another node, or a
+//! host outside.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
 use rand::seq::SliceRandom as _;
 
@@ -30,6 +30,7 @@ use crate::{
     stream::PodStream,
     table::{Name, Protocol},
     tcp::{self, Visit},
+    tunnel::{Peer, wire},
     udp::{Queue, UdpRoute},
 };
 
@@ -89,6 +90,8 @@ pub(crate) struct Own {
 pub(crate) enum Route {
     /// A port on this node.
     Here(Arc<Attached>),
+    /// A pod of another node.
+    There(Arc<Peer>),
     Service(Arc<Port>),
     Nobody(String),
     Outside,
@@ -96,7 +99,7 @@ pub(crate) enum Route {
 
 impl Dialer {
     pub(crate) fn new(network: Network, caller: Caller, member: Membership) -> Self {
-        let pod = Pod::of(&network.0, caller.ip);
+        let pod = Pod::of(&network.0, &caller);
         if let Some(facts) = member.facts.clone() {
             network.put_pod(facts);
         }
@@ -116,6 +119,14 @@ impl Dialer {
     /// Who it is, to the policies.
     pub(crate) fn source(&self) -> Source {
         self.own.caller.ip.map_or(Source::Node, Source::Ip)
+    }
+
+    /// Says to the cluster's pods who asks; what a guest says of that is none of it.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
+        headers.remove(wire::CALLER);
+        if let Some(who) = self.own.pod.identity() {
+            headers.insert(wire::CALLER, who.spiffe.clone());
+        }
     }
 
     pub(crate) fn own(&self) -> &Own {
@@ -275,8 +286,11 @@ impl Dialer {
         match inner.services.by_ip(to.ip(), to.port(), Protocol::Tcp) {
             Lookup::Found(port) => Route::Service(port),
             Lookup::NoPort => Route::Nobody(format!("no service port at {to}")),
-            Lookup::NoService if inner.is_cluster(to.ip()) => nobody(),
-            Lookup::NoService => Route::Outside,
+            Lookup::NoService => match self.network.elsewhere(to.ip()) {
+                Some(peer) => Route::There(peer),
+                None if inner.is_cluster(to.ip()) => nobody(),
+                None => Route::Outside,
+            },
         }
     }
 
@@ -292,6 +306,17 @@ impl Dialer {
                 let visit = Visit { from: self.source(), client, server: to, held: self.permit()?, counted: true };
                 let stream = tcp::visit(&self.network, &attached, visit).await?;
                 Ok(Connection::within(client, to, stream))
+            }
+            Route::There(peer) => {
+                let (client, ends) = (self.from(bound, None), (self.source(), to));
+                let stream = self.network.connect_elsewhere(&peer, ends, client, self.permit()?).await;
+                let stream = stream.map_err(|(error, _)| error)?;
+                Ok(Connection {
+                    local: client,
+                    remote: to,
+                    stream,
+                    buffer_bytes: peer.limits().stream_window_bytes.into(),
+                })
             }
             Route::Service(port) => self.connect_service(port, self.from(bound, None), to).await,
             Route::Nobody(why) => Err(SocketError::Refused(why)),

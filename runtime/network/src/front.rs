@@ -179,7 +179,7 @@ async fn connection(
         Entrance::NodePort { service, port } => {
             // Pods that listen speak with the client themselves; those that are called are spoken for.
             if let Lookup::Found(port) = network.inner().services.outer_port(service, *port, Protocol::Tcp)
-                && network.behind(&port) == Behind::Listeners
+                && network.behind_now(&port).await == Behind::Listeners
             {
                 return splice(&network, stream, peer, port).await;
             }

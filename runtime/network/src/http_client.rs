@@ -283,7 +283,7 @@ pub(crate) fn relative(mut request: Request<Body>) -> Request<Body> {
 }
 
 /// The `Host` header into the authority.
-fn for_h2(mut request: Request<Body>, secure: bool) -> Request<Body> {
+pub(crate) fn for_h2<B>(mut request: Request<B>, secure: bool) -> Request<B> {
     strip_hop(request.headers_mut());
     let host = request.headers_mut().remove(header::HOST);
     let authority = host.as_ref().and_then(|host| host.to_str().ok()).and_then(|host| host.parse().ok());
@@ -301,17 +301,27 @@ fn for_h2(mut request: Request<Body>, secure: bool) -> Request<Body> {
 pub(crate) fn answer(response: Response<Incoming>, patience: Duration) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     strip_hop(&mut head.headers);
-    Response::from_parts(head, Paced { body, patience, waiting: None }.boxed_unsync())
+    Response::from_parts(head, paced(body, patience))
 }
 
 /// A body that ends with an error when nothing comes for too long.
-struct Paced {
-    body: Incoming,
+pub(crate) fn paced<B>(body: B, patience: Duration) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static,
+{
+    Paced { body, patience, waiting: None }.boxed_unsync()
+}
+
+struct Paced<B> {
+    body: B,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl http_body::Body for Paced {
+impl<B> http_body::Body for Paced<B>
+where
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
+{
     type Data = Bytes;
     type Error = BoxError;
 

@@ -234,6 +234,7 @@ impl Inner {
         self.ranges.read().iter().any(|range| range.contains(ip))
             || self.pods.get(ip).is_some()
             || self.services.has_ip(ip)
+            || self.tunnels.has(ip)
     }
 }
 
@@ -283,15 +284,17 @@ impl Network {
         self.0.attachments.get(SocketAddr::new(ip, port)).is_some_and(|attached| attached.is_socket())
     }
 
-    /// Opens a connection to a pod's port as the node does it: for port-forward, probes and the API server's proxy. A pod
+    /// Opens a connection to a pod's port, of this or another node, as the node does it: for port-forward, probes and the API server's proxy. A pod
     /// that listens has it in its backlog when this returns; with a handler it speaks HTTP/1.1 or HTTP/2.
     ///
     /// # Errors
     /// `Refused` when nobody listens there; `TimedOut` when whoever listens does not take it.
     pub async fn connect_pod(&self, ip: IpAddr, port: u16) -> Result<PodStream, CallError> {
         let server = SocketAddr::new(ip, port);
-        let refused = || CallError::Refused(format!("nobody listens at {server}"));
-        let attached = self.0.attachments.get(server).ok_or_else(refused)?;
+        let Some(attached) = self.0.attachments.get(server) else {
+            let elsewhere = self.connect_pod_elsewhere(server).await?;
+            return elsewhere.ok_or_else(|| CallError::Refused(format!("nobody listens at {server}")));
+        };
         let visit = Visit { from: Source::Node, client: self.node_side(), server, held: (), counted: true };
         Ok(tcp::visit(self, &attached, visit).await?)
     }

@@ -2,7 +2,7 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, core::Collector};
 
-use crate::table::Name;
+use crate::{table::Name, tunnel::count::TunnelMetrics};
 
 /// Latency buckets in seconds, from 10 microseconds on: a call on one node takes little more.
 const BUCKETS: &[f64] =
@@ -23,6 +23,8 @@ pub struct Metrics {
     pub(crate) decisions: IntCounterVec,
     /// Open connections that were cut.
     pub(crate) cut: IntCounter,
+    /// Of what goes between nodes.
+    pub(crate) tunnels: TunnelMetrics,
 }
 
 /// The metrics of one Service, looked up once.
@@ -106,6 +108,7 @@ impl Default for Metrics {
             ),
             cut: IntCounter::new("podium_network_cut_total", "Open connections that policies came to forbid, and cut.")
                 .expect("invariant: the metric's name is well-formed"),
+            tunnels: TunnelMetrics::default(),
         }
     }
 }
@@ -124,6 +127,7 @@ impl Metrics {
             &self.decisions,
         ];
         let mut all: Vec<Box<dyn Collector>> = vec![Box::new(self.seconds.clone()), Box::new(self.cut.clone())];
+        all.extend(self.tunnels.collectors());
         all.extend(vectors.map(|counters| Box::new(counters.clone()) as Box<dyn Collector>));
         all
     }

@@ -18,6 +18,7 @@ use crate::{
     },
     services::Lookup,
     table::Name,
+    tunnel::wire,
     upgrade,
 };
 
@@ -133,12 +134,14 @@ pub(crate) async fn call(
     network: &Network,
     lookup: Lookup,
     from: Source,
-    request: Request<Body>,
+    mut request: Request<Body>,
     timeouts: CallTimeouts,
 ) -> Option<Response<Body>> {
     let Lookup::Found(port) = lookup else { return None };
+    // Nobody outside is a workload, whatever it or a route says.
+    request.headers_mut().remove(wire::CALLER);
     // Another protocol needs a connection; pods that are called have none.
-    let answer = match upgrade::is_wanted(&request) && network.behind(&port) == Behind::Listeners {
+    let answer = match upgrade::is_wanted(&request) && network.behind_now(&port).await == Behind::Listeners {
         true => upgrade::pass_on(network, port, from, request).await,
         false => network.call_port(port, from, request, timeouts).await,
     };

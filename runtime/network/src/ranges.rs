@@ -33,6 +33,20 @@ impl IpRange {
         self.prefix == 0
     }
 
+    /// The range's own address, and how many bits of it count.
+    pub(crate) fn key(&self) -> (IpAddr, u8) {
+        (Self::around(self.base, self.prefix).unwrap_or(self.base), self.prefix)
+    }
+
+    /// The own address of the range of this size that an address lies in; `None` when it has not so many bits.
+    pub(crate) fn around(ip: IpAddr, prefix: u8) -> Option<IpAddr> {
+        match ip {
+            IpAddr::V4(ip) if prefix <= 32 => Some(IpAddr::V4((u32::from(ip) & mask4(prefix)).into())),
+            IpAddr::V6(ip) if prefix <= 128 => Some(IpAddr::V6((u128::from(ip) & mask6(prefix)).into())),
+            _ => None,
+        }
+    }
+
     /// The first address after the range's own.
     pub fn first(&self) -> IpAddr {
         match self.base {

@@ -42,6 +42,10 @@ impl<S, G> Held<S, G> {
     pub(crate) fn new(stream: S, held: G) -> Self {
         Self { stream, held }
     }
+
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead, G> AsyncRead for Held<S, G> {

@@ -14,7 +14,7 @@ use crate::{
     attach::{Attached, Side, Socket},
     http_server,
     pods::{Permit, Pod},
-    policy::{Cut, Opened, Source},
+    policy::{Cut, FlowGuard, Opened, Source},
     ports::Scope,
     proxy,
     stream::{self, BUFFER_BYTES, Held, PodStream, Taking},
@@ -166,12 +166,24 @@ pub(crate) struct Visit<G> {
     pub(crate) counted: bool,
 }
 
+/// The client's end of a connection within the process, with what it holds.
+pub(crate) type NearEnd<G> = Held<stream::End, (G, Option<FlowGuard>)>;
+
 /// Opens a connection to whoever has a port: it waits in the backlog of one that listens, a handler is served at once.
 pub(crate) async fn visit<G: Send + Unpin + 'static>(
     network: &Network,
     attached: &Arc<Attached>,
     visit: Visit<G>,
 ) -> Result<PodStream, SocketError> {
+    Ok(Box::new(visit_near(network, attached, visit).await?))
+}
+
+/// The same, for who may have to cut it.
+pub(crate) async fn visit_near<G: Send + Unpin + 'static>(
+    network: &Network,
+    attached: &Arc<Attached>,
+    visit: Visit<G>,
+) -> Result<NearEnd<G>, SocketError> {
     let Visit { from, client, server, held, counted } = visit;
     let refused = || SocketError::Refused(format!("nobody listens at {server}"));
     if !attached.is_open() {
@@ -201,7 +213,7 @@ pub(crate) async fn visit<G: Send + Unpin + 'static>(
             queued.map_err(full)?.map_err(|_| refused())?;
         }
     }
-    Ok(Box::new(Held::new(near, (held, noted))))
+    Ok(Held::new(near, (held, noted)))
 }
 
 /// A handler at the end of a connection.

@@ -27,6 +27,7 @@ use rand::{Rng, RngExt as _};
 use tokio::time::Instant;
 
 use self::settings::Outliers;
+use crate::tunnel::line::Reach;
 
 /// Latency assumed of an endpoint that has not answered yet.
 const FIRST_GUESS: Duration = Duration::from_millis(1);
@@ -76,6 +77,10 @@ pub(crate) struct Endpoint {
     ejected_until: AtomicU64,
     /// How often it was ejected of late.
     ejections: AtomicU32,
+    /// Whether its node can be reached, when that is another.
+    pub(crate) reach: OnceLock<Arc<Reach>>,
+    /// Whether it is a socket that listens, when that has been asked of another node.
+    pub(crate) is_socket: OnceLock<bool>,
 }
 
 /// How something ended for an endpoint.
@@ -102,6 +107,8 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
+            reach: OnceLock::new(),
+            is_socket: OnceLock::new(),
         }
     }
 
@@ -118,7 +125,7 @@ impl Endpoint {
     }
 
     pub(crate) fn is_ejected(&self, now: Moment) -> bool {
-        self.ejected_until.load(Ordering::Relaxed) > now.0
+        self.ejected_until.load(Ordering::Relaxed) > now.0 || self.reach.get().is_some_and(|reach| reach.is_lost())
     }
 
     /// One that has nothing to do is asked again some time, however slow it was; one request is enough to find out.

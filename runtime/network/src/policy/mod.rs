@@ -12,7 +12,7 @@ pub(crate) mod table;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 pub(crate) use enforce::Policies;
-pub(crate) use flows::{Cut, Flows, Leash, Opened, OutsideFlow};
+pub(crate) use flows::{Cut, FlowGuard, Flows, Leash, Opened, OutsideFlow};
 pub use selector::{Operator, Requirement, Selector};
 
 use crate::{

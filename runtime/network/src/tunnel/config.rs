@@ -85,6 +85,13 @@ pub struct TunnelLimits {
     pub backoff_max: Duration,
 }
 
+impl TunnelLimits {
+    /// Room for all streams of a connection, as much as HTTP/2 has.
+    pub(crate) fn connection_window(&self) -> u32 {
+        self.streams_max.saturating_mul(self.stream_window_bytes).clamp(65_535, (1 << 31) - 1)
+    }
+}
+
 impl Default for TunnelLimits {
     fn default() -> Self {
         Self {
