@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn search_domains_are_those_of_the_pod() {
-        let caller = Caller { namespace: "shop".into(), pod: "web-1".into(), ip: None };
+        let caller = Caller { namespace: "shop".into(), pod: "web-1".into(), service_account: String::new(), ip: None };
         let check = |apart, searches: &[&str], host: &str, expected: Meaning| {
             let searches = searches.iter().map(|s| (*s).to_owned()).collect();
             let member = Membership { apart, searches, ..Membership::default() };

@@ -100,7 +100,12 @@ fn ip([a, b]: [u8; 2], number: u32) -> IpAddr {
 async fn dials(network: &Network) -> Result<Times> {
     let pods = (0..ENDPOINTS).map(|of| network.attach(ip([10, 244], of), 8080, Arc::new(Nothing)));
     let _attached: Vec<_> = pods.collect();
-    let dialer = network.dialer(Caller { namespace: "default".to_owned(), pod: "a".to_owned(), ip: None });
+    let dialer = network.dialer(Caller {
+        namespace: "default".to_owned(),
+        pod: "a".to_owned(),
+        service_account: String::new(),
+        ip: None,
+    });
     let mut times = Vec::new();
     for _ in 0..CALLS {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();

@@ -52,7 +52,6 @@ impl Way {
 pub(crate) enum Kind {
     Request,
     Bytes,
-    Datagrams,
     Node,
 }
 
@@ -61,7 +60,6 @@ impl Kind {
         match self {
             Self::Request => "request",
             Self::Bytes => "connection",
-            Self::Datagrams => "datagrams",
             Self::Node => "node",
         }
     }

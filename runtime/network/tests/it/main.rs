@@ -10,6 +10,7 @@ mod gateways;
 mod http_tcp;
 mod policy;
 mod tcp;
+mod tunnel;
 mod udp;
 
 use std::{

@@ -1,0 +1,152 @@
+//! Nodes that die, and wires that are cut.
+
+use super::*;
+
+/// Three nodes, the first of which reaches the second through a proxy.
+async fn three() -> ([Node; 3], Proxy) {
+    let ca = Ca::new();
+    let a = Node::new(&ca, 1, quick()).await;
+    let (b, c) = (Node::new(&ca, 2, quick()).await, Node::new(&ca, 3, quick()).await);
+    let proxy = Proxy::to(b.remote.address).await;
+    acquaint(&[&a, &b, &c]);
+    let through = RemoteNode { address: proxy.address, ..b.remote.clone() };
+    a.network.set_nodes(vec![a.remote.clone(), through, c.remote.clone()]);
+    ([a, b, c], proxy)
+}
+
+/// Clients that never pause, until they are stopped. None of their requests may fail.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(dialer: &Dialer, clients: usize) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let client = |_| {
+            let (dialer, stop, answered) = (dialer.clone(), stop.clone(), answered.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    ask(&dialer, "http://web/").await.unwrap();
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        Self { clients: (0..clients).map(client).collect(), stop, answered }
+    }
+
+    /// Waits until so many more were answered.
+    async fn go_on(&self, more: usize) {
+        let until_now = self.answered.load(Ordering::Relaxed);
+        let done = || self.answered.load(Ordering::Relaxed) >= until_now + more;
+        until(|| done() || self.clients.iter().any(|client| client.is_finished())).await;
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.unwrap();
+        }
+    }
+}
+
+async fn a_node_is_lost_under_load(how: Wire) {
+    let ([a, b, c], proxy) = three().await;
+    a.network.put_service(service(None));
+    let pods: Vec<_> = (1..4).flat_map(|last| [b.at(last, 0), c.at(last, 0)]).collect();
+    a.network.put_slice(spread(&pods));
+    let (there, other) = (Pod::new("b"), Pod::new("c"));
+    let _ports: Vec<_> = (1..4)
+        .flat_map(|last| {
+            [b.network.attach(b.ip(last), 8080, there.clone()), c.network.attach(c.ip(last), 8080, other.clone())]
+        })
+        .collect();
+    let load = Load::start(&a.pod(3), 6);
+    load.go_on(300).await;
+    assert!(there.served.load(Ordering::SeqCst) > 0 && other.served.load(Ordering::SeqCst) > 0);
+    proxy.wire.send(how).unwrap();
+    until(|| count(&a.network, "podium_tunnel_failures_total", &["broken"]) > 0.0).await;
+    proxy.wire.send(Wire::Cut).unwrap();
+    load.go_on(100).await;
+    let lost = there.served.load(Ordering::SeqCst);
+    load.go_on(300).await;
+    assert_eq!(there.served.load(Ordering::SeqCst), lost, "nothing goes where nothing can go");
+    proxy.wire.send(Wire::Fine).unwrap();
+    until(|| there.served.load(Ordering::SeqCst) > lost || load.clients.iter().any(|c| c.is_finished())).await;
+    load.go_on(100).await;
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_loses_no_safe_request_and_comes_back() {
+    a_node_is_lost_under_load(Wire::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_falls_silent_loses_no_safe_request_and_comes_back() {
+    a_node_is_lost_under_load(Wire::Silent).await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_fails_at_once_when_the_connection_dies() {
+    let ([a, b, _], proxy) = three().await;
+    let gate = Arc::new(Notify::new());
+    let slow = b.network.attach(b.ip(7), 8080, Pod::gated("slow", &gate));
+    let (first, second) = (a.pod(3), a.pod(4));
+    let asked = tokio::spawn(async move { ask(&first, "http://10.244.2.7:8080/").await });
+    until(|| slow.under_way() == 1).await;
+    proxy.wire.send(Wire::Cut).unwrap();
+    let failed = asked.await.unwrap();
+    assert!(matches!(failed, Err(CallError::Failed(_))), "{failed:?}");
+    until(|| slow.under_way() == 0).await;
+    let lost = loop {
+        // One that comes while the connection is tried again waits for that.
+        match ask(&second, "http://10.244.2.7:8080/").await {
+            Err(CallError::NotAccepted(why)) => break why,
+            other => assert!(other.is_err(), "{other:?}"),
+        }
+    };
+    assert!(lost.starts_with("node node-2 cannot be reached"), "{lost}");
+    proxy.wire.send(Wire::Fine).unwrap();
+    gate.notify_one();
+    while ask(&second, "http://10.244.2.7:8080/").await.as_deref() != Ok("slow") {
+        gate.notify_one();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_goes_down_in_peace_finishes_what_is_under_way() {
+    let (a, b) = two(quick()).await;
+    let gate = Arc::new(Notify::new());
+    let slow = b.network.attach(b.ip(7), 8080, Pod::gated("slow", &gate));
+    let dialer = a.pod(3);
+    let asked = tokio::spawn(async move { ask(&dialer, "http://10.244.2.7:8080/").await });
+    until(|| slow.under_way() == 1).await;
+    let down = tokio::spawn({
+        let network = b.network.clone();
+        async move { network.shutdown(Duration::from_secs(60)).await }
+    });
+    let other = a.pod(4);
+    while !matches!(ask(&other, "http://10.244.2.8:8080/").await, Err(CallError::NotAccepted(_))) {
+        tokio::task::yield_now().await;
+    }
+    gate.notify_one();
+    assert_eq!(asked.await.unwrap().as_deref(), Ok("slow"));
+    down.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_moves_is_found_where_it_is() {
+    let ([a, b, _], proxy) = three().await;
+    let _pod = b.network.attach(b.ip(7), 8080, Pod::new("b"));
+    let dialer = a.pod(3);
+    assert_eq!(ask(&dialer, "http://10.244.2.7:8080/").await.as_deref(), Ok("b"));
+    proxy.wire.send(Wire::Cut).unwrap();
+    a.network.set_nodes(vec![a.remote.clone(), b.remote.clone()]);
+    assert_eq!(ask(&dialer, "http://10.244.2.7:8080/").await.as_deref(), Ok("b"));
+    a.network.set_nodes(vec![a.remote.clone()]);
+    let gone = ask(&dialer, "http://10.244.2.7:8080/").await;
+    assert_eq!(gone, Err(CallError::Refused("nobody listens at 10.244.2.7:8080".into())));
+}
