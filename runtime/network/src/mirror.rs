@@ -24,6 +24,7 @@ use crate::{
     policy::Source,
     routes::{Destination, Mirror},
     services::Lookup,
+    tunnel::wire,
 };
 
 /// Pieces of a body that a mirror may be behind.
@@ -70,6 +71,7 @@ pub(crate) fn send(network: &Network, to: &Destination, from: Source, request: R
     head.headers.clone_into(copied.headers_mut());
     *copied.version_mut() = head.version;
     let (body, copy) = tee(body);
+    copied.headers_mut().remove(wire::CALLER);
     let (copied, network) = (copied.map(|()| copy), network.clone());
     let tasks = network.inner().tasks.clone();
     tasks.spawn(async move {
