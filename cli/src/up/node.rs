@@ -7,7 +7,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use podium_agent::{Agent, AgentConfig, InterfaceGroups, InterfacePatterns, InterfacePolicy, streams::Tools};
+use podium_agent::{
+    AddressPool, Agent, AgentConfig, InterfaceGroups, InterfacePatterns, InterfacePolicy, streams::Tools,
+};
 use podium_api::{
     Reason,
     k8s_openapi::{api::storage::v1::StorageClass, apimachinery::pkg::apis::meta::v1::ObjectMeta},
@@ -39,6 +41,10 @@ pub(crate) struct NodeArgs {
     /// Interfaces that no pod's image may import, for example wasi:sockets/udp*,wasi_snapshot_preview1::sock_accept
     #[arg(long, value_name = "PATTERNS")]
     pub(crate) refused_interfaces: Option<InterfacePatterns>,
+    /// Addresses of this host that Services of type LoadBalancer get: addresses and ranges, separated by commas. Services
+    /// share one where their ports let them [default: that of --http]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) load_balancer: Option<AddressPool>,
     /// Folder of manifests of static pods: they run whatever the API says, which shows mirrors of them
     #[arg(long, value_name = "DIR")]
     pub(crate) static_pods: Option<PathBuf>,
@@ -70,6 +76,8 @@ pub(super) async fn start(
         refused: args.node.refused_interfaces.clone().unwrap_or_default(),
     };
     config.static_pods_dir.clone_from(&args.node.static_pods);
+    let own = Some(args.http.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(config.node_ip);
+    config.load_balancer = Some(args.node.load_balancer.clone().unwrap_or_else(|| own.into()));
     config.metrics = metrics;
     config.registries = args.images.registries()?;
     if args.images.test_images {

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader,
     driver::{
-        Report, Shared, core_dumps,
+        Report, Shared, balancer, core_dumps,
         exec::Streamer,
         id_of,
         images::{Images, garbage},
@@ -127,6 +127,7 @@ impl Agent {
         others.spawn(node::keep_status(shared.clone(), machine));
         others.spawn(forward(shared.clone()));
         others.spawn(garbage::keep(shared.clone()));
+        others.spawn(balancer::keep(shared.clone()));
         others.spawn(volumes::provision(shared.volumes.clone(), shared.config.node_name.clone()));
         let owner = tokio::spawn(pods.run(inbox));
         Ok(Self { shared, owner, others })

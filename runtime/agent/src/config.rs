@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use podium_client::{ClockRef, SystemClock};
 
-use crate::{ImageGc, InterfacePolicy, Registries, ipam::Cidr, streams::Tools};
+use crate::{AddressPool, ImageGc, InterfacePolicy, Registries, ipam::Cidr, streams::Tools};
 
 /// Settings of an [`crate::Agent`].
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub struct AgentConfig {
     pub status_writes_max: usize,
     /// How often the Lease is renewed; it lasts four times as long.
     pub lease_renew_every: Duration,
+    /// Addresses of this host that load balancers get; `None`: load balancers are somebody else's.
+    pub load_balancer: Option<AddressPool>,
     /// How long requests under way may take at shutdown.
     pub drain_timeout: Duration,
     /// The time of day.
@@ -103,6 +105,7 @@ impl AgentConfig {
             log_files_max: 5,
             status_writes_max: 256,
             lease_renew_every: Duration::from_secs(10),
+            load_balancer: None,
             drain_timeout: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             metrics: prometheus::Registry::new(),

@@ -19,6 +19,7 @@ mod volumes;
 
 pub use agent::{Agent, StartError};
 pub use config::AgentConfig;
+pub use decide::balancer::{AddressPool, BadPool};
 pub use decide::grants::{InterfaceGroups, InterfacePatterns, InterfacePolicy};
 pub use driver::{
     core_dumps::{CoreDump, CoreDumpReader},

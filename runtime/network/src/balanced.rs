@@ -15,6 +15,7 @@ use crate::{
     attach::{Attached, Ticket},
     balance::{Chooser, Endpoint, Moment, Outcome, breaker::Slot},
     bodies::tallied,
+    http_client::PriorKnowledge,
     metrics::Unserved,
     policy::Source,
     services::{Lookup, Port},
@@ -56,6 +57,10 @@ impl Network {
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
         let since = Instant::now();
+        let mut request = request;
+        if port.traffic.h2_ports.contains(&port.number) {
+            request.extensions_mut().insert(PriorKnowledge);
+        }
         let shared = port.shared.clone();
         let (limit, service) = (port.traffic.settings.request_timeout, port.service.clone());
         let call = self.within_limits(port, from, request, timeouts);

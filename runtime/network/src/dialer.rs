@@ -398,11 +398,7 @@ impl Dialer {
     }
 
     /// Where a datagram goes; `choose` picks one of a Service's endpoints.
-    pub(crate) fn udp_route(
-        &self,
-        to: SocketAddr,
-        choose: impl FnOnce(&[SocketAddr]) -> Option<SocketAddr>,
-    ) -> UdpRoute {
+    pub(crate) fn udp_route(&self, to: SocketAddr, choose: impl FnOnce(Arc<Port>) -> Option<SocketAddr>) -> UdpRoute {
         let inner = self.network.inner();
         let Some(own) = self.own.caller.ip else { return UdpRoute::Nobody };
         let here = |found: Option<Arc<Queue>>, from| match found {
@@ -415,10 +411,7 @@ impl Dialer {
         let queue = inner.attachments.udp.get(to, View::Own);
         match inner.services.by_ip(to.ip(), to.port(), Protocol::Udp) {
             _ if queue.is_some() => here(queue, own),
-            Lookup::Found(port) => {
-                let endpoints: Vec<_> = port.endpoints.iter().map(|e| e.address).collect();
-                here(choose(&endpoints).and_then(|at| inner.attachments.udp.get(at, View::Own)), own)
-            }
+            Lookup::Found(port) => here(choose(port).and_then(|at| inner.attachments.udp.get(at, View::Own)), own),
             Lookup::NoPort => UdpRoute::Nobody,
             Lookup::NoService if inner.is_cluster(to.ip()) => UdpRoute::Nobody,
             Lookup::NoService => UdpRoute::Outside,

@@ -117,7 +117,7 @@ async fn serve_node_port(
         }
         Protocol::Udp => {
             let socket = UdpSocket::bind(address).await.map_err(|error| refused(address, &error))?;
-            udp_front::serve(network.clone(), socket, to.clone(), stop).await;
+            udp_front::serve(network.clone(), socket, (to.clone(), Arc::default()), stop).await;
         }
     }
     Ok(())
@@ -165,7 +165,7 @@ pub(crate) async fn serve(network: Network, listener: TcpListener, entrance: Ent
     }
 }
 
-async fn connection(
+pub(crate) async fn connection(
     network: Network,
     stream: TcpStream,
     peer: SocketAddr,

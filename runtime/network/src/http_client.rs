@@ -363,12 +363,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Goes with a request to a pod that speaks HTTP/2 with prior knowledge, as its Service says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PriorKnowledge;
+
 /// Requests to pods that listen.
 #[derive(Default)]
 pub(crate) struct PodHttp(HttpPool);
 
 impl PodHttp {
-    /// Sends a request to a pod's port: over HTTP/2 when it is a call of gRPC, else over HTTP/1.1.
+    /// Sends a request to a pod's port: over HTTP/2 when it is a call of gRPC or its Service says so, else over HTTP/1.1.
     pub(crate) async fn call(
         &self,
         network: &Network,
@@ -377,7 +381,8 @@ impl PodHttp {
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
         let grpc = request.headers().get(header::CONTENT_TYPE);
-        let h2 = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let grpc = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let h2 = grpc || request.extensions().get::<PriorKnowledge>().is_some();
         let key = if h2 { format!("grpc://{address}") } else { format!("http://{address}") };
         let connect = || async move {
             let refused = || SocketError::Refused(format!("nobody listens at {address}"));

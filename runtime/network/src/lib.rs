@@ -29,6 +29,7 @@ mod limit;
 mod metrics;
 mod mirror;
 mod names;
+mod outer;
 mod outside;
 mod pods;
 mod policy;
@@ -79,6 +80,7 @@ pub use front::ListenError;
 pub use gateways::{GatewayListener, GatewayPort, OpenedPort, Serves};
 pub use http_client::CallTimeouts;
 pub use metrics::Metrics;
+pub use outer::{OuterListener, OuterPort};
 pub use outside::{Resolver, SystemResolver};
 pub use policy::{
     Labels, NamedPort, NetworkPolicy, Operator, PodFacts, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Requirement,
@@ -402,6 +404,11 @@ impl Network {
     /// Ready endpoints of a Service's port now, for messages and tests.
     pub fn ready_endpoints(&self, service: &table::Name, port: u16) -> Vec<SocketAddr> {
         self.0.services.ready_endpoints(service, port)
+    }
+
+    /// Where node ports listen.
+    pub fn node_port_address(&self) -> IpAddr {
+        self.0.config.node_port_address
     }
 
     /// The network's metrics, to register.

@@ -34,6 +34,8 @@ pub(crate) struct Services(RwLock<Table>);
 struct Table {
     entries: HashMap<Name, Entry>,
     by_ip: HashMap<IpAddr, Name>,
+    /// Ports at addresses that are not the cluster's.
+    by_outer: HashMap<(IpAddr, Protocol, u16), Name>,
     /// How many ready endpoints of any Service have this address.
     routed: HashMap<IpAddr, usize>,
     /// Which Service a slice belongs to.
@@ -101,12 +103,27 @@ impl Port {
         (!found.is_ejected(now) && !tried.contains(&address)).then(|| found.clone())
     }
 
+    /// The endpoint of a client's datagrams: the one that it came to last, where it is to come back to that, else any.
+    pub(crate) fn for_datagrams(&self, from: Source, now: Moment) -> Option<SocketAddr> {
+        let any = || self.endpoints.get(rand::random_range(0..self.endpoints.len().max(1))).cloned();
+        let endpoint = self.kept(from, &[], now).or_else(any)?.address;
+        self.keep(from, endpoint, now);
+        Some(endpoint)
+    }
+
     /// A client goes to an endpoint.
     pub(crate) fn keep(&self, from: Source, endpoint: SocketAddr, now: Moment) {
         if let Some(timeout) = self.traffic.affinity {
             self.affinity.note(client(from), endpoint, timeout, now);
         }
     }
+}
+
+/// Where a Service's ports are reached beside its own address.
+fn reached_at(service: &Service) -> Vec<(IpAddr, Protocol, u16)> {
+    let ports = || service.ports.iter().map(|port| (port.protocol, port.port));
+    let at = |ip: &IpAddr| ports().map(|(protocol, port)| (ip.to_canonical(), protocol, port)).collect::<Vec<_>>();
+    service.traffic.reached_at.iter().flat_map(at).collect()
 }
 
 /// The node is one client.
@@ -134,6 +151,7 @@ impl Services {
         let entry = table.entries.entry(name.clone()).or_default();
         let old_ip = entry.service.as_ref().and_then(|(s, _)| s.cluster_ip);
         let new_ip = service.cluster_ip;
+        let (was, now) = (entry.service.as_ref().map(|(s, _)| reached_at(s)), reached_at(&service));
         let shared = match entry.service.take() {
             Some((_, shared)) => shared,
             None => Arc::new(Shared::new(name.clone(), metrics.clone())),
@@ -142,7 +160,11 @@ impl Services {
         entry.rebuild(&here);
         if old_ip != new_ip {
             old_ip.and_then(|ip| table.by_ip.remove(&ip));
-            new_ip.and_then(|ip| table.by_ip.insert(ip, name));
+            new_ip.and_then(|ip| table.by_ip.insert(ip, name.clone()));
+        }
+        table.leave(&name, was.unwrap_or_default());
+        for at in now {
+            table.by_outer.entry(at).or_insert_with(|| name.clone());
         }
         table.node_ports()
     }
@@ -150,10 +172,12 @@ impl Services {
     pub(crate) fn remove(&self, name: &Name) -> Vec<NodePort> {
         let mut table = self.0.write();
         if let Some(entry) = table.entries.get_mut(name) {
-            let ip = entry.service.take().and_then(|(s, _)| s.cluster_ip);
+            let service = entry.service.take().map(|(service, _)| service);
             entry.ports.clear();
             entry.outer.clear();
             let empty = entry.slices.is_empty();
+            let (ip, was) = service.map(|s| (s.cluster_ip, reached_at(&s))).unwrap_or_default();
+            table.leave(name, was);
             ip.and_then(|ip| table.by_ip.remove(&ip));
             if empty {
                 table.entries.remove(name);
@@ -243,7 +267,8 @@ impl Services {
     /// A Service by its stable address.
     pub(crate) fn by_ip(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Lookup {
         let table = self.0.read();
-        table.by_ip.get(&ip).map_or(Lookup::NoService, |name| table.lookup(name, port, protocol))
+        let name = table.by_ip.get(&ip).or_else(|| table.by_outer.get(&(ip, protocol, port)));
+        name.map_or(Lookup::NoService, |name| table.lookup(name, port, protocol))
     }
 
     pub(crate) fn ready_endpoints(&self, service: &Name, port: u16) -> Vec<SocketAddr> {
@@ -267,6 +292,15 @@ impl Table {
             return Lookup::NoService;
         };
         entry.ports.get(&(protocol, port)).map_or(Lookup::NoPort, |p| Lookup::Found(p.clone()))
+    }
+
+    /// A Service is not at these addresses any more.
+    fn leave(&mut self, name: &Name, all: Vec<(IpAddr, Protocol, u16)>) {
+        for at in all {
+            if self.by_outer.get(&at) == Some(name) {
+                self.by_outer.remove(&at);
+            }
+        }
     }
 
     fn take_slice(&mut self, name: &Name) {

@@ -52,6 +52,11 @@ pub struct Traffic {
     pub external_local: bool,
     /// Which endpoints are preferred.
     pub distribution: Option<Distribution>,
+    /// Further addresses at which its ports are reached: `externalIPs`, those of a load balancer. Of two Services that
+    /// name the same address and port, the first has it.
+    pub reached_at: Vec<IpAddr>,
+    /// TCP ports whose pods speak HTTP/2 with prior knowledge (`appProtocol: kubernetes.io/h2c`).
+    pub h2_ports: Vec<u16>,
     /// Timeouts, retries, limits.
     pub settings: Arc<Settings>,
 }
@@ -79,7 +84,7 @@ pub struct ServicePort {
 }
 
 /// What a port speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// `TCP`
     #[default]

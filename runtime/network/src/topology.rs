@@ -16,7 +16,7 @@ pub(crate) struct Here {
 
 impl Here {
     /// Whether an endpoint is on this node. Where nobody says, all are.
-    fn is_node_of(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn is_node_of(&self, endpoint: &Endpoint) -> bool {
         match (&self.node, &endpoint.place.node) {
             (Some(node), Some(of)) => node == of,
             _ => true,

@@ -15,10 +15,12 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
     Dialer, Network, SocketError,
+    balance::Moment,
     egress::Way,
     pods::{Permit, Pod},
     policy::Source,
     ports::Scope,
+    services::Port,
     table::Protocol,
 };
 
@@ -184,7 +186,7 @@ impl UdpSocket {
             return Err(SocketError::DatagramTooLarge { bytes: bytes.len() });
         }
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-        match self.dialer.udp_route(to, |port| self.endpoint_of(to, port)) {
+        match self.dialer.udp_route(to, |port| self.endpoint_of(to, &port)) {
             UdpRoute::Here { queue, from } => {
                 if self.may_send(&queue) {
                     queue.hear_of(self.dialer.network(), SocketAddr::new(from, self.queue.address.port()));
@@ -227,17 +229,17 @@ impl UdpSocket {
     }
 
     /// The endpoint that this socket's datagrams to a Service go to: the same one while it is there and in use.
-    fn endpoint_of(&self, service: SocketAddr, endpoints: &[SocketAddr]) -> Option<SocketAddr> {
+    fn endpoint_of(&self, service: SocketAddr, port: &Port) -> Option<SocketAddr> {
         let mut flows = self.flows.lock();
         let now = Instant::now();
         if let Some((endpoint, used)) = flows.to.get_mut(&service)
-            && endpoints.contains(endpoint)
+            && port.endpoints.iter().any(|e| e.address == *endpoint)
             && now.duration_since(*used) < FLOW_IDLE
         {
             *used = now;
             return Some(*endpoint);
         }
-        let endpoint = *endpoints.get(rand::random_range(0..endpoints.len().max(1)))?;
+        let endpoint = port.for_datagrams(self.dialer.source(), Moment::now())?;
         if flows.to.len() >= PEERS_MAX {
             flows.to.retain(|_, (_, used)| now.duration_since(*used) < FLOW_IDLE);
             let Flows { to, from } = &mut *flows;

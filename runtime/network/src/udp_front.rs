@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Network,
+    balance::Moment,
+    outer::Allowed,
     ports::{Scope, View},
     services::{Lookup, NodePort},
     table::Protocol,
@@ -51,7 +53,12 @@ impl Drop for Flow {
 }
 
 /// Serves a node port until `stop`.
-pub(crate) async fn serve(network: Network, socket: UdpSocket, to: NodePort, stop: CancellationToken) {
+pub(crate) async fn serve(
+    network: Network,
+    socket: UdpSocket,
+    (to, allowed): (NodePort, Arc<Allowed>),
+    stop: CancellationToken,
+) {
     let front = Front { network, socket: Arc::new(socket), to };
     let mut flows = HashMap::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
@@ -61,6 +68,7 @@ pub(crate) async fn serve(network: Network, socket: UdpSocket, to: NodePort, sto
         tokio::select! {
             () = stop.cancelled() => return,
             received = front.socket.recv_from(&mut buffer) => match received {
+                Ok((_, client)) if !allowed.has(client.ip()) => {}
                 Ok((count, client)) => front.take(&mut flows, client, &buffer[..count]),
                 // A client that has gone, most likely: the next one may fare better.
                 Err(error) => {
@@ -91,8 +99,8 @@ impl Front {
             flows.remove(&client);
         }
         if !flows.contains_key(&client) {
-            let Some(pod) = pods.get(rand::random_range(0..pods.len().max(1))) else { return };
-            let Some(flow) = self.begin(client, *pod) else { return };
+            let Some(pod) = port.for_datagrams(self.network.visitor(client.ip()), Moment::now()) else { return };
+            let Some(flow) = self.begin(client, pod) else { return };
             make_room(flows);
             flows.insert(client, flow);
         }

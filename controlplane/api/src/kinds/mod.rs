@@ -46,7 +46,7 @@ mod resource_name;
 mod resource_quota;
 mod runtime_class;
 mod secret;
-mod service;
+pub mod service;
 mod service_account;
 mod service_cidr;
 mod stateful_set;

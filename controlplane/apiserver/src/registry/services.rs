@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use podium_api::{
     ApiError, FieldErrors, FieldPath, Kind as _,
     k8s_openapi::api::core::v1::{Node, Service, ServiceSpec},
+    kinds::service::{keeps_own_endpoints, needs_health_check},
 };
 
 use super::alloc::{Claim, Pool};
@@ -61,7 +62,8 @@ impl ServiceAllocator {
 
     fn ports_of(&self, service: &Service) -> Vec<u64> {
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-        let numbers = ports.filter_map(|p| p.node_port).filter(|p| *p != 0);
+        let health = service.spec.as_ref().and_then(|s| s.health_check_node_port);
+        let numbers = ports.filter_map(|p| p.node_port).chain(health).filter(|p| *p != 0);
         numbers.filter_map(|p| u64::try_from(p).ok()?.checked_sub(u64::from(self.first_port))).collect()
     }
 
@@ -78,10 +80,14 @@ impl ServiceAllocator {
         let name = service.metadata.name.clone().unwrap_or_default();
         let spec = service.spec.get_or_insert_default();
         if kind != "ExternalName" {
+            check_families(spec, &mut errs);
             self.assign_address(spec, &had_addresses, &mut claim, &mut errs)?;
         }
         if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
             self.assign_ports(spec, &had_ports, &mut claim, &mut errs)?;
+        }
+        if needs_health_check(spec) {
+            self.assign_health_port(spec, &had_ports, &mut claim)?;
         }
         if !errs.is_empty() {
             return Err(ApiError::invalid(&Service::NAMES, &name, errs));
@@ -178,12 +184,57 @@ impl ServiceAllocator {
         Ok(())
     }
 
+    fn assign_health_port(&self, spec: &mut ServiceSpec, had: &[u64], claim: &mut Claim) -> Result<(), ApiError> {
+        let first = i32::from(self.first_port);
+        match spec.health_check_node_port.unwrap_or_default() {
+            0 => {
+                let number = claim.take_any(&self.ports).and_then(|number| i32::try_from(number).ok());
+                let full = || ApiError::internal("failed to allocate a HealthCheck NodePort: range is full");
+                spec.health_check_node_port = Some(first + number.ok_or_else(full)?);
+                Ok(())
+            }
+            asked => {
+                let number = u64::try_from(asked - first).unwrap_or(u64::MAX);
+                let refuse = |why: String| {
+                    let message = format!("failed to allocate requested HealthCheck NodePort {asked}: {why}");
+                    Err(ApiError::internal(message))
+                };
+                if !self.holds(number) {
+                    let ports = self.valid_ports();
+                    return refuse(format!(
+                        "provided port is not in the valid range. The range of valid ports is {ports}"
+                    ));
+                }
+                match claim.take(&self.ports, number, had.contains(&number)) {
+                    true => Ok(()),
+                    false => refuse("provided port is already allocated".to_owned()),
+                }
+            }
+        }
+    }
+
     fn holds(&self, number: u64) -> bool {
         number < self.ports.size()
     }
 
     fn valid_ports(&self) -> String {
         format!("{}-{}", self.first_port, u64::from(self.first_port) + self.ports.size() - 1)
+    }
+}
+
+/// There is one family; who keeps the endpoints of a headless Service may name others.
+fn check_families(spec: &ServiceSpec, errs: &mut FieldErrors) {
+    if keeps_own_endpoints(spec) {
+        return;
+    }
+    let path = FieldPath::new("spec");
+    if let Some(policy) = spec.ip_family_policy.as_deref().filter(|policy| *policy == "RequireDualStack") {
+        let why = "this cluster is not configured for dual-stack services";
+        errs.invalid(&path.child("ipFamilyPolicy"), policy, why);
+    }
+    for (i, family) in spec.ip_families.iter().flatten().enumerate().filter(|(_, family)| *family != "IPv4") {
+        let at = path.child("ipFamilies").index(i);
+        errs.invalid(&at, family.as_str(), "not configured on this cluster");
     }
 }
 
@@ -308,6 +359,57 @@ mod tests {
         all.release(&a);
         let mut b = service("b", json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]}));
         all.assign(&mut b, None).unwrap().keep();
+    }
+
+    #[test]
+    fn ports_of_health_checks() {
+        let all = allocator();
+        let spec = |port: i32| {
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port,
+                "ports": [{"port": 80}]})
+        };
+        let mut a = service("a", spec(0));
+        all.assign(&mut a, None).unwrap().keep();
+        let given = a.spec.as_ref().unwrap().health_check_node_port.unwrap();
+        assert_ne!(Some(given), a.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].node_port);
+        for (port, message) in [(given, "already allocated"), (80, "not in the valid range")] {
+            let error = all.assign(&mut service("b", spec(port)), None).unwrap_err();
+            assert!(error.message.contains(message), "{error}");
+        }
+        let mut cluster = a.clone();
+        let of = cluster.spec.as_mut().unwrap();
+        (of.external_traffic_policy, of.health_check_node_port) = (None, None);
+        all.assign(&mut cluster, Some(&a)).unwrap().keep();
+        all.assign(&mut service("b", spec(given)), None).unwrap().keep();
+    }
+
+    #[test]
+    fn families() {
+        let all = allocator();
+        for (spec, refused) in [
+            (json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}), None),
+            (json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv4"]}), None),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack"}),
+                Some("this cluster is not configured for dual-stack services"),
+            ),
+            (
+                json!({"ipFamilies": ["IPv6"]}),
+                Some("spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"),
+            ),
+            (json!({"ipFamilies": ["IPv4", "IPv6"]}), Some("spec.ipFamilies[1]")),
+            (json!({"ipFamilyPolicy": "RequireDualStack", "clusterIP": "None", "ipFamilies": ["IPv4", "IPv6"]}), None),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack", "clusterIP": "None", "selector": {"a": "b"}}),
+                Some("dual-stack"),
+            ),
+        ] {
+            let answer = all.assign(&mut service("a", spec.clone()), None).map(|claim| drop(claim));
+            match refused {
+                None => assert!(answer.is_ok(), "{spec}"),
+                Some(why) => assert!(answer.unwrap_err().message.contains(why), "{spec}"),
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod amounts;
 pub(crate) mod backoff;
+pub(crate) mod balancer;
 pub(crate) mod env;
 pub(crate) mod ephemeral;
 pub(crate) mod eviction;

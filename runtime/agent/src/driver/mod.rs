@@ -5,6 +5,7 @@
 //! one that waits for its container's end; a report about a run or a pod that is gone is ignored.
 
 pub(crate) mod admit;
+pub(crate) mod balancer;
 pub(crate) mod command;
 pub(crate) mod core_dumps;
 pub(crate) mod deadline;

@@ -1,10 +1,10 @@
 //! How Services want their traffic shared out, and what is told of that: settings that cannot be read, Services that are
 //! called and have nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    core::v1::{Node, ObjectReference, Service},
+    core::v1::{Node, ObjectReference, Service, ServicePort},
     discovery::v1::Endpoint,
 };
 use podium_api::{ObjectKey, kind_of};
@@ -15,6 +15,7 @@ use podium_network::{
 };
 
 use super::Shared;
+use crate::decide::balancer::ingress;
 
 /// How long a client is remembered when its Service does not say.
 const AFFINITY: Duration = Duration::from_secs(10_800);
@@ -49,11 +50,12 @@ impl Observer for Unserved {
             None => "it has no selector, and nobody has given it endpoints that are ready".to_owned(),
         };
         let message = format!("port {port} was called, and there is nobody behind it: {advice}");
-        note(&self.recorder, service, "NoEndpoints", message);
+        note(&self.recorder, service, (true, "NoEndpoints"), message);
     }
 }
 
-fn note(recorder: &Recorder, service: &Service, reason: &str, message: String) {
+/// Records an event about a Service: whether it is a warning, and its reason.
+pub(crate) fn note(recorder: &Recorder, service: &Service, (warning, reason): (bool, &str), message: String) {
     let meta = &service.metadata;
     let regarding = ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -64,7 +66,7 @@ fn note(recorder: &Recorder, service: &Service, reason: &str, message: String) {
         resource_version: meta.resource_version.clone(),
         field_path: None,
     };
-    recorder.note(Note { regarding, warning: true, reason: reason.to_owned(), message });
+    recorder.note(Note { regarding, warning, reason: reason.to_owned(), message });
 }
 
 /// Says what of a Service's annotations cannot be read, once for each change of them.
@@ -74,7 +76,7 @@ pub(crate) fn note_bad_settings(recorder: &Recorder, delta: &Delta) {
     let bad = settings(service).1;
     let before = old.as_ref().and_then(|old| old.downcast_ref()).map(|old| settings(old).1).unwrap_or_default();
     for setting in bad.into_iter().filter(|setting| !before.contains(setting)) {
-        note(recorder, service, "InvalidAnnotation", setting.to_string());
+        note(recorder, service, (true, "InvalidAnnotation"), setting.to_string());
     }
 }
 
@@ -97,8 +99,27 @@ pub(crate) fn traffic(service: &Service) -> Traffic {
             Some("PreferSameNode") => Some(Distribution::SameNode),
             _ => None,
         },
+        reached_at: reached_at(service),
+        h2_ports: spec.ports.iter().flatten().filter(|port| speaks_h2(port)).filter_map(number).collect(),
         settings: Arc::new(settings(service).0),
     }
+}
+
+/// Where a Service is beside its own addresses: `externalIPs`, and a load balancer's where that is not a proxy.
+fn reached_at(service: &Service) -> Vec<IpAddr> {
+    let external = service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten());
+    let balanced = ingress(service).iter().filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    external.chain(balanced.filter_map(|ingress| ingress.ip.as_ref())).filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// Whether a port's pods want HTTP/2 with prior knowledge.
+fn speaks_h2(port: &ServicePort) -> bool {
+    port.protocol.as_deref().unwrap_or("TCP") == "TCP"
+        && matches!(port.app_protocol.as_deref(), Some("kubernetes.io/h2c" | "h2c" | "grpc"))
+}
+
+fn number(port: &ServicePort) -> Option<u16> {
+    u16::try_from(port.port).ok()
 }
 
 pub(crate) fn place(endpoint: &Endpoint) -> Place {
@@ -132,6 +153,11 @@ mod tests {
         assert_eq!(read(json!({ "sessionAffinity": "ClientIP" })).affinity, Some(AFFINITY));
         let local = read(json!({ "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Cluster" }));
         assert_eq!((local.internal_local, local.external_local), (true, false));
+        let ports = json!([
+            { "port": 80, "appProtocol": "http" }, { "port": 81, "appProtocol": "kubernetes.io/h2c" },
+            { "port": 82, "appProtocol": "grpc" }, { "port": 83, "protocol": "UDP", "appProtocol": "h2c" },
+        ]);
+        assert_eq!(read(json!({ "ports": ports })).h2_ports, [81, 82]);
         for (word, expected) in [
             ("PreferClose", Some(Distribution::SameZone)),
             ("PreferSameZone", Some(Distribution::SameZone)),
@@ -140,6 +166,20 @@ mod tests {
         ] {
             assert_eq!(read(json!({ "trafficDistribution": word })).distribution, expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_service_is_at_addresses_outside() {
+        let json = json!({
+            "metadata": { "name": "web" },
+            "spec": { "externalIPs": ["192.0.2.1", "no address"] },
+            "status": { "loadBalancer": { "ingress": [
+                { "ip": "192.0.2.2", "ipMode": "VIP" }, { "ip": "192.0.2.3" },
+                { "ip": "192.0.2.4", "ipMode": "Proxy" }, { "hostname": "lb.example" },
+            ] } },
+        });
+        let found = traffic(&serde_json::from_value(json).unwrap()).reached_at;
+        assert_eq!(found, [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last])));
     }
 
     #[test]

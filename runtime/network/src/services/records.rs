@@ -4,7 +4,7 @@
 //! The DNS specification of Kubernetes, and CoreDNS' `kubernetes` plugin where it is silent: an endpoint that nobody named
 //! is called by its address, with dashes.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use super::{Entry, Services, Table};
 use crate::{
@@ -128,6 +128,14 @@ impl Services {
             same
         });
         found
+    }
+
+    /// How many ready endpoints of a Service are on this node.
+    pub(crate) fn local_endpoints(&self, name: &Name) -> usize {
+        let table = self.0.read();
+        let Some(entry) = table.entries.get(name) else { return 0 };
+        let local = entry.ready().filter(|(_, endpoint)| table.here.is_node_of(endpoint));
+        local.map(|(_, endpoint)| endpoint.ip).collect::<HashSet<_>>().len()
     }
 
     /// Which names lead to an address: a Service's, or those of endpoints that somebody named.

@@ -8,6 +8,7 @@ mod dns;
 mod egress;
 mod gateways;
 mod http_tcp;
+mod outer;
 mod policy;
 mod tcp;
 mod tunnel;

@@ -139,14 +139,36 @@ fn fill(spec: &mut ServiceSpec) {
     }
     if has_cluster_ip(spec) {
         pod::text_default(&mut spec.internal_traffic_policy, "Cluster");
-        pod::text_default(&mut spec.ip_family_policy, "SingleStack");
-        if spec.ip_families.as_ref().is_none_or(|f| f.is_empty()) {
-            spec.ip_families = Some(vec!["IPv4".to_owned()]);
-        }
+        fill_families(spec);
     }
     if spec.type_.as_deref() == Some("LoadBalancer") {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
     }
+}
+
+/// One family; but whoever keeps the endpoints of a headless Service may have addresses of both.
+fn fill_families(spec: &mut ServiceSpec) {
+    let anybodys = keeps_own_endpoints(spec);
+    pod::text_default(&mut spec.ip_family_policy, if anybodys { "RequireDualStack" } else { "SingleStack" });
+    let families = spec.ip_families.get_or_insert_default();
+    if families.is_empty() {
+        families.push("IPv4".to_owned());
+    }
+    if anybodys && families.len() < 2 && spec.ip_family_policy.as_deref() != Some("SingleStack") {
+        let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
+        families.push(other.to_owned());
+    }
+}
+
+/// Whether a Service has neither an address nor a selector.
+pub fn keeps_own_endpoints(spec: &ServiceSpec) -> bool {
+    let first = spec.cluster_ips.as_ref().and_then(|ips| ips.first()).or(spec.cluster_ip.as_ref());
+    first.is_some_and(|ip| ip == "None") && spec.selector.as_ref().is_none_or(|labels| labels.is_empty())
+}
+
+/// Whether those in front of several nodes ask each whether it has endpoints.
+pub fn needs_health_check(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
 /// `clusterIPs` follows `clusterIP`, whichever of both was given.
@@ -172,6 +194,9 @@ fn keep_allocated(spec: &mut ServiceSpec, old: &ServiceSpec) {
             // Only the old field was changed: the new one follows, and validation judges the change.
             spec.cluster_ips = None;
         }
+    }
+    if needs_health_check(spec) && needs_health_check(old) && spec.health_check_node_port.unwrap_or_default() == 0 {
+        spec.health_check_node_port = old.health_check_node_port;
     }
     if !has_node_ports(spec) || !has_node_ports(old) {
         return;
@@ -205,10 +230,7 @@ fn drop_what_the_type_has_not(spec: &mut ServiceSpec, old: &ServiceSpec) {
     if !is_external(spec) && is_external(old) {
         drop_same(&mut spec.external_traffic_policy, &old.external_traffic_policy);
     }
-    let checked = |spec: &ServiceSpec| {
-        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
-    };
-    if !checked(spec) && checked(old) {
+    if !needs_health_check(spec) && needs_health_check(old) {
         drop_same(&mut spec.health_check_node_port, &old.health_check_node_port);
     }
     if spec.type_.as_deref() != Some("LoadBalancer") && old.type_.as_deref() == Some("LoadBalancer") {

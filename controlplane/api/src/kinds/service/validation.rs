@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
-use super::{has_cluster_ip, has_node_ports};
+use super::{has_cluster_ip, has_node_ports, needs_health_check};
 use crate::{
     field::{FieldErrors, FieldPath},
     ip::is_cidr,
@@ -292,10 +292,6 @@ fn validate_policies(spec: &ServiceSpec, path: &FieldPath, errs: &mut FieldError
     if let Some(distribution) = spec.traffic_distribution.as_deref().filter(|d| !DISTRIBUTIONS.contains(d)) {
         errs.not_supported(&path.child("trafficDistribution"), distribution, &DISTRIBUTIONS);
     }
-}
-
-fn needs_health_check(spec: &ServiceSpec) -> bool {
-    is_balanced(spec) && spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
 /// An address, once given, stays for as long as the service has one; a second one comes and goes.
