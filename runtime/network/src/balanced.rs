@@ -13,14 +13,14 @@ use http_body_util::{BodyExt as _, Empty};
 use crate::{
     Body, CallError, CallTimeouts, Network, SocketError,
     attach::{Attached, Ticket},
-    balance::{Chooser, Endpoint, Moment, Outcome, breaker::Slot},
+    balance::{Chooser, Endpoint, Moment, Open, Outcome, breaker::Slot},
     bodies::tallied,
     http_client::PriorKnowledge,
     metrics::Unserved,
     policy::Source,
     services::{Lookup, Port},
     stream::PodStream,
-    table::Protocol,
+    table::{Name, Protocol},
     tcp::{self, Visit},
     tunnel::{Missed, Peer},
 };
@@ -36,7 +36,7 @@ const UNBEGUN_MAX: usize = 8;
 /// Hears of Services that are called and have nobody.
 pub trait Observer: Send + Sync + 'static {
     /// A Service was called at a port and has no endpoint that is ready. Not each time: some seconds lie between.
-    fn no_endpoints(&self, service: &crate::table::Name, port: u16);
+    fn no_endpoints(&self, service: &Name, port: u16);
 }
 
 /// Someone who takes a request or a connection.
@@ -45,6 +45,8 @@ enum Taker {
     Here(Arc<Attached>, Ticket),
     /// On another: it is asked there whether it does.
     There(Arc<Peer>),
+    /// Outside the cluster.
+    Beyond,
 }
 
 impl Network {
@@ -88,8 +90,8 @@ impl Network {
             true => request,
             false => request.map(|body| tallied(body, shared.metrics().received.clone(), ())),
         };
-        let answer = self.tries(port, from, request, timeouts).await?;
-        Ok(answer.map(|body| tallied(body, shared.metrics().sent.clone(), slot)))
+        let (answer, open) = self.tries(port, from, request, timeouts).await?;
+        Ok(answer.map(|body| tallied(body, shared.metrics().sent.clone(), (slot, open))))
     }
 
     /// Waits for its turn where the Service bounds what is under way.
@@ -107,14 +109,15 @@ impl Network {
         }
     }
 
-    /// Tries one endpoint, and others while that is safe and the budget lasts.
+    /// Tries one endpoint, and others while that is safe and the budget lasts. Whoever answered has something under way until
+    /// what comes with the answer is dropped.
     async fn tries(
         &self,
         mut port: Arc<Port>,
         from: Source,
         request: Request<Body>,
         timeouts: CallTimeouts,
-    ) -> Result<Response<Body>, CallError> {
+    ) -> Result<(Response<Body>, Open), CallError> {
         let (settings, shared) = (port.traffic.settings.clone(), port.shared.clone());
         shared.budget.earn(settings.retry_budget_percent);
         let mut again = Again::new(&request).filter(|_| settings.retries > 0 && port.endpoints.len() > 1);
@@ -126,7 +129,7 @@ impl Network {
             };
             self.inner().policies.judge(from, endpoint.address, Protocol::Tcp)?;
             let (address, load) = (endpoint.address, endpoint.begin(Moment::now()));
-            let call = self.call_taker(taker, (from, address), request, timeouts);
+            let call = self.call_taker((taker, &port.service), (from, address), request, timeouts);
             let limit = settings.try_timeout.into_iter().chain(timeouts.one_try).min();
             let (answer, back) = match limit {
                 None => call.await,
@@ -135,6 +138,7 @@ impl Network {
                 }),
             };
             let outcome = outcome(&answer);
+            let answer = answer.map(|answer| (answer, endpoint.hold()));
             if load.end(outcome, &port.endpoints, &settings.outliers, Moment::now()) {
                 shared.metrics().ejections.inc();
                 tracing::info!(service = %port.service, %address, "an endpoint keeps failing and is passed over");
@@ -157,7 +161,7 @@ impl Network {
     /// Passes a request to who takes it; gives it back when a pod of another node has not begun it.
     async fn call_taker(
         &self,
-        taker: Taker,
+        (taker, service): (Taker, &Name),
         (from, to): (Source, SocketAddr),
         request: Request<Body>,
         timeouts: CallTimeouts,
@@ -171,6 +175,7 @@ impl Network {
                 Ok(answer) => (Ok(answer), None),
                 Err(Missed { error, back }) => (Err(error), back),
             },
+            Taker::Beyond => (Box::pin(self.call_beyond((service, to), request, timeouts)).await, None),
         }
     }
 
@@ -207,6 +212,7 @@ impl Network {
                     let ticket = attached.admit()?;
                     Taker::Here(attached, ticket)
                 }
+                None if self.leads_beyond(from, endpoint.address.ip()) => Taker::Beyond,
                 None => {
                     let peer = self.elsewhere(endpoint.address.ip())?;
                     let lost = endpoint.reach.get_or_init(|| peer.reach.clone()).is_lost();
@@ -274,6 +280,10 @@ impl Network {
                             error
                         }
                     }
+                }
+                Taker::Beyond => {
+                    let hold = (held, endpoint.hold());
+                    return Box::pin(self.connect_beyond((&port.service, to), hold)).await;
                 }
             };
             tried.push(to);

@@ -287,6 +287,13 @@ pub(crate) enum Behind {
     Unknown,
 }
 
+impl Behind {
+    /// Whether connections are taken, not calls alone.
+    pub(crate) fn listens(self) -> bool {
+        matches!(self, Self::Listeners | Self::Elsewhere)
+    }
+}
+
 /// Pods of other nodes that are asked.
 const ASKED_ELSEWHERE_MAX: usize = 3;
 

@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Body, CallTimeouts, Network,
     bodies::{bounded, heard},
-    calls::Behind,
     forwarded::{self, Came},
     gateways::{self, SharedPort},
     http_server,
@@ -177,9 +176,9 @@ pub(crate) async fn connection(
     let port = match &entrance {
         Entrance::Gateway(port) => return gateways::connection(&network, port.clone(), (stream, peer), &stop).await,
         Entrance::NodePort { service, port } => {
-            // Pods that listen speak with the client themselves; those that are called are spoken for.
+            // Who listens speaks with the client itself, in the cluster or outside; pods that are called are spoken for.
             if let Lookup::Found(port) = network.inner().services.outer_port(service, *port, Protocol::Tcp)
-                && network.behind_now(&port).await == Behind::Listeners
+                && network.behind_now(&port).await.listens()
             {
                 return splice(&network, stream, peer, port).await;
             }

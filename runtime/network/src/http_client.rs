@@ -30,10 +30,10 @@ use crate::{
     tcp::{self, Visit},
 };
 
-/// Idle connections kept to one host.
-const IDLE_PER_HOST_MAX: usize = 32;
-/// Idle connections kept in all.
-const IDLE_MAX: usize = 256;
+/// Idle connections that a pod keeps.
+const OF_POD: Kept = Kept { per_host: 32, all: 256 };
+/// Idle connections that the node keeps to pods that listen and to endpoints outside, for whoever calls them.
+const OF_NODE: Kept = Kept { per_host: 256, all: 4096 };
 /// How long one is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take when nobody says.
@@ -59,12 +59,26 @@ pub(crate) struct Opened {
     pub(crate) h2: bool,
 }
 
+/// How many idle connections are kept at most.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// To one host.
+    per_host: usize,
+    all: usize,
+}
+
 /// Connections kept for later requests.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct HttpPool(Arc<Mutex<Idle>>);
 
-#[derive(Default)]
+impl Default for HttpPool {
+    fn default() -> Self {
+        Self::keeping(OF_POD)
+    }
+}
+
 struct Idle {
+    most: Kept,
     h1: HashMap<Arc<str>, Vec<(http1::SendRequest<Body>, Instant)>>,
     h2: HashMap<Arc<str>, (http2::SendRequest<Body>, Instant)>,
     count: usize,
@@ -77,6 +91,11 @@ enum Sender {
 }
 
 impl HttpPool {
+    fn keeping(most: Kept) -> Self {
+        let (h1, h2) = (HashMap::new(), HashMap::new());
+        Self(Arc::new(Mutex::new(Idle { most, h1, h2, count: 0, swept: false })))
+    }
+
     /// Sends a request, over a kept connection of this key or over one that `connect` opens.
     pub(crate) async fn send<F>(
         &self,
@@ -139,7 +158,7 @@ impl HttpPool {
         match sender {
             Sender::H2(sender) => {
                 let mut idle = self.0.lock();
-                if idle.h2.len() < IDLE_MAX || idle.h2.contains_key(&key) {
+                if idle.h2.len() < idle.most.all || idle.h2.contains_key(&key) {
                     idle.h2.insert(key, (sender, Instant::now()));
                 }
                 drop(idle);
@@ -160,7 +179,8 @@ impl HttpPool {
 
     fn put(&self, key: Arc<str>, sender: http1::SendRequest<Body>) {
         let mut idle = self.0.lock();
-        if idle.count >= IDLE_MAX || idle.h1.get(&key).is_some_and(|kept| kept.len() >= IDLE_PER_HOST_MAX) {
+        let most = idle.most;
+        if idle.count >= most.all || idle.h1.get(&key).is_some_and(|kept| kept.len() >= most.per_host) {
             return;
         }
         idle.count += 1;
@@ -367,12 +387,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PriorKnowledge;
 
-/// Requests to pods that listen.
-#[derive(Default)]
+/// Requests to pods that listen, and to endpoints outside.
 pub(crate) struct PodHttp(HttpPool);
 
+impl Default for PodHttp {
+    fn default() -> Self {
+        Self(HttpPool::keeping(OF_NODE))
+    }
+}
+
 impl PodHttp {
-    /// Sends a request to a pod's port: over HTTP/2 when it is a call of gRPC or its Service says so, else over HTTP/1.1.
+    /// Sends a request to a pod's port.
     pub(crate) async fn call(
         &self,
         network: &Network,
@@ -380,18 +405,34 @@ impl PodHttp {
         request: Request<Body>,
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
-        let grpc = request.headers().get(header::CONTENT_TYPE);
-        let grpc = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let h2 = grpc || request.extensions().get::<PriorKnowledge>().is_some();
-        let key = if h2 { format!("grpc://{address}") } else { format!("http://{address}") };
         let connect = || async move {
             let refused = || SocketError::Refused(format!("nobody listens at {address}"));
             let attached = network.inner().attachments.get(address).ok_or_else(refused)?;
             // Who is served over it has been asked for each request.
             let from = Source::Node;
             let visit = Visit { from, client: network.node_side(), server: address, held: (), counted: false };
-            Ok(Opened { stream: tcp::visit(network, &attached, visit).await?, h2 })
+            Ok(tcp::visit(network, &attached, visit).await?)
         };
+        self.send(address, request, timeouts, connect).await
+    }
+
+    /// Sends a request to an address that `connect` connects to: over HTTP/2 when it is a call of gRPC or the Service says
+    /// so, else over HTTP/1.1.
+    pub(crate) async fn send<F>(
+        &self,
+        address: SocketAddr,
+        request: Request<Body>,
+        timeouts: CallTimeouts,
+        connect: impl Fn() -> F,
+    ) -> Result<Response<Body>, CallError>
+    where
+        F: Future<Output = Result<PodStream, CallError>>,
+    {
+        let grpc = request.headers().get(header::CONTENT_TYPE);
+        let grpc = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let h2 = grpc || request.extensions().get::<PriorKnowledge>().is_some();
+        let key = if h2 { format!("grpc://{address}") } else { format!("http://{address}") };
+        let connect = || async { Ok(Opened { stream: connect().await?, h2 }) };
         self.0.send(&key, request, timeouts, connect).await
     }
 }

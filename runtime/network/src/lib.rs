@@ -8,6 +8,7 @@ mod access_log;
 mod attach;
 mod balance;
 mod balanced;
+mod beyond;
 mod bodies;
 mod calls;
 mod certificates;

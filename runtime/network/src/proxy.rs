@@ -7,9 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 
 use crate::{
-    Body, CallError, CallTimeouts, Network,
-    calls::Behind,
-    mirror,
+    Body, CallError, CallTimeouts, Network, mirror,
     policy::Source,
     routes::{
         Destination, Filter, Found, HeaderChanges, WeightedBackend,
@@ -141,7 +139,7 @@ pub(crate) async fn call(
     // Nobody outside is a workload, whatever it or a route says.
     request.headers_mut().remove(wire::CALLER);
     // Another protocol needs a connection; pods that are called have none.
-    let answer = match upgrade::is_wanted(&request) && network.behind_now(&port).await == Behind::Listeners {
+    let answer = match upgrade::is_wanted(&request) && network.behind_now(&port).await.listens() {
         true => upgrade::pass_on(network, port, from, request).await,
         false => network.call_port(port, from, request, timeouts).await,
     };

@@ -231,3 +231,30 @@ async fn endpoints_near_by_are_preferred_where_that_is_wanted() {
     network.locate("n3", Some("z2"));
     assert_eq!(seen(distribution(Distribution::SameZone)), "3");
 }
+
+/// Begins an answer, and never ends it.
+struct Streams(AtomicUsize);
+
+#[async_trait]
+impl HttpHandler for Streams {
+    async fn call(&self, _: Request<Body>) -> Result<Response<Body>, CallError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let body = http_body_util::StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, _>>());
+        Ok(Response::new(body.boxed_unsync()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_counts_until_it_ends() {
+    let network = network();
+    network.put_service(service(None));
+    network.put_slice(slice(&[1, 2], &[]));
+    let pods = [1, 2].map(|last| (last, Arc::new(Streams(AtomicUsize::new(0)))));
+    let _attached = pods.clone().map(|(last, pod)| network.attach(ip(last), 8080, pod));
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(network.dialer(caller()).send(request("GET", "")).await.unwrap());
+        let [one, two] = pods.each_ref().map(|(_, pod)| pod.0.load(Ordering::SeqCst));
+        assert!(one.abs_diff(two) <= 1, "{one} and {two} streams are open");
+    }
+}

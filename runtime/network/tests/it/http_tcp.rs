@@ -99,7 +99,7 @@ async fn an_ingress_leads_to_a_pod_that_listens() {
 }
 
 /// Takes over connections for whoever asks for the protocol `echo`, and says what it hears.
-async fn echoing(mut request: Request<hyper::body::Incoming>) -> Result<Response<Body>, BoxError> {
+pub(crate) async fn echoing(mut request: Request<hyper::body::Incoming>) -> Result<Response<Body>, BoxError> {
     let wanted = request.headers().get("upgrade").cloned();
     if wanted.as_ref().is_none_or(|wanted| wanted != "echo") {
         return tell(request).await;
@@ -126,6 +126,18 @@ pub(crate) fn echoing_pod(network: &Network) {
     });
 }
 
+/// Asks an Ingress for another protocol; the connection and the head of the answer.
+pub(crate) async fn upgrade(address: SocketAddr, protocol: &str) -> (tokio::net::TcpStream, String) {
+    let head = format!("GET /app HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    (stream, String::from_utf8(answer).unwrap().to_lowercase())
+}
+
 #[tokio::test]
 async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
     let network = network();
@@ -134,18 +146,7 @@ async fn another_protocol_goes_through_an_ingress_to_a_pod_that_listens() {
     network.put_service(service(None));
     network.put_slice(slice(&[1], &[]));
     echoing_pod(&network);
-    let ask = |protocol: &str| {
-        let head = format!("GET /app HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
-        async move {
-            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\r\n\r\n") {
-                answer.push(stream.read_u8().await.unwrap());
-            }
-            (stream, String::from_utf8(answer).unwrap().to_lowercase())
-        }
-    };
+    let ask = |protocol| upgrade(address, protocol);
     let (mut stream, answer) = ask("echo").await;
     assert!(answer.starts_with("http/1.1 101 ") && answer.contains("upgrade: echo\r\n"), "{answer}");
     stream.write_all(b"\x00\x01 no HTTP").await.unwrap();

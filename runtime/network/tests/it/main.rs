@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod balancing;
+mod beyond;
 mod copies;
 mod dns;
 mod egress;
