@@ -234,7 +234,10 @@ impl Jobs {
         let jobs = all::<Job>(&self.model);
         if let Some(job) = jobs.iter().find(|job| !is_finished(&status(job))) {
             let name = job.metadata.name.as_deref().unwrap_or_default();
-            return Some(format!("job {name} has not finished: {:?}", status(job)));
+            let pods = all::<Pod>(&self.model);
+            let mine = pods.iter().filter(|pod| job_of(&pod.metadata) == job.metadata.uid.as_deref());
+            let pods: Vec<String> = mine.map(|pod| describe(pod)).collect();
+            return Some(format!("job {name} has not finished: {:?}; its pods: {}", status(job), pods.join("; ")));
         }
         let uids: BTreeSet<&str> = jobs.iter().filter_map(|job| job.metadata.uid.as_deref()).collect();
         for pod in all::<Pod>(&self.model) {
@@ -360,6 +363,15 @@ fn has(status: &JobStatus, condition: &str) -> bool {
 
 fn is_finished(status: &JobStatus) -> bool {
     has(status, "Complete") || has(status, "Failed")
+}
+
+fn describe(pod: &Pod) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or("no node");
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+    let going = if pod.metadata.deletion_timestamp.is_some() { ", terminating" } else { "" };
+    let tracked = if is_tracked(pod) { ", not counted" } else { "" };
+    format!("{name} on {node}: {phase}{going}{tracked}")
 }
 
 fn is_tracked(pod: &Pod) -> bool {
