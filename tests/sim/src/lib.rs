@@ -12,6 +12,7 @@ pub mod faults;
 pub mod invariants;
 pub mod jobs;
 pub mod machines;
+pub mod many;
 mod objects;
 mod sets;
 pub mod user;
@@ -74,7 +75,7 @@ impl fmt::Display for Failure {
             writeln!(f, "  {line}")?;
         }
         writeln!(f, "{}", self.what)?;
-        write!(f, "replay it with: cargo run -p podium-sim -- --seed {} --seeds 1", self.seed)
+        write!(f, "replay it with: cargo run --release -p podium-sim -- --seed {} --seeds 1", self.seed)
     }
 }
 
@@ -173,18 +174,21 @@ async fn settle(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use super::*;
 
     /// The same seeds each time: a test fails for a change in the code only. The binary tries others.
     #[test]
     fn clusters_survive_their_faults() {
-        let mut faults = 0;
-        for seed in 0..100 {
-            let report = run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        let faults = AtomicU64::new(0);
+        let seen = |seed: u64, report: &Report| {
             assert!(report.pods > 0 && report.revision > 100, "seed {seed} does next to nothing: {report:?}");
-            faults += report.faults;
-        }
-        assert!(faults > 1_000, "only {faults} faults");
+            faults.fetch_add(report.faults, Relaxed);
+        };
+        many::run_many(0..1_000, many::cores(), seen).unwrap_or_else(|failure| panic!("{failure}"));
+        let faults = faults.into_inner();
+        assert!(faults > 10_000, "only {faults} faults");
     }
 
     #[test]

@@ -158,21 +158,21 @@ impl Agent {
             }
             let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
             if pod.metadata.deletion_timestamp.is_some() {
-                self.end(&key, uid).await;
+                self.end(&key, uid, phase).await;
             } else if phase == "Running" && evict && !self.ended.contains_key(&uid) {
                 evict = false;
                 self.failed.insert(uid.clone());
-                self.say(&key, &uid, "Failed").await;
+                let _ = self.say(&key, &uid, "Failed").await;
             } else if let Some(phase) = self.ending(pod, &uid) {
-                self.say(&key, &uid, phase).await;
+                let _ = self.say(&key, &uid, phase).await;
             } else if self.failed.contains(&uid) {
                 // Said again until it is seen: the first time may have been refused.
                 if phase != "Failed" {
-                    self.say(&key, &uid, "Failed").await;
+                    let _ = self.say(&key, &uid, "Failed").await;
                 }
             } else if phase == "Pending" || phase == "Running" && !is_ready(pod) {
                 // Also when the node was thought lost: its pods were marked as not ready meanwhile.
-                self.say(&key, &uid, "Running").await;
+                let _ = self.say(&key, &uid, "Running").await;
             }
         }
     }
@@ -191,7 +191,11 @@ impl Agent {
         Some(ending)
     }
 
-    async fn end(&self, key: &ObjectKey, uid: String) {
+    /// A pod is gone when it has been said how it ended, and not before: who waits for its last phase must see it.
+    async fn end(&self, key: &ObjectKey, uid: String, phase: &str) {
+        if !matches!(phase, "Succeeded" | "Failed") && self.say(key, &uid, "Failed").await.is_err() {
+            return;
+        }
         let preconditions = podium_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions {
             uid: Some(uid),
             resource_version: None,
@@ -204,13 +208,13 @@ impl Agent {
         let _ = self.api.delete(&kind_of::<Pod>(), key, options).await;
     }
 
-    async fn say(&self, key: &ObjectKey, uid: &str, phase: &str) {
+    async fn say(&self, key: &ObjectKey, uid: &str, phase: &str) -> Result<(), ApiError> {
         let now = self.clock.now();
         let ready = if phase == "Running" { "True" } else { "False" };
         let condition = |kind: &str| json!({"type": kind, "status": ready, "lastTransitionTime": now});
         let conditions = [condition("Ready"), condition("ContainersReady")];
         let patch = json!({"metadata": {"uid": uid}, "status": {"phase": phase, "conditions": conditions}});
-        let _ = self.api.patch(&kind_of::<Pod>(), key, Patch::Strategic(patch), Some("status")).await;
+        self.api.patch(&kind_of::<Pod>(), key, Patch::Strategic(patch), Some("status")).await.map(drop)
     }
 }
 

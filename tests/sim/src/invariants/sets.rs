@@ -186,9 +186,13 @@ impl Set {
         }
         self.taken.insert(member.place.clone());
         let most = self.unavailable.most() + if self.daemon { lost } else { 0 };
-        let taken = i32::try_from(self.taken.len()).unwrap_or(i32::MAX);
+        // Nobody misses a pod of an ordinal that is not wanted any more.
+        let least = self.wanted.least();
+        let missed = |place: &&String| self.daemon || place.parse::<i32>().is_ok_and(|n| n < least);
+        let missing: Vec<&String> = self.taken.iter().filter(missed).collect();
+        let taken = i32::try_from(missing.len()).unwrap_or(i32::MAX);
         if taken > most {
-            return Err(format!("pod {name} was taken away: {taken} are missing ({:?}), at most {most}", self.taken));
+            return Err(format!("pod {name} was taken away: {taken} are missing ({missing:?}), at most {most}"));
         }
         Ok(())
     }
