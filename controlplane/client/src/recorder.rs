@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use podium_api::{
     KindRef, ObjectKey,
     k8s_openapi::{
@@ -134,6 +134,8 @@ struct Correlator {
     known: HashMap<String, Known>,
     similar: HashMap<String, Similar>,
     budgets: HashMap<String, Budget>,
+    /// The newest time in a name: no two names have the same, however coarse the clock is.
+    newest: Timestamp,
 }
 
 struct Known {
@@ -161,7 +163,14 @@ impl Correlator {
             known: HashMap::new(),
             similar: HashMap::new(),
             budgets: HashMap::new(),
+            newest: Timestamp::MIN,
         }
+    }
+
+    fn name_time(&mut self, now: Timestamp) -> Timestamp {
+        let next = self.newest.checked_add(SignedDuration::from_nanos(1)).unwrap_or(now);
+        self.newest = now.max(next);
+        self.newest
     }
 
     /// `None`: there are too many events about this object.
@@ -177,15 +186,11 @@ impl Correlator {
             return None;
         }
         trim(&mut self.known, now, |known| known.last);
-        let known = self.known.entry(exact).or_insert_with(|| Known {
-            name: event_name(&note.regarding, now),
-            first: now,
-            last: now,
-            count: 0,
-        });
-        if seconds(known.last, now) > WINDOW_SECONDS {
-            *known = Known { name: event_name(&note.regarding, now), first: now, last: now, count: 0 };
+        if self.known.get(&exact).is_none_or(|known| seconds(known.last, now) > WINDOW_SECONDS) {
+            let name = event_name(&note.regarding, self.name_time(now));
+            self.known.insert(exact.clone(), Known { name, first: now, last: now, count: 0 });
         }
+        let known = self.known.get_mut(&exact)?;
         known.count = known.count.saturating_add(1);
         known.last = now;
         let event = Box::new(event(known, note, &self.component, &self.host));
@@ -312,6 +317,17 @@ mod tests {
         assert_eq!(event.metadata.name.as_deref(), Some("a.2540be400"));
         assert_eq!((event.first_timestamp.unwrap().0, event.last_timestamp.unwrap().0), (at(10), at(30)));
         assert_eq!(show(correlator.observe(note("a", "Pulled", "x"), at(31 + WINDOW_SECONDS))), "create x");
+    }
+
+    #[test]
+    fn no_two_events_have_one_name() {
+        let mut correlator = Correlator::new("kubelet", "n1");
+        let names =
+            ["Created", "Started", "Killing"].map(|reason| match correlator.observe(note("a", reason, "x"), at(10)) {
+                Some(Decision::Create(event)) => event.metadata.name.unwrap(),
+                other => panic!("{other:?}"),
+            });
+        assert_eq!(names, ["a.2540be400", "a.2540be401", "a.2540be402"]);
     }
 
     #[test]

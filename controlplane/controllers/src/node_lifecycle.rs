@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -99,11 +99,16 @@ fn ready_status(node: &Node) -> Option<&str> {
     conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str())
 }
 
-/// The newest of: the Lease's renewal, the node's creation, the time since when somebody listens (after a restart of the
-/// whole cluster the Leases are old, and the agents have only begun to renew them).
+/// The newest of: when the Lease was seen to be renewed, the node's creation, the time since when somebody listens (after a
+/// restart of the whole cluster the Leases are old, and the agents have only begun to renew them). What the Lease says of the
+/// time is of the node's clock, which need not agree with this one.
 fn last_sign_of_life(node: &Node, view: &dyn View, now: Timestamp) -> Timestamp {
     let key = ObjectKey::new(LEASES, node.metadata.name.clone().unwrap_or_default());
-    let renewed = view.get_as::<Lease>(&key).and_then(|l| l.spec.as_ref()?.renew_time.as_ref().map(|t| t.0));
+    let heard = view.unchanged_for(&Lease::NAMES, &key).and_then(|age| SignedDuration::try_from(age).ok());
+    let renewed = match heard {
+        Some(age) => now.checked_sub(age).ok(),
+        None => view.get_as::<Lease>(&key).and_then(|l| l.spec.as_ref()?.renew_time.as_ref().map(|t| t.0)),
+    };
     let created = node.metadata.creation_timestamp.as_ref().map(|t| t.0);
     renewed.max(created).max(view.since()).unwrap_or(now)
 }

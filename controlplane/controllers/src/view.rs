@@ -27,6 +27,11 @@ pub trait View: Send + Sync {
     fn since(&self) -> Option<Timestamp> {
         None
     }
+    /// For how long this object has not been seen to change, by a clock that never jumps. Kept for Leases only: times that
+    /// stand in them are of other hosts' clocks. `None`: it is not known.
+    fn unchanged_for(&self, _names: &Names, _key: &ObjectKey) -> Option<Duration> {
+        None
+    }
     /// When an object of this name was seen to go: remembered for [`NAME_REST`] at least.
     fn freed(&self, _names: &Names, _key: &ObjectKey) -> Option<Timestamp> {
         None

@@ -16,9 +16,13 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
+use podium_api::{Kind as _, k8s_openapi::api::coordination::v1::Lease};
 use podium_client::{Api, ClockRef, Delta, Mirror, MirrorScope};
 use podium_controllers::NAME_REST;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 /// How many deltas are taken in at a time.
 const BATCH_MAX: usize = 256;
@@ -53,6 +57,8 @@ struct Indexes {
     owners: OwnerIndex,
     /// Names that have become free, newest last.
     freed: VecDeque<(Timestamp, ObjectKey)>,
+    /// When each Lease was seen to change; nothing of other kinds.
+    changed: HashMap<ObjectKey, Instant>,
 }
 
 /// Owner uid -> the objects that refer to it. Under the empty uid: the objects that no controller owns.
@@ -102,11 +108,15 @@ impl Informer {
 
     fn take_in(&self, batch: &[Delta], listeners: &[Listener]) {
         let now = self.clock.now();
+        let is_lease = kind_id(&self.kind.names()) == kind_id(&Lease::NAMES);
         let mut indexes = self.indexes.write();
         for delta in batch {
             index(&mut indexes.owners, delta);
             if let Delta::Delete { old, .. } = delta {
                 indexes.free(old.key(), now);
+            }
+            if is_lease {
+                indexes.note_change(delta);
             }
         }
         drop(indexes);
@@ -132,6 +142,10 @@ impl Informer {
 
     fn freed(&self, key: &ObjectKey) -> Option<Timestamp> {
         self.indexes.read().freed.iter().rev().find(|(_, freed)| freed == key).map(|(at, _)| *at)
+    }
+
+    fn unchanged_for(&self, key: &ObjectKey) -> Option<Duration> {
+        self.indexes.read().changed.get(key).map(Instant::elapsed)
     }
 
     /// Waits until everything up to `revision` is in.
@@ -169,6 +183,13 @@ impl Indexes {
             self.freed.pop_front();
         }
         self.freed.push_back((now, key));
+    }
+
+    fn note_change(&mut self, delta: &Delta) {
+        match delta {
+            Delta::Put { new, .. } => self.changed.insert(new.key(), Instant::now()),
+            Delta::Delete { old, .. } => self.changed.remove(&old.key()),
+        };
     }
 }
 
@@ -259,6 +280,10 @@ impl podium_controllers::View for Views {
 
     fn since(&self) -> Option<Timestamp> {
         self.since
+    }
+
+    fn unchanged_for(&self, names: &Names, key: &ObjectKey) -> Option<Duration> {
+        self.informer(names)?.unchanged_for(key)
     }
 
     fn freed(&self, names: &Names, key: &ObjectKey) -> Option<Timestamp> {

@@ -97,6 +97,12 @@ impl Handle {
             self.task.abort();
         }
     }
+
+    /// Cuts it off at once, whatever it is doing, as the end of its process would: for simulations. Events that it has
+    /// decided to tell may still be told.
+    pub fn crash(self) {
+        self.task.abort();
+    }
 }
 
 impl Drop for Handle {

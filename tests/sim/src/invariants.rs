@@ -3,12 +3,14 @@
 //! - The ReplicaSets of a Deployment together never want more than its replicas plus `maxSurge`.
 //! - A ReplicaSet never has more pods made than it wants.
 //! - A pod is bound at most once, and to a node that exists.
+//! - What [`availability`] says of roll-outs and evictions.
 //! - What [`placement`] says of room and of preemption.
 //! - What [`sets`] says of StatefulSets and DaemonSets.
 //!
 //! Controllers decide on what they have seen, which may be late: "wants" is the most that was asked for within the last
 //! [`LATE_SECONDS`]. Pods whose creation was not answered are not held against anybody.
 
+mod availability;
 mod placement;
 mod sets;
 
@@ -25,6 +27,7 @@ use podium_api::{
         api::{
             apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
             core::v1::{Node, Pod},
+            policy::v1::PodDisruptionBudget,
         },
         apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
     },
@@ -51,35 +54,48 @@ pub struct Invariants {
     nodes: BTreeSet<String>,
     numbered: sets::Sets,
     placement: placement::Placement,
+    availability: availability::Availability,
     history: VecDeque<String>,
     digest: DefaultHasher,
     pods_made: u64,
 }
 
 /// What was wanted of one object, newest last.
-#[derive(Default)]
-struct Wanted(VecDeque<(Instant, i32)>);
+struct Wanted {
+    values: VecDeque<(Instant, i32)>,
+    late: Duration,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::within(LATE_SECONDS)
+    }
+}
 
 impl Wanted {
+    /// What was wanted within the last so many seconds.
+    fn within(seconds: u64) -> Self {
+        Self { values: VecDeque::new(), late: Duration::from_secs(seconds) }
+    }
+
     fn now(&mut self, wanted: i32) {
-        self.0.push_back((Instant::now(), wanted));
-        let late = Duration::from_secs(LATE_SECONDS);
+        self.values.push_back((Instant::now(), wanted));
         // The value before the first recent change was still asked for then.
-        while self.0.get(1).is_some_and(|(since, _)| since.elapsed() > late) {
-            self.0.pop_front();
+        while self.values.get(1).is_some_and(|(since, _)| since.elapsed() > self.late) {
+            self.values.pop_front();
         }
     }
 
     fn most(&mut self) -> i32 {
-        if let Some((_, last)) = self.0.back().copied() {
+        if let Some((_, last)) = self.values.back().copied() {
             self.now(last);
         }
-        self.0.iter().map(|(_, wanted)| *wanted).max().unwrap_or(0)
+        self.values.iter().map(|(_, wanted)| *wanted).max().unwrap_or(0)
     }
 
     fn least(&mut self) -> i32 {
         self.most();
-        self.0.iter().map(|(_, wanted)| *wanted).min().unwrap_or(0)
+        self.values.iter().map(|(_, wanted)| *wanted).min().unwrap_or(0)
     }
 }
 
@@ -87,7 +103,7 @@ impl Invariants {
     /// Watches a model.
     pub async fn open(model: &ModelApi, faults: Arc<Faults>) -> Self {
         let sets = [kind_of::<Deployment>(), kind_of::<ReplicaSet>(), kind_of::<StatefulSet>(), kind_of::<DaemonSet>()];
-        let kinds = sets.into_iter().chain([kind_of::<Node>(), kind_of::<Pod>()]);
+        let kinds = sets.into_iter().chain([kind_of::<Node>(), kind_of::<PodDisruptionBudget>(), kind_of::<Pod>()]);
         Self {
             changes: Changes::open(model, kinds).await,
             numbered: sets::Sets::new(Arc::clone(&faults)),
@@ -98,6 +114,7 @@ impl Invariants {
             pods: BTreeMap::new(),
             nodes: BTreeSet::new(),
             placement: placement::Placement::default(),
+            availability: availability::Availability::default(),
             history: VecDeque::new(),
             digest: DefaultHasher::new(),
             pods_made: 0,
@@ -108,6 +125,7 @@ impl Invariants {
     pub fn note(&mut self, what: String) {
         what.hash(&mut self.digest);
         self.numbered.heard(&what);
+        self.availability.heard(&what);
         let millis = self.started.elapsed().as_millis();
         self.history.push_back(format!("{:4}.{:03} {what}", millis / 1000, millis % 1000));
         if self.history.len() > HISTORY {
@@ -145,12 +163,16 @@ impl Invariants {
         if let Some(node) = object.downcast_ref::<Node>() {
             self.nodes.insert(node.metadata.name.clone().unwrap_or_default());
             self.numbered.node(node);
+            self.availability.node(node);
         } else if let Some(set) = object.downcast_ref::<StatefulSet>() {
             self.numbered.stateful_set(set, gone);
         } else if let Some(set) = object.downcast_ref::<DaemonSet>() {
             self.numbered.daemon_set(set, gone);
         } else if let Some(deployment) = object.downcast_ref::<Deployment>() {
             self.deployment(deployment);
+            self.availability.deployment(deployment, gone);
+        } else if let Some(budget) = object.downcast_ref::<PodDisruptionBudget>() {
+            self.availability.budget(budget, gone);
         } else if let Some(set) = object.downcast_ref::<ReplicaSet>() {
             return self.set(set, gone);
         } else if let Some(pod) = object.downcast_ref::<Pod>() {
@@ -206,6 +228,7 @@ impl Invariants {
             return Err(format!("pod {name} is on {node}, which does not exist"));
         }
         self.placement.pod(pod, old, gone)?;
+        self.availability.pod(pod, gone)?;
         if job_of(&pod.metadata).is_some() {
             return Ok(());
         }

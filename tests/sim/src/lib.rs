@@ -1,13 +1,17 @@
 //! The whole control plane in one thread and in virtual time, with faults that a seed decides.
 //!
 //! Real parts: controllers, scheduler, their drivers, the event recorder and the kinds. Around them: the reference model
-//! of the API, an API in between that fails as networks fail ([`faults`]), machines that run pods and crash ([`machines`])
-//! and two users: one of Deployments ([`user`]), one of StatefulSets and DaemonSets. After every step the invariants are checked on every change in order ([`invariants`]); at
+//! of the API, an API in between that fails as networks fail ([`faults`]), machines that run pods and crash ([`machines`]),
+//! hosts that lose what runs on them and whose clocks jump ([`cluster`]), and users of Deployments ([`user`]), of StatefulSets
+//! and DaemonSets, of Jobs ([`jobs`]) and of budgets. After every step the invariants are checked on every change in order ([`invariants`]); at
 //! the end, without faults, everything must become what the user asked for.
 //!
 //! Equal seeds make equal runs, down to the last revision: a failure prints its seed, and the seed replays it.
 
 mod changes;
+pub mod clocks;
+mod cluster;
+mod evictor;
 pub mod faults;
 pub mod invariants;
 pub mod jobs;
@@ -20,24 +24,23 @@ pub mod user;
 use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use podium_client::{ApiRef, ClockRef, ModelApi, TokioClock};
-use podium_drivers::{ControllerManager, ManagerConfig, Scheduler, SchedulerConfig};
+use podium_client::{ClockRef, ModelApi, TokioClock};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::time::sleep;
 
 use crate::{
-    faults::{Faults, FaultyApi},
+    clocks::JumpyClock,
+    cluster::Cluster,
+    evictor::Evictor,
+    faults::{FAULTS, Faults},
     invariants::Invariants,
     jobs::Jobs,
-    machines::Machine,
     sets::SetUser,
     user::User,
 };
 
-/// How many machines a cluster has.
-const MACHINES: usize = 4;
 /// How many things the user does (or happen to machines) in one run.
-const STEPS: usize = 25;
+const STEPS: usize = 30;
 /// The time between two looks at the invariants.
 const SLICE: Duration = Duration::from_millis(200);
 /// How long everything may take to become what was asked for, once nothing fails any more.
@@ -48,8 +51,8 @@ const SETTLE_SECONDS: u64 = 1_200;
 pub struct Report {
     /// Changes to objects.
     pub revision: u64,
-    /// Requests that failed on purpose.
-    pub faults: u64,
+    /// What went wrong on purpose, in the order of [`FAULTS`].
+    pub faults: [u64; FAULTS.len()],
     /// Pods that were made.
     pub pods: u64,
     /// A digest of all changes in order.
@@ -95,76 +98,76 @@ async fn simulate(seed: u64) -> Result<Report, Failure> {
     let mut random = SmallRng::seed_from_u64(seed);
     let start = Timestamp::from_second(1_800_000_000).expect("a valid time");
     let clock: ClockRef = Arc::new(TokioClock::starting_at(start));
-    let model = Arc::new(ModelApi::new(Arc::clone(&clock)));
+    let server_clock = JumpyClock::new(&clock);
+    let model = Arc::new(ModelApi::new(server_clock.clone()));
     let faults = Arc::new(Faults::new(random.random()));
     let mut invariants = Invariants::open(&model, Arc::clone(&faults)).await;
-    let mut jobs = Jobs::open(Arc::clone(&model)).await;
-    let client = || Arc::new(FaultyApi::new(Arc::clone(&model), Arc::clone(&faults))) as ApiRef;
-
-    let machine = |n: usize| Machine::start(format!("n{n}"), client(), Arc::clone(&clock), seed ^ n as u64);
-    let machines: Vec<Machine> = (0..MACHINES).map(machine).collect();
-    let manager = ManagerConfig { clock: Arc::clone(&clock), ..ManagerConfig::default() };
-    let manager = ControllerManager::start(client(), manager);
-    let scheduler = SchedulerConfig { clock: Arc::clone(&clock), seed, ..SchedulerConfig::default() };
-    let scheduler = Scheduler::start(client(), scheduler);
-
-    let mut users = (User::new(Arc::clone(&model)), SetUser::new(Arc::clone(&model)));
+    let mut users = Users::open(&model, &server_clock).await;
+    let mut cluster = Cluster::start(&model, &faults, (&clock, server_clock), seed);
     let fail = |what: String, invariants: &Invariants| Failure { seed, what, history: invariants.history() };
     for _ in 0..STEPS {
-        let did = act(&mut random, &mut users, &mut jobs, &machines).await;
+        let did =
+            if random.random_range(0..3) == 0 { cluster.suffer(&mut random) } else { users.act(&mut random).await };
         invariants.note(did);
         let pause = random.random_range(1..300);
         for _ in 0..pause {
             sleep(SLICE).await;
-            invariants.check().and_then(|()| jobs.check()).map_err(|what| fail(what, &invariants))?;
+            invariants.check().and_then(|()| users.jobs.check()).map_err(|what| fail(what, &invariants))?;
         }
+        cluster.start_parts();
     }
     faults.stop();
-    machines.iter().for_each(Machine::recover);
-    jobs.release().await;
+    cluster.mend();
+    users.jobs.release().await;
     invariants.note("no more faults".to_owned());
-    let settled_seconds =
-        settle(&users, &mut jobs, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
-    manager.shutdown().await;
-    scheduler.shutdown().await;
+    let settled_seconds = settle(&mut users, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
+    cluster.shutdown().await;
     let (pods, digest) = (invariants.pods_made(), invariants.digest());
-    Ok(Report { revision: model.revision().0, faults: faults.count(), pods, digest, settled_seconds })
+    Ok(Report { revision: model.revision().0, faults: faults.counts(), pods, digest, settled_seconds })
 }
 
-/// One thing happens; says what.
-async fn act(random: &mut SmallRng, users: &mut (User, SetUser), jobs: &mut Jobs, machines: &[Machine]) -> String {
-    let machine = &machines[random.random_range(0..machines.len())];
-    match random.random_range(0..13) {
-        0 => {
-            machine.crash();
-            format!("machine {} crashes", machine.name())
+/// Who uses the cluster.
+struct Users {
+    deployer: User,
+    sets: SetUser,
+    evictor: Evictor,
+    jobs: Jobs,
+}
+
+impl Users {
+    async fn open(model: &Arc<ModelApi>, clock: &Arc<JumpyClock>) -> Self {
+        Self {
+            deployer: User::new(Arc::clone(model)),
+            sets: SetUser::new(Arc::clone(model)),
+            evictor: Evictor::new(Arc::clone(model), Arc::clone(clock)),
+            jobs: Jobs::open(Arc::clone(model)).await,
         }
-        1 | 2 => {
-            machines.iter().for_each(Machine::recover);
-            "all machines are back".to_owned()
+    }
+
+    /// One thing happens; says what.
+    async fn act(&mut self, random: &mut SmallRng) -> String {
+        match random.random_range(0..12) {
+            0..4 => self.deployer.act(random).await,
+            4..7 => self.sets.act(random).await,
+            7..9 => self.evictor.act(random).await,
+            _ => self.jobs.act(random).await,
         }
-        3 => {
-            machine.evict();
-            format!("machine {} evicts a pod", machine.name())
-        }
-        4..7 => users.1.act(random).await,
-        10.. => jobs.act(random).await,
-        _ => users.0.act(random).await,
+    }
+
+    /// What is not yet as asked for.
+    fn missing(&self, model: &ModelApi) -> Option<String> {
+        let pods = self.deployer.missing(model).or_else(|| self.sets.missing(model));
+        pods.or_else(|| self.jobs.missing()).or_else(|| self.evictor.missing())
     }
 }
 
-async fn settle(
-    users: &(User, SetUser),
-    jobs: &mut Jobs,
-    model: &ModelApi,
-    invariants: &mut Invariants,
-) -> Result<u64, String> {
+async fn settle(users: &mut Users, model: &ModelApi, invariants: &mut Invariants) -> Result<u64, String> {
     let mut missing = String::new();
     for second in 0..SETTLE_SECONDS {
         sleep(Duration::from_secs(1)).await;
         invariants.check()?;
-        jobs.check()?;
-        match users.0.missing(model).or_else(|| users.1.missing(model)).or_else(|| jobs.missing()) {
+        users.jobs.check()?;
+        match users.missing(model) {
             None => return Ok(second),
             Some(what) => missing = what,
         }
@@ -181,14 +184,15 @@ mod tests {
     /// The same seeds each time: a test fails for a change in the code only. The binary tries others.
     #[test]
     fn clusters_survive_their_faults() {
-        let faults = AtomicU64::new(0);
+        let faults: [AtomicU64; FAULTS.len()] = Default::default();
         let seen = |seed: u64, report: &Report| {
             assert!(report.pods > 0 && report.revision > 100, "seed {seed} does next to nothing: {report:?}");
-            faults.fetch_add(report.faults, Relaxed);
+            faults.iter().zip(report.faults).for_each(|(sum, count)| _ = sum.fetch_add(count, Relaxed));
         };
         many::run_many(0..1_000, many::cores(), seen).unwrap_or_else(|failure| panic!("{failure}"));
-        let faults = faults.into_inner();
-        assert!(faults > 10_000, "only {faults} faults");
+        for (fault, count) in FAULTS.iter().zip(faults) {
+            assert!(count.into_inner() > 500, "there is next to no {fault:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! [`Machine`]: a node with an agent that registers, renews its lease, and runs, ends and loses pods.
 //!
-//! A crashed machine does nothing, and forgets nothing: its pods run on unseen until it is back. An evicted pod becomes
+//! A crashed machine does nothing. When it is back nothing runs: pods that are never started again have failed, others start
+//! anew. What had ended before is still known. A machine that is cut off lets its pods run on unseen. An evicted pod becomes
 //! `Failed`.
 
 use std::{
@@ -23,14 +24,16 @@ use podium_api::{
     },
     kind_of,
 };
-use podium_client::{ApiRef, ClockRef, Mirror, MirrorScope, Patch};
+use podium_client::{ApiRef, Clock, Mirror, MirrorScope, Patch};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    clocks::JumpyClock,
+    faults::Wire,
     jobs::ending,
-    objects::{node, object},
+    objects::{is_ready, node, object},
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A machine, as the simulation sees it.
 pub struct Machine {
     name: String,
+    wire: Arc<Wire>,
+    clock: Arc<JumpyClock>,
     switches: Arc<Switches>,
 }
 
@@ -49,25 +54,36 @@ struct Switches {
 
 impl Machine {
     /// Switches a machine on.
-    pub fn start(name: String, api: ApiRef, clock: ClockRef, seed: u64) -> Self {
+    pub fn start(name: String, api: ApiRef, (wire, clock): (Arc<Wire>, Arc<JumpyClock>), seed: u64) -> Self {
         let switches = Arc::new(Switches::default());
         let random = SmallRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(7));
         let agent = Agent {
             name: name.clone(),
             api,
-            clock,
+            clock: Arc::clone(&clock),
             switches: Arc::clone(&switches),
             random,
             failed: BTreeSet::new(),
             ended: BTreeMap::new(),
+            started_anew: BTreeSet::new(),
         };
         tokio::spawn(agent.run());
-        Self { name, switches }
+        Self { name, wire, clock, switches }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Between it and the API.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Its time of day.
+    pub fn clock(&self) -> &JumpyClock {
+        &self.clock
     }
 
     /// From now on it does nothing.
@@ -89,13 +105,15 @@ impl Machine {
 struct Agent {
     name: String,
     api: ApiRef,
-    clock: ClockRef,
+    clock: Arc<JumpyClock>,
     switches: Arc<Switches>,
     random: SmallRng,
     /// Uids of pods that have failed here: what the mirror still shows of them is old.
     failed: BTreeSet<String>,
     /// Uids of pods that have ended by themselves, and how.
     ended: BTreeMap<String, &'static str>,
+    /// Uids of pods whose containers died with the machine and are to be started again.
+    started_anew: BTreeSet<String>,
 }
 
 impl Agent {
@@ -109,12 +127,16 @@ impl Agent {
         let scope = MirrorScope { namespace: None, fields: Some(format!("spec.nodeName={}", self.name)) };
         let Ok(pods) = self.api.mirror(&kind_of::<Pod>(), scope).await else { return };
         let mut beat: Option<Instant> = None;
+        let mut crashed = false;
         loop {
             let pause = self.random.random_range(100..600);
             sleep(Duration::from_millis(pause)).await;
             if self.switches.crashed.load(Relaxed) {
-                beat = None;
+                (beat, crashed) = (None, true);
                 continue;
+            }
+            if std::mem::take(&mut crashed) {
+                self.start_anew(&*pods);
             }
             if beat.is_none_or(|at| at.elapsed() >= HEARTBEAT) && self.heartbeat().await.is_ok() {
                 beat = Some(Instant::now());
@@ -145,6 +167,25 @@ impl Agent {
         }
     }
 
+    /// After a crash nothing runs.
+    fn start_anew(&mut self, pods: &dyn Mirror) {
+        for pod in pods.list(None) {
+            let Some(pod) = pod.downcast_ref::<Pod>() else { continue };
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+            let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
+            match policy {
+                Some("Never") if running && !self.ended.contains_key(&uid) => {
+                    self.failed.insert(uid);
+                }
+                _ if running && !self.failed.contains(&uid) => {
+                    self.started_anew.insert(uid);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Brings each of its pods one step further. What fails is done next time.
     async fn care(&mut self, pods: &dyn Mirror) {
         let mut evict = self.switches.evict.swap(false, Relaxed);
@@ -170,6 +211,8 @@ impl Agent {
                 if phase != "Failed" {
                     let _ = self.say(&key, &uid, "Failed").await;
                 }
+            } else if self.started_anew.remove(&uid) {
+                let _ = self.say_ready(&key, &uid, "Running", false).await;
             } else if phase == "Pending" || phase == "Running" && !is_ready(pod) {
                 // Also when the node was thought lost: its pods were marked as not ready meanwhile.
                 let _ = self.say(&key, &uid, "Running").await;
@@ -209,16 +252,15 @@ impl Agent {
     }
 
     async fn say(&self, key: &ObjectKey, uid: &str, phase: &str) -> Result<(), ApiError> {
+        self.say_ready(key, uid, phase, phase == "Running").await
+    }
+
+    async fn say_ready(&self, key: &ObjectKey, uid: &str, phase: &str, ready: bool) -> Result<(), ApiError> {
         let now = self.clock.now();
-        let ready = if phase == "Running" { "True" } else { "False" };
+        let ready = if ready { "True" } else { "False" };
         let condition = |kind: &str| json!({"type": kind, "status": ready, "lastTransitionTime": now});
         let conditions = [condition("Ready"), condition("ContainersReady")];
         let patch = json!({"metadata": {"uid": uid}, "status": {"phase": phase, "conditions": conditions}});
         self.api.patch(&kind_of::<Pod>(), key, Patch::Strategic(patch), Some("status")).await.map(drop)
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }

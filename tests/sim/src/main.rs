@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let (clusters, changes, faults) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let seen = |seed: u64, report: &Report| {
         changes.fetch_add(report.revision, Relaxed);
-        faults.fetch_add(report.faults, Relaxed);
+        faults.fetch_add(report.faults.iter().sum(), Relaxed);
         if options.each || options.seeds == 1 {
             println!("seed {seed}: {report:?}");
         }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use podium_api::{Kind, KindRef, Object, kind_of};
+use podium_api::{
+    Kind, KindRef, Object,
+    k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta},
+    kind_of,
+};
 use podium_client::ModelApi;
 use serde_json::{Value, json};
 
@@ -66,6 +70,17 @@ pub(crate) fn node(name: &str) -> Value {
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
         "status": {"capacity": capacity, "allocatable": capacity},
     })
+}
+
+/// Which of the user's sets or Deployments something belongs to.
+pub(crate) fn app_of(meta: &ObjectMeta) -> Option<&str> {
+    meta.labels.as_ref()?.get("app").map(String::as_str)
+}
+
+/// Whether a pod runs and serves.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// All objects of a kind, typed.

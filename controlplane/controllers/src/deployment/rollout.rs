@@ -47,7 +47,7 @@ impl Work<'_> {
 
     fn shrink_old(&mut self) -> bool {
         let Some(new) = &self.new else { return false };
-        let unavailable_new = new.replicas - new.available();
+        let unavailable_new = new.replicas - new.stays_available();
         let room = self.total() - self.min_available() - unavailable_new;
         if self.old.iter().all(|s| s.replicas == 0) || room <= 0 {
             return false;
@@ -74,7 +74,7 @@ impl Work<'_> {
 
     /// Then as many others as there are available pods above the minimum.
     fn drop_healthy(&mut self) -> bool {
-        let mut room = self.all().map(Set::available).sum::<i32>() - self.min_available();
+        let mut room = self.all().map(Set::stays_available).sum::<i32>() - self.min_available();
         let mut scaled = false;
         for at in 0..self.old.len() {
             let replicas = self.old[at].replicas;

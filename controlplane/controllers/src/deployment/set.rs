@@ -62,6 +62,11 @@ impl Set {
         self.seen.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
     }
 
+    /// How many are available of those that are wanted: its status may still count pods that it is about to delete.
+    pub(super) fn stays_available(&self) -> i32 {
+        self.available().min(self.replicas)
+    }
+
     /// Whether it was made for the Deployment's template: the same but for the hash label.
     pub(super) fn has_template_of(&self, deployment: &Deployment) -> bool {
         let ours = deployment.spec.as_ref().map(|s| &s.template);

@@ -108,6 +108,20 @@ fn drops_unhealthy_old_pods_first() {
     );
 }
 
+/// A ReplicaSet that was scaled down a moment ago still counts the pod that it is about to delete.
+#[test]
+fn pods_that_are_about_to_go_are_not_counted_as_available() {
+    let old = rs("a", "v1", "replicas=3 there=4 ready=4 rev=1 desired=6 max=6 age=90");
+    let new = rs("b", "v2", "replicas=3 ready=3 rev=2 desired=6 max=6");
+    check(
+        &format!("deployment web replicas=6 rev=2 image=v2 surge=0 unavailable=1; {old}; {new}"),
+        expect![[r#"
+        patch replicaset a {"metadata":{"annotations":{"deployment.kubernetes.io/desired-replicas":"6","deployment.kubernetes.io/max-replicas":"6"}},"spec":{"replicas":2}}
+        event Normal ScalingReplicaSet: Scaled down replica set a from 3 to 2
+        status deployment web {"availableReplicas":7,"conditions":[{"reason":"MinimumReplicasAvailable","status":"True","type":"Available"}],"readyReplicas":7,"replicas":7,"updatedReplicas":3}"#]],
+    );
+}
+
 #[test]
 fn recreates() {
     let web = "deployment web replicas=2 rev=1 image=v2 recreate";

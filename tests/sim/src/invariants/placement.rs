@@ -76,7 +76,7 @@ impl Placed {
     }
 }
 
-fn is_preempted(pod: &Pod) -> bool {
+pub(super) fn is_preempted(pod: &Pod) -> bool {
     let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("PreemptionByScheduler"))
 }
