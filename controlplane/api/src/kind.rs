@@ -497,6 +497,8 @@ pub trait Kind:
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Whether a deletion answers with the object and not with a `Status`.
     const RETURNS_DELETED: bool = false;
+    /// Whether a deletion that does not say otherwise leaves the dependents behind, as it once did for all kinds.
+    const ORPHANS_DEPENDENTS: bool = false;
     /// The version that objects are stored as, when it is not this one.
     const HUB: Option<Hub<Self>> = None;
 

@@ -324,6 +324,10 @@ pub trait AnyKind: Send + Sync + fmt::Debug + 'static {
     fn returns_deleted(&self) -> bool {
         false
     }
+    /// See [`Kind::ORPHANS_DEPENDENTS`].
+    fn orphans_dependents(&self) -> bool {
+        false
+    }
     /// The kind that objects are stored as, when it is that of another version.
     fn stored_as(&self) -> Option<KindRef> {
         None
@@ -435,7 +439,8 @@ impl<K: Kind> AnyKind for Typed<K> {
         crate::decode::decode::<K>(json)
     }
 
-    fn decode_value(&self, value: serde_json::Value) -> Result<Decoded, ApiError> {
+    fn decode_value(&self, mut value: serde_json::Value) -> Result<Decoded, ApiError> {
+        crate::decode::drop_empty::<K>(&mut value);
         crate::decode::decode_value::<K>(&value)
     }
 
@@ -540,6 +545,10 @@ impl<K: Kind> AnyKind for Typed<K> {
 
     fn returns_deleted(&self) -> bool {
         K::RETURNS_DELETED
+    }
+
+    fn orphans_dependents(&self) -> bool {
+        K::ORPHANS_DEPENDENTS
     }
 
     fn stored_as(&self) -> Option<KindRef> {

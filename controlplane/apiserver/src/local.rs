@@ -141,10 +141,9 @@ impl Api for LocalApi {
     async fn delete_collection(&self, kind: &KindRef, namespace: &str) -> Result<(), ApiError> {
         let resource = self.resource(kind)?;
         let filter = Filter { namespace: namespace.to_owned(), ..Filter::default() };
-        self.registry
-            .delete_collection(&resource, &filter, &DeleteOptions::default(), &self.context())
-            .await
-            .map(|_| ())
+        // Nothing is left behind, of whatever kind.
+        let options = DeleteOptions { propagation_policy: Some("Background".to_owned()), ..DeleteOptions::default() };
+        self.registry.delete_collection(&resource, &filter, &options, &self.context()).await.map(|_| ())
     }
 
     fn kinds(&self) -> Vec<KindRef> {

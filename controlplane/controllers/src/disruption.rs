@@ -1,6 +1,7 @@
 //! PodDisruptionBudget: how many of its pods may be evicted right now.
 //!
-//! Writes the status that evictions ask. When it cannot be known how many pods there should be, none may go.
+//! Writes the status that evictions ask. When it cannot be known how many pods there should be, none may go, and the
+//! condition says why. Events come with a new status only: Kubernetes repeats them each time it looks.
 //!
 //! # Source
 //! Kubernetes `pkg/controller/disruption/disruption.go`.
@@ -18,14 +19,14 @@ use k8s_openapi::{
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     },
     apimachinery::pkg::{
-        apis::meta::v1::{Condition, ObjectMeta, Time},
+        apis::meta::v1::{Condition, LabelSelector, ObjectMeta, Time},
         util::intstr::IntOrString,
     },
 };
 use podium_api::{Kind, ObjectKey, kind_of, selector::Selector};
 
 use crate::{
-    Action, Controller, Key, Keys, Plan, Trigger, View, ViewExt,
+    Action, Controller, EventNote, Key, Keys, Plan, Trigger, View, ViewExt,
     owners::{controller_of, matching},
     pods::is_ready,
 };
@@ -70,8 +71,13 @@ impl Controller for PodDisruptionBudgets {
             pod.metadata.deletion_timestamp.is_none() && !going.contains_key(&name(&pod.metadata)) && is_ready(pod)
         };
         let healthy = count(pods.iter().filter(counts).count());
+        let mut events = Vec::new();
+        if pods.is_empty() {
+            events.push(EventNote::normal(&*budget, "NoPods", "No matching pods found"));
+        }
         let status = match bounds(&budget, &pods, view) {
-            Some((expected, desired)) => {
+            Ok((expected, desired)) => {
+                events.extend(unmanaged(&budget, &pods));
                 let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
                 let why = if allowed > 0 { "SufficientPods" } else { "InsufficientPods" };
                 told(
@@ -84,16 +90,20 @@ impl Controller for PodDisruptionBudgets {
                         disrupted_pods: Some(going).filter(|g| !g.is_empty()),
                         ..PodDisruptionBudgetStatus::default()
                     },
-                    why,
+                    (why, ""),
                     now,
                 )
             }
-            None => {
+            Err(why) => {
+                let message = format!("Failed to calculate the number of expected pods: {why}");
+                events.push(EventNote::warning(&*budget, "CalculateExpectedPodCountFailed", message));
                 let known = budget.status.clone().unwrap_or_default();
-                told(&budget, PodDisruptionBudgetStatus { disruptions_allowed: Some(0), ..known }, "SyncFailed", now)
+                let none = PodDisruptionBudgetStatus { disruptions_allowed: Some(0), ..known };
+                told(&budget, none, ("SyncFailed", &why), now)
             }
         };
         if budget.status.as_ref() != Some(&status) {
+            plan.actions.extend(events.into_iter().map(Action::Event));
             plan.push(Action::UpdateStatus(Box::new(PodDisruptionBudget {
                 status: Some(status),
                 ..(*budget).clone()
@@ -131,41 +141,83 @@ fn going(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], now: Timestamp, plan: 
     going
 }
 
-/// How many pods there should be and how many of them have to be healthy; `None` when that cannot be known.
-fn bounds(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], view: &dyn View) -> Option<(i32, i32)> {
-    let spec = budget.spec.as_ref()?;
+/// How many pods there should be and how many of them have to be healthy.
+///
+/// # Errors
+/// Why that cannot be known.
+fn bounds(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], view: &dyn View) -> Result<(i32, i32), String> {
+    let Some(spec) = &budget.spec else { return Ok((count(pods.len()), 0)) };
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(most), _) => {
             let expected = wanted(pods, view)?;
-            Some((expected, (expected - scaled(most, expected)?).max(0)))
+            Ok((expected, (expected - scaled(most, expected)?).max(0)))
         }
-        (None, Some(IntOrString::Int(least))) => Some((count(pods.len()), *least)),
+        (None, Some(IntOrString::Int(least))) => Ok((count(pods.len()), *least)),
         (None, Some(least)) => {
             let expected = wanted(pods, view)?;
-            Some((expected, scaled(least, expected)?))
+            Ok((expected, scaled(least, expected)?))
         }
-        (None, None) => Some((count(pods.len()), 0)),
+        (None, None) => Ok((count(pods.len()), 0)),
     }
+}
+
+/// Whether what is asked for depends on how many pods there should be.
+fn is_relative(budget: &PodDisruptionBudget) -> bool {
+    let spec = budget.spec.as_ref();
+    spec.is_some_and(|s| s.max_unavailable.is_some() || matches!(s.min_available, Some(IntOrString::String(_))))
+}
+
+/// Says that some pods have nobody who wants so and so many of them.
+fn unmanaged(budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Option<EventNote> {
+    let alone = pods.iter().any(|pod| controller_of(&pod.metadata).is_none());
+    let selector = budget.spec.as_ref()?.selector.as_ref()?;
+    (alone && is_relative(budget)).then(|| {
+        let message = format!(
+            "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the \
+             status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for \
+             these pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
+            as_go(selector)
+        );
+        EventNote::warning(budget, "UnmanagedPods", message)
+    })
+}
+
+/// A selector as Go prints it.
+fn as_go(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},"));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", e.key, e.operator)
+    });
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.collect::<String>(),
+        expressions.collect::<String>()
+    )
 }
 
 /// A number, or so many percent of a number, rounded up.
-fn scaled(amount: &IntOrString, of: i32) -> Option<i32> {
-    let percent: i64 = match amount {
-        IntOrString::Int(number) => return Some(*number),
-        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok()?,
+fn scaled(amount: &IntOrString, of: i32) -> Result<i32, String> {
+    let text = match amount {
+        IntOrString::Int(number) => return Ok(*number),
+        IntOrString::String(text) => text,
     };
-    i32::try_from((i64::from(of) * percent + 99) / 100).ok()
+    let percent = text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok());
+    let number = percent.and_then(|percent| i32::try_from((i64::from(of) * percent + 99) / 100).ok());
+    number.ok_or_else(|| "invalid type: string is not a percentage".to_owned())
 }
 
 /// How many pods all those that control some of the pods want together. Pods that nobody controls do not count.
-fn wanted(pods: &[Arc<Pod>], view: &dyn View) -> Option<i32> {
+fn wanted(pods: &[Arc<Pod>], view: &dyn View) -> Result<i32, String> {
     let mut controllers = BTreeMap::new();
     for pod in pods {
-        if let Some((uid, replicas)) = controller(&pod.metadata, view)? {
+        let unknown = || format!("found no controllers for pod {:?}", name(&pod.metadata));
+        if let Some((uid, replicas)) = controller(&pod.metadata, view).ok_or_else(unknown)? {
             controllers.insert(uid, replicas);
         }
     }
-    controllers.values().try_fold(0_i32, |sum, replicas| sum.checked_add(*replicas))
+    let all = controllers.values().try_fold(0_i32, |sum, replicas| sum.checked_add(*replicas));
+    all.ok_or_else(|| "more pods are wanted than can be counted".to_owned())
 }
 
 /// Who controls a pod in the end, and how many it wants. `None` when it is of a kind that does not say.
@@ -203,7 +255,7 @@ fn controller(pod: &ObjectMeta, view: &dyn View) -> Option<Option<(String, i32)>
 fn told(
     budget: &PodDisruptionBudget,
     mut status: PodDisruptionBudgetStatus,
-    reason: &str,
+    (reason, message): (&str, &str),
     now: Timestamp,
 ) -> PodDisruptionBudgetStatus {
     let allowed = if status.disruptions_allowed > Some(0) { "True" } else { "False" };
@@ -215,7 +267,7 @@ fn told(
         type_: ALLOWED.to_owned(),
         status: allowed.to_owned(),
         reason: reason.to_owned(),
-        message: String::new(),
+        message: message.to_owned(),
         observed_generation: budget.metadata.generation,
         last_transition_time: since,
     });

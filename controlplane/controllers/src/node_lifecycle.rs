@@ -25,7 +25,7 @@ use serde_json::json;
 use crate::{
     Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
     owners::delete,
-    pods::{is_finished, node_name, ready_condition},
+    pods::{disruption, is_finished, node_name, ready_condition, with_disruption},
 };
 
 /// A Lease renewed less than so many seconds ago counts as a sign of life.
@@ -198,7 +198,7 @@ fn attend_pods(node: &Node, view: &dyn View, now: Timestamp, plan: &mut Plan) {
         match leaves_in(&pod, node, now) {
             _ if pod.metadata.deletion_timestamp.is_some() => {}
             Some(seconds) if seconds <= 0 => {
-                evict(&pod, plan);
+                evict(&pod, now, plan);
                 continue;
             }
             Some(seconds) => plan.requeue_in(seconds),
@@ -210,9 +210,14 @@ fn attend_pods(node: &Node, view: &dyn View, now: Timestamp, plan: &mut Plan) {
     }
 }
 
-fn evict(pod: &Pod, plan: &mut Plan) {
+/// Says on the pod why it goes, then deletes it.
+fn evict(pod: &Pod, now: Timestamp, plan: &mut Plan) {
     let message = format!("Marking for deletion Pod {}", ObjectKey::of(&pod.metadata));
     plan.push(Action::Event(EventNote::normal(pod, "TaintManagerEviction", message)));
+    let condition = disruption("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now);
+    if let Some(status) = with_disruption(pod, condition) {
+        plan.push(Action::UpdateStatus(Box::new(Pod { status: Some(status), ..pod.clone() })));
+    }
     plan.push(delete(pod));
 }
 

@@ -1,7 +1,12 @@
 //! What a pod's status says: active, ready, available.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// `status.phase`; empty when unset.
 pub(crate) fn phase(pod: &Pod) -> &str {
@@ -43,6 +48,30 @@ pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     }
     let since = ready_since(pod)?;
     Some((i64::from(min_ready_seconds) - (now.as_second() - since.as_second())).max(0))
+}
+
+/// Why somebody other than its owner ends a pod.
+pub(crate) fn disruption(reason: &str, message: &str, now: Timestamp) -> PodCondition {
+    PodCondition {
+        type_: DISRUPTION.to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(Time(now)),
+        ..PodCondition::default()
+    }
+}
+
+/// A pod's status with that; `None` when it says so already.
+pub(crate) fn with_disruption(pod: &Pod, condition: PodCondition) -> Option<PodStatus> {
+    let mut status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    if conditions.iter().any(|c| c.type_ == DISRUPTION && c.status == "True" && c.reason == condition.reason) {
+        return None;
+    }
+    conditions.retain(|c| c.type_ != DISRUPTION);
+    conditions.push(condition);
+    Some(status)
 }
 
 /// `spec.nodeName`; empty when it has none yet.

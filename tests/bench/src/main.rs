@@ -14,6 +14,7 @@ mod sandbox_cpu;
 mod scheduler;
 mod serve;
 mod services;
+mod workloads;
 mod wrk;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -47,7 +48,7 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 14] = [
+const ALL: [Benchmark; 15] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
@@ -61,6 +62,7 @@ const ALL: [Benchmark; 14] = [
     ("sandbox", sandbox_cpu::measure),
     ("decisions", scheduler::decisions),
     ("scheduler", scheduler::end_to_end),
+    ("workloads", workloads::measure),
     ("loads", loads::measure),
 ];
 

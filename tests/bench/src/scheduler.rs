@@ -1,7 +1,12 @@
 //! The scheduler: how long a decision takes, and how many pods a second are created and bound on nodes that only exist
 //! as objects, with and without what pods ask of each other.
 
-use std::{collections::HashMap, path::Path, pin::pin, time::Instant};
+use std::{
+    collections::HashMap,
+    path::Path,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
@@ -16,6 +21,7 @@ use podium_scheduler::{
     Profile,
     synthetic::{self, Workload},
 };
+use tokio::time::timeout;
 
 use crate::{
     Args,
@@ -35,6 +41,8 @@ const WORKLOADS: [(&str, Workload); 4] = [
 const CREATES_AT_ONCE: usize = 64;
 /// How long all pods may take to be bound.
 const BOUND_TIMEOUT_SECONDS: u32 = 290;
+/// How long a cluster may take, its nodes included.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(400);
 
 /// The decisions alone.
 pub(crate) fn decisions(_args: &Args) -> Result<Vec<Figure>> {
@@ -69,7 +77,8 @@ pub(crate) fn end_to_end(_args: &Args) -> Result<Vec<Figure>> {
             let data = folder.path().to_string_lossy().into_owned();
             let address = "127.0.0.1:0";
             let podium = Podium::start(&["--data-dir", &data, "--api", address, "--http", address, "--no-agent"])?;
-            let (rate, times) = runtime()?.block_on(bind_all(folder.path(), nodes, pods, workload))?;
+            let bound = async { timeout(ROUND_TIMEOUT, bind_all(folder.path(), nodes, pods, workload)).await };
+            let (rate, times) = runtime()?.block_on(bound).with_context(|| format!("{name}: out of time"))??;
             podium.stop()?;
             let what = format!("created to bound, {pods} {name} pods onto {nodes} nodes");
             figures.push(Figure::new(what, rate, "1/s").at_least(5_000.0));
@@ -79,7 +88,7 @@ pub(crate) fn end_to_end(_args: &Args) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-async fn connect(data: &Path) -> Result<Client> {
+pub(crate) async fn connect(data: &Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(data.join("kubeconfig"))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
@@ -113,7 +122,7 @@ async fn bind_all(data: &Path, nodes: usize, pods: usize, workload: Workload) ->
     Ok((pods as f64 / last.duration_since(since).as_secs_f64(), Times::new(times)))
 }
 
-async fn each<T>(requests: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+pub(crate) async fn each<T>(requests: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     futures::stream::iter(requests).buffer_unordered(CREATES_AT_ONCE).try_collect().await
 }
 

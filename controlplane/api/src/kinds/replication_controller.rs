@@ -25,6 +25,7 @@ impl Kind for ReplicationController {
             .short(&["rc"])
             .categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const ORPHANS_DEPENDENTS: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::scale(read_scale, write_scale), Sub::STATUS];
     const FIELDS: &'static [Field<Self>] =
         &[Field { path: "status.replicas", value: |rc| rc.status.as_ref().map_or(0, |s| s.replicas).to_string() }];

@@ -388,7 +388,9 @@ impl Frontend {
         let (options, context) = delete_options(call, body)?;
         let filter = filter(resource, target, call.query)?;
         let done = self.registry.delete_collection(resource, &filter, &options, &context).await?;
-        respond::deleted_list(resource, done, self.registry.revision().to_string(), shape.encoding)
+        let mut answer = respond::deleted_list(resource, done, self.registry.revision().to_string(), shape.encoding)?;
+        respond::warn(&mut answer, &context.warnings());
+        Ok(answer)
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use podium_api::{
-    ApiError, Object,
+    AnyKind, ApiError, Kind as _, Object,
     k8s_openapi::{
-        api::core::v1::Namespace,
+        api::{batch::v1::Job, core::v1::Namespace},
         apimachinery::pkg::apis::meta::v1::{DeleteOptions, Time},
     },
 };
@@ -27,6 +27,8 @@ use crate::admission::{Operation, Request};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+const JOB_WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
+                           remove them or set propagationPolicy=Orphan to suppress this warning";
 
 /// What a deletion did.
 pub(crate) enum Deleted {
@@ -70,6 +72,9 @@ impl Registry {
     ) -> Result<Deleted, ApiError> {
         check_options(options)?;
         self.admit_delete(resource, name)?;
+        if resource.names == Job::NAMES && options.propagation_policy.is_none() && options.orphan_dependents.is_none() {
+            context.warn(JOB_WARNING);
+        }
         for _ in 0..=CONFLICT_RETRIES {
             let current = resource.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &*current.object, options)?;
@@ -91,7 +96,7 @@ impl Registry {
     ) -> Result<Option<Deleted>, ApiError> {
         let mut new = current.object.boxed_clone();
         crate::custom::begin_deletion(&mut *new, self.clock.now());
-        let kept = propagate(&mut *new, options) || has_spec_finalizers(&*new);
+        let kept = propagate(&*resource.kind, &mut *new, options) || has_spec_finalizers(&*new);
         let grace = resource.kind.grace_seconds(&*current.object, options.grace_period_seconds).filter(|g| *g > 0);
         if grace.is_none() && !kept {
             return self.delete_now(resource, current, context).await;
@@ -217,7 +222,11 @@ impl Registry {
     }
 }
 
-fn check_preconditions(resource: &Resource, object: &dyn Object, options: &DeleteOptions) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(
+    resource: &Resource,
+    object: &dyn Object,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let Some(wanted) = &options.preconditions else { return Ok(()) };
     let meta = object.meta();
     let name = meta.name.as_deref().unwrap_or_default();
@@ -234,8 +243,9 @@ fn check_preconditions(resource: &Resource, object: &dyn Object, options: &Delet
     }
 }
 
-/// Sets the finalizers that the way of propagation asks for; whether any finalizer keeps the object.
-fn propagate(object: &mut dyn Object, options: &DeleteOptions) -> bool {
+/// Sets the finalizers that the way of propagation asks for; whether any finalizer keeps the object. What nobody has said goes
+/// by the finalizers that are there, then by the kind.
+fn propagate(kind: &dyn AnyKind, object: &mut dyn Object, options: &DeleteOptions) -> bool {
     let policy = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
         (Some(policy), _) => Some(policy),
         (None, Some(true)) => Some("Orphan"),
@@ -243,7 +253,9 @@ fn propagate(object: &mut dyn Object, options: &DeleteOptions) -> bool {
         (None, None) => None,
     };
     let finalizers = object.meta_mut().finalizers.get_or_insert_default();
-    if let Some(policy) = policy {
+    let open = || !finalizers.iter().any(|f| f == ORPHAN || f == FOREGROUND);
+    let by_kind = || (kind.orphans_dependents() && open()).then_some("Orphan");
+    if let Some(policy) = policy.or_else(by_kind) {
         finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
         match policy {
             "Foreground" => finalizers.push(FOREGROUND.to_owned()),

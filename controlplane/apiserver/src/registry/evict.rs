@@ -10,7 +10,7 @@ use podium_api::{
     ApiError, Kind as _, Reason,
     k8s_openapi::{
         api::{
-            core::v1::Pod,
+            core::v1::{Pod, PodCondition},
             policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
         },
         apimachinery::pkg::apis::meta::v1::{Condition, DeleteOptions, Preconditions, StatusCause, Time},
@@ -18,13 +18,17 @@ use podium_api::{
     selector::Selector,
 };
 
-use super::{CONFLICT_RETRIES, Part, Registry, Resource, WriteContext, cache::Filter, create::whole_seconds};
+use super::{
+    CONFLICT_RETRIES, Part, Registry, Resource, WriteContext, cache::Filter, create::whole_seconds,
+    delete::check_preconditions,
+};
 use crate::bootstrap::own;
 
 /// More evictions than that wait for the budget's controller: no more are taken.
 const DISRUPTED_PODS_MAX: usize = 2000;
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 const ALLOWED: &str = "DisruptionAllowed";
+const DISRUPTED: &str = "DisruptionTarget";
 
 /// What budgets say of a pod that is to go.
 enum Judgement {
@@ -60,16 +64,43 @@ impl Registry {
                 let seen = options.preconditions.get_or_insert_with(Preconditions::default);
                 seen.resource_version = pod.metadata.resource_version.clone();
             }
-            match self.delete(resource, namespace, name, &options, context).await {
+            match self.announce_and_delete(resource, (namespace, name), &mut options, context).await {
                 Err(error) if error.is_conflict() && !is_given && matches!(judgement, Judgement::GoAsSeen) => {
                     if !budget.is_empty() {
                         return Err(not_looked_at(&budget));
                     }
                 }
-                result => return result.map(|_| ()),
+                result => return result,
             }
         }
         Err(ApiError::modified(&resource.names, name))
+    }
+
+    /// Says on the pod why it goes, then deletes it. What is asked of the pod has to hold for both.
+    async fn announce_and_delete(
+        &self,
+        resource: &Resource,
+        (namespace, name): (&str, &str),
+        options: &mut DeleteOptions,
+        context: &WriteContext<'_>,
+    ) -> Result<(), ApiError> {
+        if !context.dry_run {
+            let now = Time(whole_seconds(self.clock.now()));
+            let who = own();
+            let as_server = WriteContext::new(&who, "kube-apiserver").unchecked();
+            let asked = options.clone();
+            let announced = self.update_with(resource, (namespace, name), Part::Status, &as_server, |current| {
+                check_preconditions(resource, &*current.object, &asked)?;
+                let mut new = current.object.boxed_clone();
+                say_why(new.downcast_mut().ok_or_else(|| ApiError::internal("no Pod"))?, &now);
+                Ok(new.into())
+            });
+            let version = announced.await?.object.meta().resource_version.clone();
+            if let Some(wanted) = options.preconditions.as_mut().and_then(|p| p.resource_version.as_mut()) {
+                wanted.clone_from(&version.unwrap_or_default());
+            }
+        }
+        self.delete(resource, namespace, name, options, context).await.map(drop)
     }
 
     /// Asks the pod's budget, and counts the disruption on it. Its name comes along.
@@ -101,6 +132,21 @@ impl Registry {
         .await?;
         Ok((Judgement::Go, name))
     }
+}
+
+fn say_why(pod: &mut Pod, now: &Time) {
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    let known = conditions.iter().find(|c| c.type_ == DISRUPTED && c.status == "True");
+    let since = known.and_then(|c| c.last_transition_time.clone()).unwrap_or_else(|| now.clone());
+    conditions.retain(|c| c.type_ != DISRUPTED);
+    conditions.push(PodCondition {
+        type_: DISRUPTED.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("EvictionByEvictionAPI".to_owned()),
+        message: Some("Eviction API: evicting".to_owned()),
+        last_transition_time: Some(since),
+        ..PodCondition::default()
+    });
 }
 
 fn phase(pod: &Pod) -> &str {

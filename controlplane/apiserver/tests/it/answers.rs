@@ -76,6 +76,36 @@ async fn deletions_answer_as_the_kind_does() {
     cluster.stop().await;
 }
 
+/// As the first versions of these kinds did.
+#[tokio::test]
+async fn jobs_and_replication_controllers_leave_their_pods_behind_unless_told_otherwise() {
+    let cluster = Cluster::start().await;
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    for name in ["a", "b", "c"] {
+        let job = json!({"metadata": {"name": name}, "spec": {"template": {"spec": pod}}});
+        cluster.post(jobs, job).await.ok(201);
+    }
+    let left = cluster.delete(&format!("{jobs}/a")).await;
+    assert_eq!(left.ok(200)["metadata"]["finalizers"], json!(["orphan"]));
+    let warning = left.headers["warning"].to_str().unwrap();
+    assert!(warning.starts_with("299 - \"child pods are preserved by default when jobs are deleted"), "{warning}");
+    let gone = cluster.delete(&format!("{jobs}/b?propagationPolicy=Background")).await;
+    assert_eq!((&gone.ok(200)["status"], gone.headers.get("warning")), (&json!("Success"), None));
+    let waits = cluster.delete(&format!("{jobs}/c?propagationPolicy=Foreground")).await.ok(200);
+    assert_eq!(waits["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    let again = cluster.delete(&format!("{jobs}/c")).await.ok(200);
+    assert_eq!(again["metadata"]["finalizers"], json!(["foregroundDeletion"]), "what is there goes before the default");
+
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let controller = json!({"metadata": {"name": "a"}, "spec": {"replicas": 0, "template": template}});
+    cluster.post(controllers, controller).await.ok(201);
+    let left = cluster.delete(&format!("{controllers}/a")).await;
+    assert_eq!((&left.ok(200)["metadata"]["finalizers"], left.headers.get("warning")), (&json!(["orphan"]), None));
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn an_apply_names_fields_as_kubernetes_does() {
     let cluster = Cluster::start().await;

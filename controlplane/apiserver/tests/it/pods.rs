@@ -100,6 +100,8 @@ async fn evictions_ask_the_budget() {
         let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         cluster.patch(&format!("{PODS}/{name}/status"), "strategic-merge-patch", running).await.ok(200);
     }
+    let kept = json!({"metadata": {"finalizers": ["a.io/b"]}});
+    cluster.patch(&format!("{PODS}/a"), "merge-patch", kept).await.ok(200);
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
     let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}});
     cluster.post(budgets, json!({"metadata": {"name": "b"}, "spec": spec})).await.ok(201);
@@ -127,6 +129,11 @@ async fn evictions_ask_the_budget() {
     let status = cluster.get(&format!("{budgets}/b")).await.ok(200)["status"].clone();
     assert_eq!((&status["disruptionsAllowed"], &status["conditions"][0]["status"]), (&json!(0), &json!("False")));
     assert!(status["disruptedPods"]["a"].is_string(), "{status}");
+    let going = cluster.get(&format!("{PODS}/a")).await.ok(200);
+    let why =
+        going["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    let said = [&why["status"], &why["reason"], &why["message"]];
+    assert_eq!(said, ["True", "EvictionByEvictionAPI", "Eviction API: evicting"]);
 
     let answer = evict("b", "").await;
     assert_eq!(answer.refused(429), refused);

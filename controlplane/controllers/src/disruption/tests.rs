@@ -30,9 +30,9 @@ fn counts_what_is_healthy() {
     );
     check(
         "pdb b min=1",
-        expect![[
-            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":0,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":0}"#
-        ]],
+        expect![[r#"
+            event Normal NoPods: No matching pods found
+            status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":0,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":0}"#]],
     );
     check(
         "pdb b min=0; pod x ready deleting; pod y ready",
@@ -65,9 +65,30 @@ fn percentages_are_of_what_is_wanted() {
     // Nobody says how many there should be.
     check(
         "pdb b max=1; pod x owner=Job/j ready",
-        expect![[
-            r#"status poddisruptionbudget b {["reason":"SyncFailed","status":"False"],"disruptedPods":{},"disruptionsAllowed":0}"#
-        ]],
+        expect![[r#"
+            event Warning CalculateExpectedPodCountFailed: Failed to calculate the number of expected pods: found no controllers for pod "x"
+            status poddisruptionbudget b {["reason":"SyncFailed","status":"False"],"disruptedPods":{},"disruptionsAllowed":0}"#]],
+    );
+}
+
+#[test]
+fn pods_that_nobody_wants_so_many_of_are_told_of() {
+    check("pdb b max=1; pod x ready", expect![[r#"
+        event Warning UnmanagedPods: Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.
+        status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":1,"desiredHealthy":0,"disruptionsAllowed":0,"expectedPods":0}"#]]);
+}
+
+#[test]
+fn selectors_as_go_prints_them() {
+    let shown = |selector: serde_json::Value| as_go(&serde_json::from_value(selector).unwrap());
+    assert_eq!(
+        shown(serde_json::json!({"matchLabels": {"a": "b", "c": "d"}})),
+        "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:[]LabelSelectorRequirement{},}"
+    );
+    assert_eq!(
+        shown(serde_json::json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b", "c"]}]})),
+        "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{\
+         LabelSelectorRequirement{Key:a,Operator:In,Values:[b c],},},}"
     );
 }
 

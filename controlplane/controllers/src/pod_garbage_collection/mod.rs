@@ -12,15 +12,12 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Namespace, Node, Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition};
 use podium_api::{Kind as _, Object, ObjectKey, kind_of};
 
 use crate::{
     Action, Controller, Key, Plan, Preconditions, Trigger, View, ViewExt,
-    pods::{is_finished, node_name, phase},
+    pods::{disruption, is_finished, node_name, phase},
 };
 
 /// So many pods that have ended may stay.
@@ -134,14 +131,7 @@ fn of_one_node(key: &ObjectKey, view: &dyn View, now: Timestamp, plan: &mut Plan
 }
 
 fn gone(now: Timestamp) -> PodCondition {
-    PodCondition {
-        type_: "DisruptionTarget".to_owned(),
-        status: "True".to_owned(),
-        reason: Some("DeletionByPodGC".to_owned()),
-        message: Some("PodGC: node no longer exists".to_owned()),
-        last_transition_time: Some(Time(now)),
-        ..PodCondition::default()
-    }
+    disruption("DeletionByPodGC", "PodGC: node no longer exists", now)
 }
 
 /// Of all that have ended those beyond `max` go: first what was evicted, then the oldest.

@@ -41,6 +41,7 @@ const REPLACEMENTS: [&str; 2] = ["Failed", "TerminatingOrFailed"];
 impl Kind for Job {
     const NAMES: Names = Names::new("batch", "v1", "Job", "jobs", "job").categories(&["all"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const ORPHANS_DEPENDENTS: bool = true;
     const SUBRESOURCES: &'static [Sub<Self>] = &[Sub::STATUS];
     const FIELDS: &'static [Field<Self>] = &[Field {
         path: "status.successful",
