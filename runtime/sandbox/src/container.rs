@@ -165,8 +165,10 @@ impl Container {
     /// # Errors
     /// When it is more than the container may have.
     pub(crate) fn bill_streams(&self) -> Result<(), OutOfMemory> {
+        // Looked at under the lock: of two that look the later one is right.
+        let mut streams = self.streams.lock();
         let waiting = self.spec.stdin.as_ref().map_or(0, Stdin::waiting_bytes) + self.spec.logs.held_bytes();
-        self.streams.lock().hide(waiting as u64)
+        streams.hide(waiting as u64)
     }
 
     /// Whether it, or its group, has taken more memory than it may have.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{CpuLimit, Usage, container::Accounts, memory::Held, sandbox::Node};
 
-/// More files than any machine holds: so that sums of them stay sums.
+/// More files than any machine holds: a figure past it was not counted to the end.
 const FILES_BYTES_MAX: u64 = 1 << 50;
 
 /// Bounds over several containers together, on top of each one's own.
@@ -43,13 +43,18 @@ impl Group {
 
     /// Says how many bytes files in memory take up that the containers have made: they count towards the group's memory, as
     /// those of a tmpfs do towards a cgroup's. While that is more than the group may have, a container that computes ends as out of
-    /// memory; what waits is left alone.
+    /// memory; what waits is left alone. `u64::MAX`: nobody can tell how many, and it is more than the group may have.
     pub fn bill_files(&self, bytes: u64) {
         let mut files = self.files.lock();
-        files.force(bytes.min(FILES_BYTES_MAX));
+        let counted = bytes <= FILES_BYTES_MAX;
+        if counted {
+            // Else what others may have of the node would be gone for a figure that is none.
+            files.force(bytes);
+        }
         let memory = &self.accounts.memory;
         // Without files nobody can have taken more than there is.
-        self.over.store(bytes > 0 && memory.used_bytes() > memory.limit_bytes(), Ordering::Release);
+        let over = !counted || bytes > 0 && memory.used_bytes() > memory.limit_bytes();
+        self.over.store(over, Ordering::Release);
     }
 
     /// Whether files in memory have taken it past its memory.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder, filesystem};
 
-use crate::{Mount, StartError};
+use crate::{Mount, StartError, remove_tree};
 
 /// A single file that is copied, because it cannot be linked, is at most this large.
 const COPY_BYTES_MAX: u64 = 16 << 20;
@@ -29,8 +29,8 @@ const COPY_BYTES_MAX: u64 = 16 << 20;
 const PREFIX: &str = "podium-file-";
 /// Mounts of one container.
 const MOUNTS_MAX: usize = 256;
-/// Containers whose mounts stay open between their instances: those that opened them last.
-const KEPT_OPEN_MAX: usize = 256;
+/// Mounts that stay open between instances: those of the containers that opened theirs last.
+const KEPT_OPEN_MAX: usize = 2048;
 
 /// What a container sees of the host's file system.
 #[derive(Default)]
@@ -173,7 +173,7 @@ impl Files {
         let opened: Arc<[Opened]> = self.open_places(&mut made)?.into();
         made.kept = Some(opened.clone());
         drop(made);
-        keep(self);
+        keep(self, opened.len());
         Ok(opened)
     }
 
@@ -265,15 +265,32 @@ impl Mount {
     }
 }
 
-/// Remembers who keeps mounts open; the oldest no longer does when there are many.
-fn keep(files: &Arc<Files>) {
-    static KEPT: Mutex<VecDeque<Weak<Files>>> = Mutex::new(VecDeque::new());
-    let oldest = {
-        let mut kept = KEPT.lock();
-        kept.push_back(Arc::downgrade(files));
-        if kept.len() > KEPT_OPEN_MAX { kept.pop_front() } else { None }
-    };
-    if let Some(files) = oldest.and_then(|files| files.upgrade()) {
+/// Who keeps mounts open, and how many.
+struct Kept<T> {
+    open: usize,
+    by: VecDeque<(T, usize)>,
+}
+
+impl<T> Kept<T> {
+    /// Adds one; answers with the oldest, which have to close theirs when there are many.
+    fn add(&mut self, one: T, open: usize) -> Vec<T> {
+        self.open += open;
+        self.by.push_back((one, open));
+        let mut to_close = Vec::new();
+        while self.open > KEPT_OPEN_MAX && self.by.len() > 1 {
+            let Some((one, open)) = self.by.pop_front() else { break };
+            self.open -= open;
+            to_close.push(one);
+        }
+        to_close
+    }
+}
+
+/// Remembers who keeps mounts open; the oldest no longer do when there are many.
+fn keep(files: &Arc<Files>, open: usize) {
+    static KEPT: Mutex<Kept<Weak<Files>>> = Mutex::new(Kept { open: 0, by: VecDeque::new() });
+    let to_close = KEPT.lock().add(Arc::downgrade(files), open);
+    for files in to_close.iter().filter_map(Weak::upgrade) {
         files.made.lock().kept = None;
     }
 }
@@ -286,7 +303,7 @@ pub(crate) fn sweep(scratch_dir: &Path) -> io::Result<()> {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type()?.is_dir() {
             use std::os::unix::fs::PermissionsExt as _;
             fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
-            fs::remove_dir_all(entry.path())?;
+            remove_tree(&entry.path())?;
         }
     }
     Ok(())
@@ -378,4 +395,25 @@ fn normal(path: &str) -> Result<String, &'static str> {
         return Err("its path must not contain a zero byte");
     }
     Ok(format!("/{}", parts.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_kept_open_are_counted_and_the_oldest_are_closed() {
+        let mut kept = Kept { open: 0, by: VecDeque::new() };
+        assert_eq!(kept.add("a", 1000), [""; 0]);
+        assert_eq!(kept.add("b", 1000), [""; 0]);
+        assert_eq!(kept.add("c", 100), ["a"]);
+        assert_eq!(kept.add("d", 2000), ["b", "c"]);
+        assert_eq!(
+            kept.add("e", 3 * KEPT_OPEN_MAX),
+            ["d"],
+            "one alone may have more: a container has a bound of its own"
+        );
+        assert_eq!(kept.add("f", 1), ["e"]);
+        assert_eq!(kept.open, 1);
+    }
 }

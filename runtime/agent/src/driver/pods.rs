@@ -179,7 +179,7 @@ impl Pods {
         tokio::task::spawn_blocking(move || {
             shared.volumes.forget(&id);
             // There is none if no guest ever looked.
-            let _ = std::fs::remove_dir_all(shared.message_dir(&id));
+            let _ = podium_sandbox::remove_tree(&shared.message_dir(&id));
             let _ = std::fs::remove_dir_all(shared.pod_core_dumps(&id));
         });
     }

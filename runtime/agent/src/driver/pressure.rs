@@ -21,7 +21,7 @@ use podium_api::{ObjectKey, quantity::Quantity};
 use podium_client::{Mirror, Note};
 use tokio::{
     sync::{Notify, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use super::{PodId, Report, Shared};
@@ -36,7 +36,7 @@ use crate::{
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks between two walks of folders.
-const WALK_EVERY: u64 = 10;
+const WALK_EVERY: Duration = Duration::from_secs(10);
 /// How long an evicted pod may take until the next one is.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 const GONE_EVERY: Duration = Duration::from_millis(250);
@@ -94,43 +94,62 @@ impl AgentConfig {
     }
 }
 
-/// Watches until it is dropped.
+/// Watches until it is dropped. Folders, of which pods decide how long they take, are walked beside the rest: what the node is short
+/// of does not wait for that.
 pub(crate) async fn watch(shared: Arc<Shared>) {
-    let mut ticks = interval(LOOK_EVERY);
+    tokio::join!(look(&shared), bill(&shared), walk(&shared));
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Sees what the node is short of.
+async fn look(shared: &Arc<Shared>) {
+    let mut ticks = every(LOOK_EVERY);
     let mut watcher = Watcher::default();
     let group = Group::of_this_process();
-    for look in 0_u64.. {
+    loop {
         ticks.tick().await;
-        bill_memory(&shared).await;
         let (disk_total, disk_bytes) = disk(&shared.config.data_dir);
         let thresholds = shared.config.thresholds(disk_total);
-        let seen = Observation { memory_bytes: memory_left(&shared, group.as_ref(), &thresholds), disk_bytes };
+        let seen = Observation { memory_bytes: memory_left(shared, group.as_ref(), &thresholds), disk_bytes };
         let now = shared.clock.now();
         let short = watcher.observe(&thresholds, seen, now);
         shared.state.set(watcher.pressure(now));
-        if look % WALK_EVERY == 0 {
-            for eviction in keeping_too_much(&shared).await {
-                evict(&shared, eviction).await;
-            }
-        }
         if let Some(short) = short {
-            note_node(&shared, &short);
-            if let Some(eviction) = chosen(&shared, &short, &thresholds).await {
-                evict(&shared, eviction).await;
+            note_node(shared, &short);
+            if let Some(eviction) = chosen(shared, &short, &thresholds).await {
+                evict(shared, eviction).await;
             }
         }
     }
 }
 
 /// Files in memory are their pods' memory.
-async fn bill_memory(shared: &Arc<Shared>) {
-    if !shared.volumes.any_in_memory() {
-        return;
+async fn bill(shared: &Arc<Shared>) {
+    let mut ticks = every(LOOK_EVERY);
+    loop {
+        ticks.tick().await;
+        if shared.volumes.any_in_memory() {
+            let volumes = shared.volumes.clone();
+            // It ends early only when the process does.
+            let _ = tokio::task::spawn_blocking(move || volumes.bill_memory()).await;
+        }
     }
-    let volumes = shared.volumes.clone();
-    // It ends early only when the process does.
-    let _ = tokio::task::spawn_blocking(move || volumes.bill_memory()).await;
+}
+
+/// Sees which pods keep more than they may.
+async fn walk(shared: &Arc<Shared>) {
+    let mut ticks = every(WALK_EVERY);
+    loop {
+        ticks.tick().await;
+        for eviction in keeping_too_much(shared).await {
+            evict(shared, eviction).await;
+        }
+    }
 }
 
 fn memory_left(shared: &Shared, group: Option<&Group>, thresholds: &Thresholds) -> u64 {
@@ -258,16 +277,25 @@ struct Kept {
     total_bytes: u64,
 }
 
+impl Kept {
+    /// `own`: what containers have written. A volume may be too large to be counted (`u64::MAX`).
+    fn of(own: impl Iterator<Item = (String, u64)>, volumes: &[(String, u64)]) -> Self {
+        let mut containers = HashMap::<_, u64>::new();
+        for (name, bytes) in own {
+            let of_container = containers.entry(name).or_default();
+            *of_container = of_container.saturating_add(bytes);
+        }
+        let all = containers.values().chain(volumes.iter().map(|(_, bytes)| bytes));
+        let total_bytes = all.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        Self { containers, total_bytes }
+    }
+}
+
 impl Shared {
     /// Blocks while folders are walked.
     fn stored(&self, id: &PodId) -> Kept {
-        let mut containers = HashMap::new();
-        for (name, bytes) in self.log_index.sizes(id).into_iter().chain(self.core_dump_sizes(id)) {
-            *containers.entry(name).or_default() += bytes;
-        }
-        let dirs = self.volumes.usage(&id.uid).on_disk;
-        let total_bytes = containers.values().chain(dirs.iter().map(|(_, bytes)| bytes)).sum();
-        Kept { containers, total_bytes }
+        let own = self.log_index.sizes(id).into_iter().chain(self.core_dump_sizes(id));
+        Kept::of(own, &self.volumes.usage(&id.uid).on_disk)
     }
 
     /// Why a pod has to go that keeps more than it may. Folders are walked only where there is a limit.
@@ -296,6 +324,18 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_counted_is_no_trouble_for_others() {
+        let kept = |logs: &[(&str, u64)], volumes: &[u64]| {
+            let named = |(name, bytes): &(&str, u64)| ((*name).to_owned(), *bytes);
+            let volumes: Vec<_> = volumes.iter().map(|bytes| ("v".to_owned(), *bytes)).collect();
+            let kept = Kept::of(logs.iter().map(named), &volumes);
+            (kept.containers.get("a").copied(), kept.total_bytes)
+        };
+        assert_eq!(kept(&[("a", 1), ("b", 2), ("a", 3)], &[10, 20]), (Some(4), 36));
+        assert_eq!(kept(&[("a", 1)], &[u64::MAX, u64::MAX]), (Some(1), u64::MAX));
+    }
 
     #[test]
     fn what_the_system_says() {

@@ -83,7 +83,7 @@ impl Drop for Private {
     fn drop(&mut self) {
         if self.made.load(Ordering::Acquire) {
             // What stays is removed with the pod's folder.
-            let _ = fs::remove_dir_all(&self.dir);
+            let _ = podium_sandbox::remove_tree(&self.dir);
         }
     }
 }

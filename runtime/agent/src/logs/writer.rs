@@ -291,9 +291,11 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// The next job, or that it is time for what was gathered: however many jobs there are, nobody waits behind them for longer.
     fn next(&self, inbox: &mpsc::Receiver<Job>) -> Result<Job, mpsc::RecvTimeoutError> {
-        match self.due {
-            Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
+        match self.due.map(|due| due.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => Err(mpsc::RecvTimeoutError::Timeout),
+            Some(left) => inbox.recv_timeout(left),
             None => inbox.recv().map_err(mpsc::RecvTimeoutError::from),
         }
     }
@@ -477,6 +479,25 @@ mod tests {
         let text = records(&mut buffer(&[(Stream::Stdout, &flood)]));
         assert!(text.len() <= PENDING_BYTES_MAX + 200, "{}", text.len());
         assert!(text.contains("bytes of output were dropped"));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_behind_those_who_write_all_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation { file_bytes_max: 1 << 20, files_max: 3 };
+        let writer = LogWriter::start(rotation, Arc::new(podium_client::SystemClock)).unwrap();
+        let log = |name: &str| writer.open(dir.path().join(name));
+        let (jobs, inbox) = mpsc::channel();
+        for _ in 0..3 {
+            jobs.send(Job::Urgent(log("loud.log"))).unwrap();
+        }
+        let mut gathered = Gathered::default();
+        gathered.add(log("quiet.log"));
+        gathered.due = Some(Instant::now());
+        assert!(matches!(gathered.next(&inbox), Err(mpsc::RecvTimeoutError::Timeout)));
+        assert_eq!(gathered.take().len(), 1);
+        assert!(matches!(gathered.next(&inbox), Ok(Job::Urgent(_))));
+        writer.stop().await;
     }
 
     #[tokio::test]

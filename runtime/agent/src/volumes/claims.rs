@@ -187,7 +187,7 @@ impl Provisioner<'_> {
         if !on_node(spec, self.node) || meta.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(&path)).await;
+        let removed = tokio::task::spawn_blocking(move || podium_sandbox::remove_tree(&path)).await;
         match removed {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
             _ => {}

@@ -139,7 +139,7 @@ fn is_empty(path: &Path) -> bool {
 }
 
 fn remove(path: &Path) {
-    match fs::remove_dir_all(path) {
+    match podium_sandbox::remove_tree(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "cannot remove what an agent has left in memory");
         }

@@ -32,7 +32,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, HostPathVolumeSource, Pod, V
 use parking_lot::Mutex;
 use podium_api::quantity::Quantity;
 use podium_client::{ApiRef, ClockRef};
-use podium_sandbox::{Group, Mount, Stores};
+use podium_sandbox::{Group, Mount, Stores, remove_tree};
 use tokio::sync::OnceCell;
 
 pub use self::claims::PROVISIONER;
@@ -302,7 +302,7 @@ impl Volumes {
 
     fn remove_dirs(&self, uid: &str) {
         for root in self.places.roots() {
-            match fs::remove_dir_all(root.join(uid)) {
+            match remove_tree(&root.join(uid)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(uid, %error, "cannot remove the volumes of a pod");
                 }

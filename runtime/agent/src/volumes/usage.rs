@@ -1,7 +1,7 @@
 //! How much the pods' own folders hold, and which have grown past their `sizeLimit`.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::{Arc, Weak},
 };
@@ -14,8 +14,11 @@ use super::{
 };
 use crate::driver::PodId;
 
-/// Entries counted in one volume; one with more counts as too large for any limit.
-const ENTRIES_MAX: usize = 1_000_000;
+/// Entries counted in one volume; one with more counts as too large for any limit, and so does one that is nested deeper than a
+/// path can say.
+const ENTRIES_MAX: u64 = 1_000_000;
+/// What the kernel keeps for each file and folder in memory, beside its pages.
+const ENTRY_BYTES: u64 = 1 << 10;
 
 /// What one pod's own volumes hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Volumes {
         let mut usage = PodUsage::default();
         for (name, empty) in volumes.into_iter().flat_map(|v| empties(v)) {
             let list = if empty.in_memory { &mut usage.in_memory } else { &mut usage.on_disk };
-            list.push((name.to_owned(), size(&empty.dir)));
+            list.push((name.to_owned(), size(empty)));
         }
         usage
     }
@@ -48,7 +51,7 @@ impl Volumes {
         };
         for pod in pods {
             let Some(group) = pod.group.upgrade() else { continue };
-            let sizes = empties(&pod).filter(|(_, empty)| empty.in_memory).map(|(_, empty)| size(&empty.dir));
+            let sizes = empties(&pod).filter(|(_, empty)| empty.in_memory).map(|(_, empty)| size(empty));
             group.bill_files(sizes.fold(0, u64::saturating_add));
         }
     }
@@ -64,7 +67,7 @@ impl Volumes {
         let pods: Vec<Arc<PodVolumes>> = self.pods.lock().values().filter_map(|e| e.volumes.get().cloned()).collect();
         let over = |pod: &Arc<PodVolumes>| {
             let found = empties(pod).find_map(|(name, empty)| {
-                let limit = empty.limit_bytes.filter(|limit| size(&empty.dir) > *limit)?;
+                let limit = empty.limit_bytes.filter(|limit| size(empty) > *limit)?;
                 Some((name, limit))
             });
             let (name, limit) = found?;
@@ -90,24 +93,65 @@ fn empties(pod: &PodVolumes) -> impl Iterator<Item = (&str, &Empty)> {
     })
 }
 
-/// Bytes of all files below a folder, as the disk counts them. Follows no link.
-fn size(dir: &Path) -> u64 {
+/// Bytes of all files of a volume. `u64::MAX`: they cannot be counted.
+fn size(empty: &Empty) -> u64 {
+    tree_bytes(&empty.dir, if empty.in_memory { ENTRY_BYTES } else { 0 })
+}
+
+/// Bytes of all files below a folder, as its file system counts them, and some for each entry. Follows no link.
+fn tree_bytes(dir: &Path, entry_bytes: u64) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     let mut entries = 0;
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        let listed = match fs::read_dir(dir) {
+            Ok(listed) => listed,
+            // It was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // What lies deeper than a path can say must not be free of charge.
+            Err(_) => return u64::MAX,
+        };
+        for entry in listed.filter_map(Result::ok) {
             entries += 1;
             if entries > ENTRIES_MAX {
                 return u64::MAX;
             }
             let Ok(meta) = entry.metadata() else { continue };
-            bytes += meta.blocks() * 512;
+            bytes = bytes.saturating_add(meta.blocks().saturating_mul(512)).saturating_add(entry_bytes);
             if meta.is_dir() {
                 open.push(entry.path());
             }
         }
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_free_of_charge() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(tree_bytes(dir.path(), 7), 0);
+        for number in 0..10 {
+            fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        assert_eq!((tree_bytes(dir.path(), 0), tree_bytes(dir.path(), 7)), (0, 70));
+        fs::write(dir.path().join("0"), [1; 5000]).unwrap();
+        assert!(tree_bytes(dir.path(), 0) >= 5000);
+        assert_eq!(tree_bytes(&dir.path().join("none"), 7), 0);
+        // A file in folders within each other whose path is longer than any may be.
+        let (name, mut folder) = ("n".repeat(250), openat(CWD, dir.path(), OFlags::DIRECTORY, Mode::empty()).unwrap());
+        for _ in 0..20 {
+            mkdirat(&folder, &name, Mode::RWXU).unwrap();
+            folder = openat(&folder, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        openat(&folder, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+        assert_eq!(tree_bytes(dir.path(), 0), u64::MAX);
+        podium_sandbox::remove_tree(&dir.path().join(&name)).unwrap();
+    }
 }

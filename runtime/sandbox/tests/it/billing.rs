@@ -129,7 +129,16 @@ async fn files_in_memory_are_the_groups() {
     assert!(tokio::time::timeout(Duration::from_millis(50), again.wait()).await.is_err());
     again.kill();
     again.wait().await;
+    // Files that nobody can count are the group's own trouble.
     group.bill_files(u64::MAX);
-    drop((group, again, web, spins));
+    let (of_other, _) = spec(&["other"]);
+    let other = sandbox.http(&handler, of_other).unwrap();
+    assert_eq!(other.call(get("/")).await.unwrap().status(), 200);
+    let (mut late, _) = spec(&["late"]);
+    late.group = Some(group.clone());
+    let late = sandbox.command(&image, late).unwrap();
+    let ending = tokio::time::timeout(Duration::from_secs(60), late.wait()).await.expect("it is ended");
+    assert!(matches!(ending, Ending::OutOfMemory { .. }), "{ending:?}");
+    drop((group, again, web, spins, other, late));
     until_nothing(|| sandbox.guest_memory_bytes().0).await;
 }
