@@ -186,6 +186,21 @@ impl Charge {
     pub(crate) fn new(account: Arc<MemoryAccount>, bytes: u64) -> Option<Self> {
         account.try_take(bytes).then(|| Self { account, bytes })
     }
+
+    /// Of a buffer that is empty yet.
+    pub(crate) fn empty(account: Arc<MemoryAccount>) -> Self {
+        Self { account, bytes: 0 }
+    }
+
+    /// Becomes as large as this; returns whether that fits, else nothing changes.
+    pub(crate) fn resize(&mut self, bytes: u64) -> bool {
+        if bytes > self.bytes && !self.account.try_take(bytes - self.bytes) {
+            return false;
+        }
+        self.account.give(self.bytes.saturating_sub(bytes));
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Drop for Charge {
@@ -215,6 +230,19 @@ mod tests {
         assert_eq!(Held::new(account.clone()).grow(40), Ok(()));
         drop(all);
         assert_eq!((account.used_bytes(), node.used_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_buffer_grows_as_far_as_there_is_room_and_shrinks() {
+        let account = Arc::new(MemoryAccount::new(80, None));
+        let mut charge = Charge::empty(account.clone());
+        let mut resized = |bytes| (charge.resize(bytes), account.used_bytes());
+        assert_eq!(
+            [resized(50), resized(71), resized(70), resized(20)],
+            [(true, 50), (false, 50), (true, 70), (true, 20)]
+        );
+        drop(charge);
+        assert_eq!((account.used_bytes(), account.exceeded()), (0, false));
     }
 
     #[test]

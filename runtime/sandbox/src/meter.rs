@@ -8,9 +8,10 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Instant,
 };
 
-use crate::cpu::thread_cpu_ns;
+use crate::{container::Container, cpu::thread_cpu_ns};
 
 /// A poll that took longer may have been interrupted by other threads.
 const SHORT_NS: u64 = 100_000;
@@ -18,6 +19,34 @@ const SHORT_NS: u64 = 100_000;
 thread_local! {
     /// This thread's CPU clock when it was last asked for.
     static LAST_CPU_NS: Cell<u64> = const { Cell::new(0) };
+    /// Whether a guest is being polled: what this thread uses is measured.
+    static MEASURED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that what this thread does is a guest's, until it is dropped.
+pub(crate) struct Measured(bool);
+
+impl Measured {
+    pub(crate) fn begin() -> Self {
+        Self(MEASURED.replace(true))
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        MEASURED.set(self.0);
+    }
+}
+
+/// Does something for a guest that may be done within its poll or in a task beside it: what that uses is billed once.
+pub(crate) fn beside<R>(container: &Container, work: impl FnOnce() -> R) -> R {
+    if MEASURED.get() {
+        return work();
+    }
+    let before_ns = thread_cpu_ns();
+    let done = work();
+    container.cpu.charge(thread_cpu_ns().saturating_sub(before_ns), Instant::now);
+    done
 }
 
 /// The state of one guest's measurement: touched only by the thread that polls it.

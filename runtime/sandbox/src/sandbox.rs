@@ -33,7 +33,7 @@ const BACKGROUND_NICE: i32 = 5;
 /// One engine with its caches and clocks. Cheap to clone.
 #[derive(Clone)]
 pub struct Sandbox {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
 }
 
 /// What all containers of a node share.

@@ -26,7 +26,13 @@ use tokio::{
 };
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::{container::Container, cpu::CpuAccount, memory::OutOfMemory, meter::Meter, turns};
+use crate::{
+    container::Container,
+    cpu::CpuAccount,
+    memory::OutOfMemory,
+    meter::{self, Meter},
+    turns,
+};
 
 /// Slices on the embedder's runtime before a guest moves to the background.
 const FOREGROUND_SLICES: u64 = 4;
@@ -251,8 +257,9 @@ impl Task {
         }
         let active = self.container.node.ticker.active();
         self.turn.meter.begin(self.turn.burst_ns.load(Relaxed) >= EXACT_NS);
+        let measured = meter::Measured::begin();
         let poll = self.guest.as_mut().poll(cx);
-        drop(active);
+        drop((active, measured));
         self.turn.book(&self.container);
         self.paused = Instant::now();
         if let Some(place) = &self.place {

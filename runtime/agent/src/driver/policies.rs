@@ -22,7 +22,7 @@ use podium_network::{
     Requirement, Selector,
     table::{Name, Protocol},
 };
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{sync::mpsc::UnboundedReceiver, time::MissedTickBehavior};
 
 use super::egress_policy;
 
@@ -81,6 +81,9 @@ impl Policies {
         let mut local = self.local.subscribe();
         let mut pods = self.pods.as_ref().map(|pods| pods.subscribe());
         let mut egress = self.egress.as_ref().map(|egress| egress.subscribe());
+        // Goes on however much else is to be done: each of these may come every moment.
+        let mut looks = tokio::time::interval(NOT_SERVED);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let look_again = egress.is_none() || (pods.is_none() && !self.policies.list(None).is_empty());
             tokio::select! {
@@ -96,7 +99,7 @@ impl Policies {
                     }
                     self.policy(&delta);
                 }
-                () = tokio::time::sleep(NOT_SERVED), if look_again => {
+                _ = looks.tick(), if look_again => {
                     if egress.is_none() {
                         self.egress = mirror::<egress_policy::EgressPolicy>(&self.api).await.ok();
                         egress = self.egress.as_ref().map(|egress| egress.subscribe());

@@ -385,7 +385,8 @@ impl PodVolumes {
         let mut names: Vec<_> = mounts.map(|mount| &mount.name).collect();
         names.sort_unstable();
         names.dedup();
-        VolumeStores::over(names.into_iter().filter_map(|name| self.volumes.get(name).cloned()), &self.stores)
+        let volumes = names.into_iter().filter_map(|name| self.volumes.get(name).cloned());
+        VolumeStores::over(volumes, &self.stores, &self.group)
     }
 
     /// What one container mounts, in the order of its spec.

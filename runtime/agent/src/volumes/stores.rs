@@ -1,5 +1,5 @@
 //! What `wasi:keyvalue` opens: a store by the name of a volume that the container mounts and may write. One in an `emptyDir`
-//! lives in memory as long as the pod; one in a claim or a folder of the host is kept there, durable.
+//! lives in memory as long as the pod, whose memory it is; one in a claim or a folder of the host is kept there, durable.
 //!
 //! The empty name and `default` mean the volume of that name, or the only one that there is.
 
@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use podium_sandbox::{FileStore, MemoryStore, Store, StoreError, Stores};
+use podium_sandbox::{FileStore, Group, MemoryStore, Store, StoreError, Stores};
 
 use super::volume::{Host, Place, Volume};
 
@@ -26,13 +26,22 @@ const FOLDER: &str = ".keyvalue";
 pub(super) struct VolumeStores {
     volumes: Vec<Arc<Volume>>,
     open: Arc<OpenStores>,
+    /// What pays for those in memory.
+    group: Weak<Group>,
 }
 
 impl VolumeStores {
     /// `None`: none of the volumes can hold a store.
-    pub(super) fn over(volumes: impl Iterator<Item = Arc<Volume>>, open: &Arc<OpenStores>) -> Option<Arc<dyn Stores>> {
+    pub(super) fn over(
+        volumes: impl Iterator<Item = Arc<Volume>>,
+        open: &Arc<OpenStores>,
+        group: &Weak<Group>,
+    ) -> Option<Arc<dyn Stores>> {
         let volumes: Vec<_> = volumes.filter(|volume| !volume.read_only()).collect();
-        if volumes.is_empty() { None } else { Some(Arc::new(Self { volumes, open: open.clone() })) }
+        if volumes.is_empty() {
+            return None;
+        }
+        Some(Arc::new(Self { volumes, open: open.clone(), group: group.clone() }))
     }
 }
 
@@ -44,7 +53,7 @@ impl Stores for VolumeStores {
         let any = matches!(name, "" | "default");
         let volume = named.or_else(|| only().filter(|_| any));
         let volume = volume.ok_or_else(|| StoreError::NoSuchStore(name.to_owned()))?;
-        volume.store(&self.open)
+        volume.store(&self.open, &self.group)
     }
 }
 
@@ -67,13 +76,16 @@ impl OpenStores {
 
 impl Volume {
     /// The one store in this volume.
-    fn store(&self, open: &OpenStores) -> Result<Arc<dyn Store>, StoreError> {
+    fn store(&self, open: &OpenStores, group: &Weak<Group>) -> Result<Arc<dyn Store>, StoreError> {
         let mut store = self.store.lock();
         if let Some(store) = &*store {
             return Ok(store.clone());
         }
         let made: Arc<dyn Store> = match &self.place {
-            Place::Empty(empty) => MemoryStore::new(empty.limit_bytes.unwrap_or(BYTES_DEFAULT)),
+            Place::Empty(empty) => {
+                let group = group.upgrade().ok_or_else(|| StoreError::Other("the pod has gone".to_owned()))?;
+                MemoryStore::of_group(&group, empty.limit_bytes.unwrap_or(BYTES_DEFAULT))
+            }
             Place::Files(_) => return Err(StoreError::AccessDenied(format!("{:?} is read-only", self.name))),
             Place::Host(host) => open.open(host),
         };

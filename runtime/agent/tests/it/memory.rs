@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 
 /// Writes 32 MiB to a file of its first mount, and then computes for ever.
-const WRITES: &str = r#"(module
+pub(crate) const WRITES: &str = r#"(module
     (import "wasi_snapshot_preview1" "path_open"
         (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

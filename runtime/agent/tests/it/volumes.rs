@@ -173,3 +173,55 @@ async fn only_granted_folders_of_the_host() {
     assert!(message.contains("hostPath /etc is not below a folder that this node grants"), "{message}");
     cluster.shutdown().await;
 }
+
+/// A container that calls interfaces, one operation after the other.
+fn calls(name: &str, operations: &str, mounts: Value) -> Value {
+    let args: Vec<&str> = operations.split(' ').collect();
+    json!({ "name": name, "image": "file://interfaces-p2.wasm", "args": args, "volumeMounts": mounts })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_are_volumes_and_configuration_is_the_environment() {
+    let cluster = cluster().await;
+    cluster.guest("interfaces-p2.wasm");
+    let host = cluster.dir().join("host").canonicalize().unwrap();
+    let mounts = json!([mount("cache", "/cache"), mount("kept", "/kept")]);
+    let volumes = json!([{ "name": "cache", "emptyDir": { "sizeLimit": "1Ti" } },
+        { "name": "kept", "hostPath": { "path": host } }]);
+    let first = calls("first", "set cache a 1 -- set kept b 2 -- get other a", mounts.clone());
+    let mut second = calls("second", "get cache a -- get kept b -- config COLOR -- config a", mounts.clone());
+    second["env"] = json!([{ "name": "COLOR", "value": "blue" }]);
+    second["envFrom"] = json!([{ "configMapRef": { "name": "cfg" } }]);
+    let spec =
+        json!({ "restartPolicy": "Never", "initContainers": [first], "containers": [second], "volumes": volumes });
+    cluster.pod("p", spec).await;
+    assert_eq!(log_of(&cluster, "p").await, "1\n2\nSome(\"blue\")\nSome(\"one\")\n");
+    let of_first = LogOptions { container: Some("first".into()), ..LogOptions::default() };
+    assert_eq!(cluster.logs("p", of_first).await.unwrap(), "ok\nok\nno such store\n");
+    // Another pod finds what was kept, and no more memory than it may have.
+    let large = (0..20).map(|n| format!("large cache k{n} 1000000")).collect::<Vec<_>>().join(" -- ");
+    let mut third = calls("third", &format!("get cache a -- get kept b -- {large}"), mounts);
+    third["resources"] = json!({ "limits": { "memory": "16Mi" } });
+    cluster.pod("q", json!({ "restartPolicy": "Never", "containers": [third], "volumes": volumes })).await;
+    let log = log_of(&cluster, "q").await;
+    assert!(log.starts_with("none\n2\nok\nok\n"), "{log}");
+    assert!(log.ends_with("bytes\n") && log.contains("the store is full: there is no memory left for its 1"), "{log}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_outgrows_its_limit_costs_the_pod_its_place() {
+    let cluster = Cluster::start().await;
+    cluster.image("writes.wasm", crate::memory::WRITES);
+    let container = json!({ "name": "app", "image": "file://writes.wasm", "volumeMounts": [mount("v", "/v")] });
+    for (name, limit) in [("greedy", "1Mi"), ("modest", "1Gi")] {
+        let volumes = json!([{ "name": "v", "emptyDir": { "sizeLimit": limit } }]);
+        let spec = json!({ "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container], "volumes": volumes });
+        cluster.pod(name, spec).await;
+    }
+    let pod = cluster.until_pod("greedy", |pod| pod["status"]["phase"] == "Failed").await;
+    let words = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
+    assert_eq!((&pod["status"]["reason"], &pod["status"]["message"]), (&json!("Evicted"), &json!(words)));
+    assert_eq!(cluster.json("Pod", "default", "modest").await.unwrap()["status"]["phase"], "Running");
+    cluster.shutdown().await;
+}

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{Code, once, quota::Instance, quota::Permit};
-use crate::{ByteStream, TcpConnection, container::Container, cpu::thread_cpu_ns, memory::Charge, traffic::Way};
+use crate::{ByteStream, TcpConnection, container::Container, memory::Charge, meter, traffic::Way};
 
 /// Read ahead to learn whether there is anything to read.
 const AHEAD_BYTES: usize = 4 << 10;
@@ -213,9 +213,7 @@ impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let before_ns = thread_cpu_ns();
-        let poll = self.future.as_mut().poll(cx);
-        self.container.cpu.charge(thread_cpu_ns().saturating_sub(before_ns), std::time::Instant::now);
-        poll
+        let this = &mut *self;
+        meter::beside(&this.container, || this.future.as_mut().poll(cx))
     }
 }

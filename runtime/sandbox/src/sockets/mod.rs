@@ -30,6 +30,7 @@ pub(crate) use quota::{Instance, SocketQuota};
 
 use address::{Family, check_unicast};
 use code::Code;
+pub(crate) use connection::Metered;
 use options::Options;
 use ready::{Ready, once};
 

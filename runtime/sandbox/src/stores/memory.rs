@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::full;
-use crate::{Store, StoreError};
+use crate::{Group, Store, StoreError, memory::Charge};
 
 /// What an entry costs beside its key and value.
 const ENTRY_BYTES: u64 = 96;
@@ -27,12 +27,20 @@ pub struct MemoryStore {
 struct Content {
     values: BTreeMap<String, Bytes>,
     bytes: u64,
+    /// Who pays for it, if anybody does.
+    charge: Option<Charge>,
 }
 
 impl MemoryStore {
     /// `bytes_max`: keys, values and what it costs to keep them.
     pub fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self { bytes_max, content: Mutex::default() })
+    }
+
+    /// As [`MemoryStore::new`], as memory of a group: when that has none left the guest hears that the store is full.
+    pub fn of_group(group: &Group, bytes_max: u64) -> Arc<Self> {
+        let charge = Some(Charge::empty(group.accounts.memory.clone()));
+        Arc::new(Self { bytes_max, content: Mutex::new(Content { charge, ..Content::default() }) })
     }
 
     /// Bytes that it holds.
@@ -45,6 +53,9 @@ impl MemoryStore {
         let after = content.bytes - before + cost(key, &value);
         if after > self.bytes_max {
             return Err(full(after, self.bytes_max));
+        }
+        if content.charge.as_mut().is_some_and(|charge| !charge.resize(after)) {
+            return Err(StoreError::Other(format!("the store is full: there is no memory left for its {after} bytes")));
         }
         // A copy: a slice would keep what it was cut from.
         content.values.insert(key.to_owned(), Bytes::copy_from_slice(&value));
@@ -71,6 +82,9 @@ impl Store for MemoryStore {
         let mut content = self.content.lock();
         if let Some(old) = content.values.remove(key) {
             content.bytes -= cost(key, &old);
+            let left = content.bytes;
+            // It has become smaller: that always fits.
+            let _fits = content.charge.as_mut().map(|charge| charge.resize(left));
         }
         Ok(())
     }

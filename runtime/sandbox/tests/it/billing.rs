@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use podium_sandbox::{CallFailure, CpuLimit, Ending, ExecSpec, GroupLimits, LogSink, Sandbox, Stdin, Stream};
+use podium_sandbox::{
+    CallFailure, CpuLimit, Ending, ExecSpec, GroupLimits, LogSink, MemoryStore, Sandbox, Stdin, Store as _, Stream,
+};
 
 use crate::support::{self, FILES_P1, FILES_P2, HTTP_P2, get, load, sandbox, spec};
 
@@ -141,4 +143,25 @@ async fn files_in_memory_are_the_groups() {
     assert!(matches!(ending, Ending::OutOfMemory { .. }), "{ending:?}");
     drop((group, again, web, spins, other, late));
     until_nothing(|| sandbox.guest_memory_bytes().0).await;
+}
+
+#[tokio::test]
+async fn stores_in_memory_are_the_groups() {
+    let sandbox = sandbox();
+    let cpu = CpuLimit { quota_millicores: None, weight_millicores: 100 };
+    let group = sandbox.group(GroupLimits { memory_bytes_max: 4 * MIB, cpu });
+    let store = MemoryStore::of_group(&group, 1 << 40);
+    let value = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+    for key in ["a", "b", "c"] {
+        store.set(key, value.clone()).await.unwrap();
+    }
+    assert!(group.usage().memory_bytes > 3 * MIB);
+    let refused = store.set("d", value.clone()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("the store is full: there is no memory left for its 41"), "{refused}");
+    store.set("a", value.clone()).await.unwrap();
+    store.delete("b").await.unwrap();
+    assert!(store.compare_and_set("d", None, value).await.unwrap());
+    assert_eq!(group.usage().memory_bytes, store.bytes());
+    drop(store);
+    assert_eq!(sandbox.guest_memory_bytes().0, 0);
 }
