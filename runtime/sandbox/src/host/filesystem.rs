@@ -8,7 +8,7 @@
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{filesystem::Descriptor, p2, p3};
 
-use super::{Capability, Guest, open_files};
+use super::{Capability, Guest, listing, open_files};
 use crate::{container::Container, mounts::Opened};
 
 const BOTH: &[&str] = &["0.2", "0.3"];
@@ -22,7 +22,8 @@ pub(super) const CAPABILITY: Capability =
 fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p2::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
     p3::bindings::filesystem::preopens::add_to_linker::<_, HasPreopens>(linker, preopens)?;
-    open_files::link(linker)
+    open_files::link(linker)?;
+    listing::link(linker)
 }
 
 fn preopens(guest: &mut Guest) -> Preopens<'_> {

@@ -10,6 +10,7 @@ mod config;
 mod filesystem;
 mod http;
 mod keyvalue;
+mod listing;
 mod logging;
 mod open_files;
 mod sockets;

@@ -22,8 +22,8 @@ use super::Guest;
 /// Files and streams over files that one instance may have open.
 pub(crate) const OPEN_MAX: usize = 1024;
 
-const P2: &str = "wasi:filesystem/types@0.2.12";
-const P3: &str = "wasi:filesystem/types@0.3.0";
+pub(super) const P2: &str = "wasi:filesystem/types@0.2.12";
+pub(super) const P3: &str = "wasi:filesystem/types@0.3.0";
 const OPEN_AT: &str = "[method]descriptor.open-at";
 
 type Opening<P, O, D> = (Resource<Descriptor>, P, String, O, D);

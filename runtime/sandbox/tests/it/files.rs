@@ -519,3 +519,50 @@ async fn open_files_have_a_bound() {
         "with the mount and three streams 1,024"
     );
 }
+
+/// A guest that begins to list a folder six hundred times and reads one of these lists keeps nobody from reading, itself included: no
+/// thread that blocks waits for it.
+#[test]
+fn lists_that_nobody_reads_are_in_nobodys_way() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.max_blocking_threads(8).enable_all().build().unwrap();
+    let listed = runtime.block_on(async {
+        let _turn = support::shared().await;
+        let sandbox = sandbox();
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path().join("sub/file"), "");
+        file(dir.path().join("text"), "");
+        symlink("text", dir.path().join("link")).unwrap();
+        let image = load(&sandbox, COMMAND_P3).await;
+        let (mut spec, logs) = spec(&["command", "list"]);
+        spec.mounts = vec![mount(dir.path(), "/data", true)];
+        let command = sandbox.command(&image, spec).unwrap();
+        let ending = tokio::time::timeout(std::time::Duration::from_secs(60), command.wait()).await;
+        let said = logs.stdout.lock().clone();
+        command.kill();
+        (ending, said)
+    });
+    runtime.shutdown_background();
+    let wanted = "link DescriptorType::SymbolicLink\nsub DescriptorType::Directory\ntext DescriptorType::RegularFile";
+    assert_eq!(listed, (Ok(Ending::Finished { code: 0 }), wanted.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_long_for_the_memory_is_refused() {
+    let _turn = support::shared().await;
+    let sandbox = sandbox();
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..8000 {
+        file(dir.path().join(format!("{number:0250}")), "");
+    }
+    for (limit_bytes, wanted) in [(64 << 20, None), (3 << 20, Some("OutOfMemory"))] {
+        let printed = run(&sandbox, FILES_P2, &["list /data", "write /data/a text"], |spec| {
+            spec.mounts = vec![mount(dir.path(), "/data", false)];
+            spec.limits.memory_bytes_max = limit_bytes;
+        });
+        let printed = printed.await;
+        let names = printed[0].split(' ').count();
+        assert_eq!((wanted.unwrap_or(&printed[0]), printed[1].as_str()), (printed[0].as_str(), "ok"));
+        assert_eq!(names, if wanted.is_some() { 1 } else { 8000 });
+    }
+}
