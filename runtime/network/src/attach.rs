@@ -140,7 +140,10 @@ impl Attached {
         let called = async {
             match &self.side {
                 Side::Handler(handler) => handler.call(request).await,
-                Side::Socket(_) => network.inner().pod_http.call(network, self.address, request, timeouts).await,
+                // Boxed, so that a call of a handler is no larger for it.
+                Side::Socket(_) => {
+                    Box::pin(network.inner().pod_http.call(network, self.address, request, timeouts)).await
+                }
             }
         };
         let (response, leash) = watched(watch.as_ref(), called).await;

@@ -115,13 +115,13 @@ impl Network {
         &self,
         mut port: Arc<Port>,
         from: Source,
-        request: Request<Body>,
+        mut request: Request<Body>,
         timeouts: CallTimeouts,
     ) -> Result<(Response<Body>, Open), CallError> {
         let (settings, shared) = (port.traffic.settings.clone(), port.shared.clone());
         shared.budget.earn(settings.retry_budget_percent);
         let mut again = Again::new(&request).filter(|_| settings.retries > 0 && port.endpoints.len() > 1);
-        let (mut request, mut tried, mut last) = (request, Vec::new(), None);
+        let (mut tried, mut last) = (Vec::new(), None);
         loop {
             let (endpoint, taker) = match self.taker(&mut port, from, &tried) {
                 Ok(taker) => taker,
@@ -171,7 +171,8 @@ impl Network {
                 let watch = self.watch(from, attached.address);
                 (attached.call(self, request, ticket, (timeouts, watch)).await, None)
             }
-            Taker::There(peer) => match self.call_elsewhere(&peer, (from, to), request, timeouts).await {
+            // Boxed, so that a call on this node is no larger for it.
+            Taker::There(peer) => match Box::pin(self.call_elsewhere(&peer, (from, to), request, timeouts)).await {
                 Ok(answer) => (Ok(answer), None),
                 Err(Missed { error, back }) => (Err(error), back),
             },
@@ -273,7 +274,7 @@ impl Network {
                 }
                 Taker::There(peer) => {
                     let hold = (held, endpoint.hold());
-                    match self.connect_elsewhere(&peer, (from, to), client, hold).await {
+                    match Box::pin(self.connect_elsewhere(&peer, (from, to), client, hold)).await {
                         Ok(stream) => return Ok(stream),
                         Err((error, (back, _))) => {
                             held = back;

@@ -160,12 +160,12 @@ impl Dialer {
             }
             Route::There(peer) => {
                 let network = self.network();
-                if call.secure && network.asks_whether_socket(&peer, address).await == Some(true) {
+                if call.secure && Box::pin(network.asks_whether_socket(&peer, address)).await == Some(true) {
                     return self.call_secure(request, call.timeouts).await;
                 }
                 let ends = (self.source(), address);
                 network.inner().policies.judge(ends.0, address, Protocol::Tcp)?;
-                let answer = network.call_elsewhere(&peer, ends, request, call.timeouts).await;
+                let answer = Box::pin(network.call_elsewhere(&peer, ends, request, call.timeouts)).await;
                 answer.map_err(|missed| missed.error)
             }
             Route::Service(port) => self.call_endpoints(port, call, request).await,
@@ -190,7 +190,7 @@ impl Dialer {
                 false => Ok(Opened { stream, h2: false }),
             }
         };
-        self.own().http.send(&key, request, call.timeouts, connect).await
+        Box::pin(self.own().http.send(&key, request, call.timeouts, connect)).await
     }
 
     /// A connection to a host outside whose name has been granted.
@@ -232,7 +232,8 @@ impl Dialer {
             let connection = self.connect_host(host, port).await?;
             self.network().inner().tls.connect(host, connection.stream).await
         };
-        self.own().http.send(&format!("https://{host}:{port}"), request, timeouts, connect).await
+        let key = format!("https://{host}:{port}");
+        Box::pin(self.own().http.send(&key, request, timeouts, connect)).await
     }
 
     /// To whoever is at the end of a connection that no other pod shares: a container of the same pod at `localhost`, or
@@ -242,7 +243,8 @@ impl Dialer {
         let port = request.uri().port_u16().unwrap_or(80);
         let host = host.as_str();
         let connect = || async move { Ok(Opened { stream: self.connect_host(host, port).await?.stream, h2: false }) };
-        self.own().http.send(&format!("http://{host}:{port}"), request, timeouts, connect).await
+        let key = format!("http://{host}:{port}");
+        Box::pin(self.own().http.send(&key, request, timeouts, connect)).await
     }
 }
 
@@ -326,7 +328,7 @@ impl Network {
                 break;
             }
             let Some(peer) = self.elsewhere(endpoint.address.ip()) else { continue };
-            is_socket = self.asks_whether_socket(&peer, endpoint.address).await;
+            is_socket = Box::pin(self.asks_whether_socket(&peer, endpoint.address)).await;
             if let Some(is_socket) = is_socket {
                 endpoint.is_socket.get_or_init(|| is_socket);
             }

@@ -309,7 +309,7 @@ impl Dialer {
             }
             Route::There(peer) => {
                 let (client, ends) = (self.from(bound, None), (self.source(), to));
-                let stream = self.network.connect_elsewhere(&peer, ends, client, self.permit()?).await;
+                let stream = Box::pin(self.network.connect_elsewhere(&peer, ends, client, self.permit()?)).await;
                 let stream = stream.map_err(|(error, _)| error)?;
                 Ok(Connection {
                     local: client,

@@ -212,7 +212,8 @@ pub(crate) async fn answer(
     trace::pass_on(request.headers_mut());
     let ((mut answer, service), route) = match checked(request, config.request_body_bytes_max) {
         Ok((request, passed)) => {
-            let served = routed(network, entrance, (client, name), request).await;
+            // Boxed: a connection keeps room for what answers.
+            let served = Box::pin(routed(network, entrance, (client, name), request)).await;
             // However the pod took it.
             match passed.load(Ordering::Relaxed) {
                 true => ((proxy::text(TOO_LARGE.0, TOO_LARGE.1), served.0.1), served.1),

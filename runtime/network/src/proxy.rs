@@ -140,7 +140,7 @@ pub(crate) async fn call(
     request.headers_mut().remove(wire::CALLER);
     // Another protocol needs a connection; pods that are called have none.
     let answer = match upgrade::is_wanted(&request) && network.behind_now(&port).await.listens() {
-        true => upgrade::pass_on(network, port, from, request).await,
+        true => Box::pin(upgrade::pass_on(network, port, from, request)).await,
         false => network.call_port(port, from, request, timeouts).await,
     };
     Some(answer.unwrap_or_else(|error| failure(&error)))

@@ -14,6 +14,7 @@ mod sandbox_cpu;
 mod scheduler;
 mod serve;
 mod services;
+mod tunnel;
 mod workloads;
 mod wrk;
 
@@ -48,12 +49,13 @@ struct Args {
 
 type Benchmark = (&'static str, fn(&Args) -> Result<Vec<Figure>>);
 
-const ALL: [Benchmark; 15] = [
+const ALL: [Benchmark; 16] = [
     ("process", process::measure),
     ("ready", pods::ready),
     ("deployment", pods::deployment),
     ("serve", serve::measure),
     ("network", network::measure),
+    ("tunnel", tunnel::measure),
     ("services", services::measure),
     ("proxies", proxies::measure),
     ("api", api::measure),

@@ -239,7 +239,12 @@ mod tests {
         section.push((super::name(name).unwrap(), kind)).unwrap();
         let mut section = section.additional();
         if let Some(bytes) = edns {
-            section.opt(|opt| Ok(opt.set_udp_payload_size(bytes))).unwrap();
+            section
+                .opt(|opt| {
+                    opt.set_udp_payload_size(bytes);
+                    Ok(())
+                })
+                .unwrap();
         }
         section.finish()
     }

@@ -166,7 +166,7 @@ impl Zone<'_> {
             Rtype::NS => {
                 let server = format!("ns.dns.{}", self.domain);
                 let more = self.own.into_iter().map(|ip| record(&server, Data::Address(ip))).collect();
-                Found::Records(vec![record(name, Data::Ns(server.clone()))], more)
+                Found::Records(vec![record(name, Data::Ns(server))], more)
             }
             _ => Found::nothing(),
         }

@@ -17,6 +17,9 @@ use super::wire::Identity;
 /// Workloads that are counted by name; those that come later are counted as "other".
 const WORKLOADS_MAX: usize = 1000;
 
+/// Namespace and service account.
+type Workload = (Arc<str>, Arc<str>);
+
 /// Metrics of the tunnels.
 #[derive(Clone)]
 pub(crate) struct TunnelMetrics {
@@ -28,7 +31,7 @@ pub(crate) struct TunnelMetrics {
     pub(crate) bytes: IntCounterVec,
     pub(crate) failures: IntCounterVec,
     received: IntCounterVec,
-    workloads: Arc<Mutex<HashSet<(Arc<str>, Arc<str>)>>>,
+    workloads: Arc<Mutex<HashSet<Workload>>>,
 }
 
 /// Who asks whom.

@@ -103,7 +103,7 @@ impl Network {
         let is_api_server = tunnels.config().is_some_and(|config| config.identity.api_server().is_some());
         let role = if is_api_server { Role::ApiServer } else { Role::Node };
         let Some(peer) = tunnels.of(&Arc::downgrade(&self.0), server.ip(), role) else { return Ok(None) };
-        let stream = self.connect_elsewhere(&peer, (Source::Node, server), self.node_side(), ()).await;
+        let stream = Box::pin(self.connect_elsewhere(&peer, (Source::Node, server), self.node_side(), ())).await;
         Ok(Some(stream.map_err(|(error, ())| error)?))
     }
 

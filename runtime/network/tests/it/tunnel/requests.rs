@@ -101,7 +101,9 @@ async fn nobody_forges_who_it_is() {
         Caller { namespace: "default".into(), pod: "x".into(), service_account: String::new(), ip: Some(a.ip(9)) };
     for (dialer, caller) in [(a.pod(3), robot), (a.network.dialer(stranger), "nobody")] {
         for (target, pods) in [("10.244.2.7:8080", None), ("web", Some(b.at(7, 0))), ("web", Some(a.at(7, 0)))] {
-            pods.map(|pods| a.network.put_slice(spread(&[pods])));
+            if let Some(pods) = pods {
+                a.network.put_slice(spread(&[pods]));
+            }
             let answer = dialer.send(forged(&format!("http://{target}/"))).await.unwrap();
             assert_eq!(seen(&answer, "x-seen-caller"), caller, "{target} {pods:?}");
             if pods.is_none_or(|pods| pods.ip() != a.ip(7)) {
@@ -176,7 +178,7 @@ async fn many_requests_share_one_connection() {
     let one = |i: usize| {
         let (dialer, large) = (dialer.clone(), large.clone());
         async move {
-            let sent = if i % 4 == 0 { large } else { Bytes::from(vec![7; i]) };
+            let sent = if i.is_multiple_of(4) { large } else { Bytes::from(vec![7; i]) };
             let body = Full::new(sent.clone()).map_err(|never| match never {}).boxed_unsync();
             let answer = dialer.send(Request::put("http://10.244.2.7:8080/").body(body).unwrap()).await.unwrap();
             assert!(answer.into_body().collect().await.unwrap().to_bytes() == sent, "{i}");
