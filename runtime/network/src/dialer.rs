@@ -405,16 +405,20 @@ impl Dialer {
             Some(queue) => UdpRoute::Here { queue, from },
             None => UdpRoute::Nobody,
         };
+        let pod = |to: SocketAddr| match inner.attachments.udp.get(to, View::Own) {
+            Some(queue) => Some(UdpRoute::Here { queue, from: own }),
+            None => self.network.elsewhere(to.ip()).map(|peer| UdpRoute::There { peer, to, from: own }),
+        };
         if let Some(view) = loopback_view(to.ip()) {
             return here(inner.attachments.udp.get(SocketAddr::new(own, to.port()), view), to.ip());
         }
-        let queue = inner.attachments.udp.get(to, View::Own);
         match inner.services.by_ip(to.ip(), to.port(), Protocol::Udp) {
-            _ if queue.is_some() => here(queue, own),
-            Lookup::Found(port) => here(choose(port).and_then(|at| inner.attachments.udp.get(at, View::Own)), own),
+            Lookup::Found(port) => choose(port).and_then(pod).unwrap_or(UdpRoute::Nobody),
             Lookup::NoPort => UdpRoute::Nobody,
-            Lookup::NoService if inner.is_cluster(to.ip()) => UdpRoute::Nobody,
-            Lookup::NoService => UdpRoute::Outside,
+            Lookup::NoService => pod(to).unwrap_or_else(|| match inner.is_cluster(to.ip()) {
+                true => UdpRoute::Nobody,
+                false => UdpRoute::Outside,
+            }),
         }
     }
 

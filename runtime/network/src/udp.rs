@@ -22,6 +22,7 @@ use crate::{
     ports::Scope,
     services::Port,
     table::Protocol,
+    tunnel::{Peer, datagrams::Datagram},
 };
 
 /// Largest datagram: what UDP over IPv4 carries.
@@ -43,7 +44,9 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Notify,
     /// Who has sent something of late, and so may be answered; kept only while there are policies.
-    heard: Mutex<HashMap<SocketAddr, Instant>>,
+    heard: Recent,
+    /// Who of other nodes was sent something of late, and so may answer; as well.
+    spoken_to: Recent,
     /// Whether it stands for a client outside, and is no pod's.
     outer: bool,
 }
@@ -54,10 +57,32 @@ struct Waiting {
     bytes: usize,
 }
 
+/// The others of late; a bounded number of them.
+#[derive(Default)]
+struct Recent(Mutex<HashMap<SocketAddr, Instant>>);
+
+impl Recent {
+    fn note(&self, other: SocketAddr) {
+        let (mut all, now) = (self.0.lock(), Instant::now());
+        if all.len() >= PEERS_MAX && !all.contains_key(&other) {
+            all.retain(|_, at| now.duration_since(*at) < FLOW_IDLE);
+            if all.len() >= PEERS_MAX {
+                all.clear();
+            }
+        }
+        all.insert(other, now);
+    }
+
+    fn has(&self, other: SocketAddr) -> bool {
+        self.0.lock().get(&other).is_some_and(|at| at.elapsed() < FLOW_IDLE)
+    }
+}
+
 impl Queue {
     fn new(address: SocketAddr, bytes_max: usize) -> Self {
-        let (waiting, heard) = (Mutex::default(), Mutex::default());
-        Self { address, bytes_max, waiting, arrived: Notify::new(), heard, outer: false }
+        let (waiting, arrived) = (Mutex::default(), Notify::new());
+        let (heard, spoken_to) = (Recent::default(), Recent::default());
+        Self { address, bytes_max, waiting, arrived, heard, spoken_to, outer: false }
     }
 
     /// One that stands for a client outside.
@@ -67,21 +92,28 @@ impl Queue {
 
     /// Notes who has sent something.
     pub(crate) fn hear_of(&self, network: &Network, from: SocketAddr) {
-        if !network.inner().policies.any() {
-            return;
+        if network.inner().policies.any() {
+            self.heard.note(from);
         }
-        let (mut heard, now) = (self.heard.lock(), Instant::now());
-        if heard.len() >= PEERS_MAX && !heard.contains_key(&from) {
-            heard.retain(|_, at| now.duration_since(*at) < FLOW_IDLE);
-            if heard.len() >= PEERS_MAX {
-                heard.clear();
-            }
+    }
+
+    /// Notes who of another node was sent something.
+    pub(crate) fn speak_to(&self, network: &Network, to: SocketAddr) {
+        if network.inner().policies.any() {
+            self.spoken_to.note(to);
         }
-        heard.insert(from, now);
     }
 
     fn has_heard(&self, from: SocketAddr) -> bool {
-        self.heard.lock().get(&from).is_some_and(|at| at.elapsed() < FLOW_IDLE)
+        self.heard.has(from)
+    }
+
+    pub(crate) fn has_spoken_to(&self, to: SocketAddr) -> bool {
+        self.spoken_to.has(to)
+    }
+
+    pub(crate) fn is_outer(&self) -> bool {
+        self.outer
     }
 
     /// Takes a datagram, or drops it when there is no room.
@@ -188,9 +220,18 @@ impl UdpSocket {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         match self.dialer.udp_route(to, |port| self.endpoint_of(to, &port)) {
             UdpRoute::Here { queue, from } => {
-                if self.may_send(&queue) {
+                if self.may_send(queue.address, queue.outer) {
                     queue.hear_of(self.dialer.network(), SocketAddr::new(from, self.queue.address.port()));
                     queue.push(bytes, SocketAddr::new(from, self.queue.address.port()));
+                }
+                Ok(())
+            }
+            UdpRoute::There { peer, to, from } => {
+                if self.may_send(to, false) {
+                    let network = self.dialer.network();
+                    self.queue.speak_to(network, to);
+                    let from = SocketAddr::new(from, self.queue.address.port());
+                    network.send_datagram(&peer, Datagram { from, to, asker: Some(from.ip()), bytes });
                 }
                 Ok(())
             }
@@ -218,13 +259,13 @@ impl UdpSocket {
     }
 
     /// Whether policies let a datagram go to a pod: it may go there, or answers one that may come from there.
-    fn may_send(&self, queue: &Queue) -> bool {
+    fn may_send(&self, to: SocketAddr, outer: bool) -> bool {
         let policies = &self.dialer.network().inner().policies;
         let from = self.dialer.source();
-        let (to, own) = (queue.address, self.queue.address);
+        let own = self.queue.address;
         // Clients of node ports were judged when they came.
         let answers =
-            || self.queue.has_heard(to) && (queue.outer || policies.allows(Source::Ip(to.ip()), own, Protocol::Udp));
+            || self.queue.has_heard(to) && (outer || policies.allows(Source::Ip(to.ip()), own, Protocol::Udp));
         !policies.any() || answers() || policies.judge(from, to, Protocol::Udp).is_ok()
     }
 
@@ -323,6 +364,12 @@ pub(crate) enum UdpRoute {
     /// To a queue of this node, from this address of the sender.
     Here {
         queue: Arc<Queue>,
+        from: IpAddr,
+    },
+    /// To a pod of another node.
+    There {
+        peer: Arc<Peer>,
+        to: SocketAddr,
         from: IpAddr,
     },
     Nobody,

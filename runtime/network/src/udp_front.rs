@@ -19,9 +19,11 @@ use crate::{
     Network,
     balance::Moment,
     outer::Allowed,
+    policy::Source,
     ports::{Scope, View},
     services::{Lookup, NodePort},
     table::Protocol,
+    tunnel::datagrams::Datagram,
     udp::{DATAGRAM_BYTES_MAX, Queue},
 };
 
@@ -109,9 +111,17 @@ impl Front {
         if inner.policies.judge(self.network.visitor(client.ip()), flow.pod, Protocol::Udp).is_err() {
             return;
         }
-        if let Some(queue) = inner.attachments.udp.get(flow.pod, View::Own) {
-            queue.hear_of(&self.network, flow.queue.address());
-            queue.push(Bytes::copy_from_slice(datagram), flow.queue.address());
+        let (from, to) = (flow.queue.address(), flow.pod);
+        let bytes = Bytes::copy_from_slice(datagram);
+        if let Some(queue) = inner.attachments.udp.get(to, View::Own) {
+            queue.hear_of(&self.network, from);
+            queue.push(bytes, from);
+        } else if let Some(peer) = self.network.elsewhere(to.ip()) {
+            let asker = match self.network.visitor(client.ip()) {
+                Source::Ip(ip) => Some(ip),
+                Source::Node => None,
+            };
+            self.network.send_datagram(&peer, Datagram { from, to, asker, bytes });
         }
     }
 

@@ -45,7 +45,7 @@ struct Opened {
 }
 
 /// Why a stream was not opened, or has no answer.
-enum Failure {
+pub(crate) enum Failure {
     /// The other end has not looked at it.
     Unbegun(CallError),
     Broken(CallError),
@@ -190,7 +190,7 @@ impl Network {
     }
 
     /// Opens a stream of bytes; the answer when the other end has another.
-    async fn stream(
+    pub(crate) async fn stream(
         &self,
         peer: &Arc<Peer>,
         (head, kind): (Request<()>, Kind),

@@ -55,6 +55,7 @@ impl Way {
 pub(crate) enum Kind {
     Request,
     Bytes,
+    Datagrams,
     Node,
 }
 
@@ -63,6 +64,7 @@ impl Kind {
         match self {
             Self::Request => "request",
             Self::Bytes => "connection",
+            Self::Datagrams => "datagrams",
             Self::Node => "node",
         }
     }

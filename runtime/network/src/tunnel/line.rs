@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RemoteNode, TunnelConfig, TunnelLimits,
     count::{Tallied, Way},
+    datagrams::Outbox,
     tls::{self, Role},
 };
 use crate::{CallError, Inner, http_client::chain};
@@ -61,6 +62,8 @@ pub(crate) struct Peer {
     network: Weak<Inner>,
     state: Mutex<State>,
     pub(crate) reach: Arc<Reach>,
+    /// Datagrams on their way to it.
+    pub(crate) datagrams: Mutex<Option<Outbox>>,
     gone: CancellationToken,
 }
 
@@ -87,7 +90,8 @@ pub(crate) struct Line {
 impl Peer {
     pub(crate) fn new(node: RemoteNode, role: Role, config: TunnelConfig, network: Weak<Inner>) -> Arc<Self> {
         let (state, reach, gone) = (Mutex::new(State::Idle), Arc::default(), CancellationToken::new());
-        Arc::new(Self { node, role, config, network, state, reach, gone })
+        let datagrams = Mutex::default();
+        Arc::new(Self { node, role, config, network, state, reach, datagrams, gone })
     }
 
     pub(crate) fn limits(&self) -> &TunnelLimits {

@@ -7,6 +7,7 @@
 mod client;
 mod config;
 pub(crate) mod count;
+pub(crate) mod datagrams;
 mod flow;
 pub(crate) mod line;
 mod nodes;

@@ -89,9 +89,9 @@ impl Tunnels {
         self.0.read().node_of(ip).is_some()
     }
 
-    /// What is known of a node.
-    pub(crate) fn node(&self, name: &str) -> Option<RemoteNode> {
-        self.0.read().nodes.get(name).cloned()
+    /// Whether an address is one of a node's pods; `None`: nobody knows the node.
+    pub(crate) fn owns(&self, node: &str, ip: IpAddr) -> Option<bool> {
+        Some(self.0.read().nodes.get(node)?.pod_cidrs.iter().any(|range| range.contains(ip)))
     }
 }
 

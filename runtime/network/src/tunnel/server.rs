@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     NodeHandler, TunnelConfig, TunnelLimits, TunnelPeer,
     count::{Kind, Tallied, Way},
+    datagrams::{self, Datagram, Speaker},
     flow::{self, Bytestream, Received},
     line::keep_alive,
     nodes::acceptor,
@@ -265,13 +266,7 @@ impl Visitor {
             let client = SocketAddr::new(self.network.node_side().ip(), port);
             return Ok(Asker { from: Source::Ip(self.address.to_canonical()), client, who: None });
         };
-        let node = inner.tunnels.node(name);
-        let node = node.ok_or_else(|| CallError::NotAccepted(format!("node {name} is not known here yet")))?;
-        let own = node.pod_cidrs.iter().any(|range| range.contains(source.ip()));
-        let outside = !inner.is_cluster(source.ip()) && !inner.outside.is_host(source.ip());
-        if !own && !outside {
-            return Err(self.spoofed(format_args!("node {name} speaks for {}, which is not its own", source.ip())));
-        }
+        let own = self.owns(name, source.ip())?;
         let who = Identity::read(&inner.config.cluster_domain, headers).filter(|_| own);
         if let Some(who) = &who {
             inner.metrics.tunnels.heard_of(who);
@@ -279,6 +274,20 @@ impl Visitor {
         tracing::trace!(node = name, %source, %to, pod = ?who.as_ref().map(|w| (&w.namespace, &w.pod)), "a pod of another node");
         let port = if source.port() == 0 { inner.attachments.tcp.ephemeral() } else { source.port() };
         Ok(Asker { from: Source::Ip(source.ip()), client: SocketAddr::new(source.ip(), port), who })
+    }
+
+    /// Whether an address that a node speaks for is one of its pods', or else one outside.
+    ///
+    /// # Errors
+    /// `Denied`: it is neither; `NotAccepted`: nobody knows the node yet.
+    fn owns(&self, node: &str, ip: IpAddr) -> Result<bool, CallError> {
+        let inner = self.network.inner();
+        let owns = inner.tunnels.owns(node, ip);
+        let own = owns.ok_or_else(|| CallError::NotAccepted(format!("node {node} is not known here yet")))?;
+        if own || !inner.is_cluster(ip) && !inner.outside.is_host(ip) {
+            return Ok(own);
+        }
+        Err(self.spoofed(format_args!("node {node} speaks for {ip}, which is not its own")))
     }
 
     fn spoofed(&self, why: std::fmt::Arguments<'_>) -> CallError {
@@ -305,6 +314,9 @@ impl Visitor {
         if request.headers().contains_key(wire::PATH) {
             return self.connect_itself(request, respond).await;
         }
+        if request.headers().contains_key(wire::PROTOCOL) {
+            return self.datagrams(request, respond).await;
+        }
         let under_way = self.network.inner().metrics.tunnels.stream(Way::In, Kind::Bytes);
         let pod = match self.visit(&request).await {
             Ok(pod) => pod,
@@ -315,6 +327,18 @@ impl Visitor {
         if tokio::io::copy_bidirectional(&mut tunnel, &mut pod).await.is_err() {
             pod.stream().cutter().cut();
             tunnel.abort();
+        }
+        drop(under_way);
+    }
+
+    async fn datagrams(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let under_way = self.network.inner().metrics.tunnels.stream(Way::In, Kind::Datagrams);
+        if self.peer.node().is_none() {
+            let error = self.spoofed(format_args!("{} is no node", self.peer.user));
+            return reply(wire::refusal(&error), respond).await;
+        }
+        if let Some(stream) = stands(request, respond) {
+            datagrams::deliver(&self.network, self, stream).await;
         }
         drop(under_way);
     }
@@ -352,6 +376,16 @@ impl Visitor {
         *asked.headers_mut() = request.headers().clone();
         wire::strip(asked.headers_mut());
         handler.connect(&self.peer, asked).await.map_err(clean)
+    }
+}
+
+impl Speaker for Visitor {
+    fn source(&self, datagram: &Datagram) -> Option<Source> {
+        let node = self.peer.node()?;
+        // What pods answer to is the node's own in any case.
+        let own = self.owns(node, datagram.from.ip()).ok()?;
+        let asker = datagram.asker.map(|asker| self.owns(node, asker).map(|_| asker)).transpose().ok()?;
+        own.then(|| Source::Ip(asker.unwrap_or_else(|| self.address.to_canonical())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several nodes in one process, each with its own network, that reach each other through tunnels over loopback.
 
 mod breaking;
+mod datagrams;
 mod requests;
 mod streams;
 mod trust;
@@ -141,11 +142,12 @@ impl Node {
         let (name, keys) = (format!("node-{number}"), Arc::new(keys));
         let network = network();
         network.locate(&name, None);
+        let own: podium_network::IpRange = format!("10.244.{number}.0/24").parse().unwrap();
+        network.add_cluster_range(own);
         let config =
             TunnelConfig { node: name.clone(), identity: keys.clone(), roots: ca.roots(), limits, node_requests };
         let address = network.listen_tunnel(config, at("127.0.0.1:0")).await.unwrap();
-        let pod_cidrs = vec![format!("10.244.{number}.0/24").parse().unwrap()];
-        Self { number, network, keys, remote: RemoteNode { name, address, pod_cidrs } }
+        Self { number, network, keys, remote: RemoteNode { name, address, pod_cidrs: vec![own] } }
     }
 
     fn ip(&self, last: u8) -> IpAddr {

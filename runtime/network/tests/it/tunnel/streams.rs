@@ -51,7 +51,7 @@ async fn a_listener_is_reached_from_other_nodes() {
     node.shutdown().await.unwrap();
     let mut answer = String::new();
     node.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "10.244.2.7:8080 10.244.0.1 ");
+    assert_eq!(answer, "10.244.2.7:8080 10.244.2.1 ");
     let refused = client.connect(b.at(9, 8080)).await;
     assert_eq!(refused.unwrap_err(), SocketError::Refused("nobody listens at 10.244.2.9:8080".into()));
 }
