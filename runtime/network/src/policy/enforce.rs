@@ -199,8 +199,8 @@ impl Policies {
         let Some(judged) = judged else { return SocketError::Denied(what.to_string()) };
         if let Some(held_back) = self.said.take(Instant::now()) {
             let (pod, policies) = (&judged.pod, judged.policies.join(","));
-            let direction = refused.word();
-            tracing::info!(%pod, direction, ?from, %what, policies, held_back, "NetworkPolicies refused it");
+            let (direction, caller) = (refused.word(), self.name(from));
+            tracing::info!(%pod, direction, caller, %what, policies, held_back, "NetworkPolicies refused it");
         }
         SocketError::Denied(match refused {
             Direction::Egress => {
@@ -208,6 +208,13 @@ impl Policies {
             }
             Direction::Ingress => format!("{what}: a NetworkPolicy there does not let this one in"),
         })
+    }
+
+    /// Who it is, for the log: a pod by its name, others by their addresses.
+    fn name(&self, from: Source) -> String {
+        let Source::Ip(ip) = from else { return "the node".to_owned() };
+        let table = self.table.read();
+        table.pod_at(ip).map_or_else(|| ip.to_string(), |name| format!("{name} ({ip})"))
     }
 
     fn forget_counters(&self, namespace: &str) {

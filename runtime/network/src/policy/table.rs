@@ -146,6 +146,11 @@ impl PolicyTable {
         own
     }
 
+    /// The pod that has an address, of whatever node.
+    pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&Name> {
+        self.by_ip.get(&ip).map(|pod| &pod.name)
+    }
+
     pub(crate) fn labels(&self, pod: &Name) -> Option<Labels> {
         self.pods.get(pod).map(|pod| pod.labels.clone())
     }

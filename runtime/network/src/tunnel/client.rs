@@ -126,6 +126,13 @@ impl Network {
             let error = CallError::Failed("CONNECT does not go to pods of other nodes".to_owned());
             return Err(Missed { error, back: None });
         }
+        let line_bytes = request.uri().to_string().len();
+        if wire::is_too_large(request.headers(), line_bytes, peer.limits().header_bytes_max) {
+            let most = peer.limits().header_bytes_max;
+            let error =
+                CallError::Failed(format!("the request's head is larger than the {most} bytes that go to other nodes"));
+            return Err(Missed { error, back: None });
+        }
         let (original, body) = request.into_parts();
         let (mut head, copy) = (Request::from_parts(original.clone(), ()), original);
         if head.uri().authority().is_none() && !head.headers().contains_key(header::HOST) {
@@ -155,7 +162,7 @@ impl Network {
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, Failure> {
         let Opened { answer, out, held } = self.open(peer, head, (body.is_none(), kind)).await?;
-        let sending = body.map(|body| Task::spawn(flow::send(body, out)));
+        let sending = body.map(|body| Task::spawn(flow::send(body, out, peer.limits().header_bytes_max)));
         let deadline = timeouts.first_byte.unwrap_or(PATIENCE);
         let late = |_| {
             Failure::Broken(CallError::TimedOut(format!("node {}: no response within {deadline:?}", peer.node.name)))

@@ -11,7 +11,8 @@ use crate::{Body, CallError, IpRange, PodStream, proxy};
 
 /// Certificates and keys, asked for at each new connection: they may change while the node runs.
 ///
-/// A tunnel is taken down when the certificate that its client showed expires, and made anew with what is current then.
+/// A connection takes nothing new once the certificate that its client showed has expired: another is made, with what is
+/// current then.
 pub trait TunnelIdentity: Send + Sync + 'static {
     /// Shown to whoever connects to this node: CN `system:node:NAME`, O `system:nodes`, good for servers.
     fn server(&self) -> Option<Arc<CertifiedKey>>;

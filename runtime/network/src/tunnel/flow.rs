@@ -23,6 +23,7 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::wire;
 use crate::{Body, BoxError};
 
 /// Pieces smaller than this are put together.
@@ -203,8 +204,9 @@ impl<H: Unpin> http_body::Body for Received<H> {
     }
 }
 
-/// Sends a body, as fast as the other end reads. A body that breaks off resets the stream; so does who drops this.
-pub(crate) async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
+/// Sends a body, as fast as the other end reads. A body that breaks off resets the stream; so does who drops this, and so do
+/// trailers that are too large.
+pub(crate) async fn send(mut body: Body, mut stream: SendStream<Bytes>, trailer_bytes_max: u32) {
     loop {
         let frame = tokio::select! {
             biased;
@@ -221,6 +223,9 @@ pub(crate) async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
                     send_data(&mut stream, data, last).await.map(|()| last)
                 }
                 Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) if wire::is_too_large(&trailers, 0, trailer_bytes_max) => {
+                        return stream.send_reset(Reason::INTERNAL_ERROR);
+                    }
                     Ok(trailers) => stream.send_trailers(trailers).map(|()| true),
                     Err(_) => Ok(false),
                 },

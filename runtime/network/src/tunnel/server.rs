@@ -36,6 +36,7 @@ use crate::{
     attach::Attached,
     http_client::{chain, strip_hop},
     policy::Source,
+    splice::carry,
     table::Protocol,
     tcp::{self, Visit},
 };
@@ -128,7 +129,8 @@ impl Entrance {
         let late = |_| format!("it took longer than {:?}", limits.connect_timeout);
         let (connection, (peer, expires)) = shaken.await.map_err(late)??;
         let node_requests = self.config.node_requests.clone();
-        let visitor = Visitor { network: self.network.clone(), peer, address: address.ip(), node_requests };
+        let (network, head_bytes_max) = (self.network.clone(), limits.header_bytes_max);
+        let visitor = Visitor { network, peer, address: address.ip(), node_requests, head_bytes_max };
         Ok((connection, visitor, expires))
     }
 
@@ -185,6 +187,7 @@ struct Visitor {
     peer: TunnelPeer,
     address: IpAddr,
     node_requests: Option<Arc<dyn NodeHandler>>,
+    head_bytes_max: u32,
 }
 
 /// For whom something is asked.
@@ -205,7 +208,7 @@ impl Visitor {
             // Nobody waits for it any more.
             _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
         };
-        reply(answer.unwrap_or_else(|error| wire::refusal(&error)), respond).await;
+        reply(answer.unwrap_or_else(|error| wire::refusal(&error)), respond, self.head_bytes_max).await;
     }
 
     async fn answer(&self, request: Request<RecvStream>) -> Result<Response<Body>, CallError> {
@@ -271,7 +274,8 @@ impl Visitor {
         if let Some(who) = &who {
             inner.metrics.tunnels.heard_of(who);
         }
-        tracing::trace!(node = name, %source, %to, pod = ?who.as_ref().map(|w| (&w.namespace, &w.pod)), "a pod of another node");
+        let workload = who.as_ref().map(|who| (who.spiffe.to_str().unwrap_or_default(), &*who.pod));
+        tracing::trace!(node = name, %source, %to, ?workload, "another node asks for a pod of its own");
         let port = if source.port() == 0 { inner.attachments.tcp.ephemeral() } else { source.port() };
         Ok(Asker { from: Source::Ip(source.ip()), client: SocketAddr::new(source.ip(), port), who })
     }
@@ -318,13 +322,12 @@ impl Visitor {
             return self.datagrams(request, respond).await;
         }
         let under_way = self.network.inner().metrics.tunnels.stream(Way::In, Kind::Bytes);
-        let pod = match self.visit(&request).await {
+        let mut pod = match self.visit(&request).await {
             Ok(pod) => pod,
-            Err(error) => return reply(wire::refusal(&error), respond).await,
+            Err(error) => return reply(wire::refusal(&error), respond, self.head_bytes_max).await,
         };
         let Some(mut tunnel) = stands(request, respond) else { return };
-        let mut pod = pod;
-        if tokio::io::copy_bidirectional(&mut tunnel, &mut pod).await.is_err() {
+        if carry(&self.network, &mut tunnel, &mut pod).await.is_err() {
             pod.stream().cutter().cut();
             tunnel.abort();
         }
@@ -335,10 +338,13 @@ impl Visitor {
         let under_way = self.network.inner().metrics.tunnels.stream(Way::In, Kind::Datagrams);
         if self.peer.node().is_none() {
             let error = self.spoofed(format_args!("{} is no node", self.peer.user));
-            return reply(wire::refusal(&error), respond).await;
+            return reply(wire::refusal(&error), respond, self.head_bytes_max).await;
         }
         if let Some(stream) = stands(request, respond) {
-            datagrams::deliver(&self.network, self, stream).await;
+            tokio::select! {
+                () = datagrams::deliver(&self.network, self, stream) => {}
+                () = self.network.inner().stopping.cancelled() => {}
+            }
         }
         drop(under_way);
     }
@@ -358,7 +364,7 @@ impl Visitor {
         let under_way = self.network.inner().metrics.tunnels.stream(Way::In, Kind::Node);
         let serve = match self.serve_stream(&request).await {
             Ok(serve) => serve,
-            Err(answer) => return reply(answer, respond).await,
+            Err(answer) => return reply(answer, respond, self.head_bytes_max).await,
         };
         if let Some(tunnel) = stands(request, respond) {
             serve(Box::new(tunnel)).await;
@@ -411,7 +417,11 @@ fn stands(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Opt
 }
 
 /// Sends an answer.
-async fn reply(answer: Response<Body>, mut respond: SendResponse<Bytes>) {
+async fn reply(mut answer: Response<Body>, mut respond: SendResponse<Bytes>, head_bytes_max: u32) {
+    if wire::is_too_large(answer.headers(), 0, head_bytes_max) {
+        let why = format!("the answer's head is larger than the {head_bytes_max} bytes that come from other nodes");
+        answer = wire::refusal(&CallError::Failed(why));
+    }
     let (mut head, body) = answer.into_parts();
     head.version = http::Version::HTTP_2;
     head.extensions.clear();
@@ -423,6 +433,6 @@ async fn reply(answer: Response<Body>, mut respond: SendResponse<Bytes>) {
     if let Ok(out) = respond.send_response(Response::from_parts(head, ()), end)
         && !end
     {
-        flow::send(body, out).await;
+        flow::send(body, out, head_bytes_max).await;
     }
 }

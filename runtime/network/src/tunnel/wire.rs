@@ -129,6 +129,14 @@ pub(crate) fn read_refusal(word: &HeaderValue, why: String) -> CallError {
     }
 }
 
+/// Whether a head is larger than the other end takes: it would take the whole connection for broken. Counted as HTTP/2
+/// does, with room for what nodes add.
+pub(crate) fn is_too_large(headers: &HeaderMap, line_bytes: usize, bytes_max: u32) -> bool {
+    const ROOM: usize = 4096;
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    fields + line_bytes + ROOM > bytes_max as usize
+}
+
 /// Whether a request that ended so was never begun by a pod, so that another may have it.
 pub(crate) fn is_unbegun(error: &CallError) -> bool {
     matches!(error, CallError::NotAccepted(_) | CallError::Refused(_))

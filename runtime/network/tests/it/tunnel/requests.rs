@@ -298,3 +298,43 @@ async fn pieces_of_one_byte_cost_no_more_than_their_bytes() {
     }
     assert!(read.len() == 20_000 && read.iter().enumerate().all(|(i, byte)| *byte == (i % 251) as u8));
 }
+
+/// A pod that answers with much that is no body.
+struct Wordy(bool);
+
+#[async_trait]
+impl HttpHandler for Wordy {
+    async fn call(&self, _: Request<Body>) -> Result<Response<Body>, CallError> {
+        let much = || http::HeaderMap::from_iter([("x-much".parse().unwrap(), "x".repeat(200_000).parse().unwrap())]);
+        let trailers = self.0.then(much).map(Ok);
+        let body = Full::new(Bytes::from("fine")).with_trailers(async { trailers });
+        let mut answer = Response::new(body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync());
+        if !self.0 {
+            answer.headers_mut().extend(much());
+        }
+        Ok(answer)
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_end_themselves_and_nothing_else() {
+    let (a, b) = two(TunnelLimits::default()).await;
+    let _pods = [(7, false), (8, true)].map(|(last, of)| b.network.attach(b.ip(last), 8080, Arc::new(Wordy(of))));
+    let _fine = b.network.attach(b.ip(9), 8080, Arc::new(Mirror));
+    let gate = Arc::new(Notify::new());
+    let slow = b.network.attach(b.ip(6), 8080, Pod::gated("slow", &gate));
+    let dialer = a.pod(3);
+    let waiting = tokio::spawn(async move { ask(&dialer, "http://10.244.2.6:8080/").await });
+    until(|| slow.under_way() == 1).await;
+    let dialer = a.pod(3);
+    let request = Request::get("http://10.244.2.9:8080/").header("x-much", "x".repeat(200_000));
+    let request = request.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap();
+    let failed = dialer.send(request).await.map(drop);
+    assert!(matches!(&failed, Err(CallError::Failed(why)) if why.contains("head is larger")), "{failed:?}");
+    let failed = ask(&dialer, "http://10.244.2.7:8080/").await;
+    assert!(matches!(&failed, Err(CallError::Failed(why)) if why.contains("head is larger")), "{failed:?}");
+    assert!(ask(&dialer, "http://10.244.2.8:8080/").await.is_err(), "the body breaks off");
+    gate.notify_one();
+    assert_eq!(waiting.await.unwrap().as_deref(), Ok("slow"), "the connection stands");
+    assert_eq!(count(&a.network, "podium_tunnel_failures_total", &[]), 0.0);
+}
