@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
-use http::{Method, Request, Response, StatusCode, Uri, header, uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Body, CallError, CallTimeouts, Network, SocketError,
-    http_client::{PATIENCE, chain, for_h2, paced, strip_hop},
+    http_client::{PATIENCE, PriorKnowledge, chain, for_h2, paced, strip_hop},
     policy::Source,
 };
 
@@ -78,8 +78,7 @@ impl Network {
         headers.insert(wire::SOURCE, wire::address(SocketAddr::new(ip, port)));
         if let Some(who) = self.inner().pods.identity(ip) {
             headers.insert(wire::CALLER, who.spiffe.clone());
-            headers
-                .insert(wire::POD, http::HeaderValue::from_str(&who.pod).unwrap_or(http::HeaderValue::from_static("")));
+            headers.insert(wire::POD, HeaderValue::from_str(&who.pod).unwrap_or(HeaderValue::from_static("")));
         }
     }
 
@@ -140,9 +139,13 @@ impl Network {
         }
         let secure = head.uri().scheme() == Some(&uri::Scheme::HTTPS);
         let mut head = for_h2(head, secure);
+        let prior_knowledge = head.extensions_mut().remove::<PriorKnowledge>();
         head.extensions_mut().clear();
         self.sign(head.headers_mut(), from, None);
         head.headers_mut().insert(wire::TO, wire::address(to));
+        if prior_knowledge.is_some() {
+            head.headers_mut().insert(wire::H2, HeaderValue::from_static("1"));
+        }
         let end = body.is_end_stream();
         let (lent, replay) = Replay::lend(body);
         let answered = self.exchange(peer, (head, Kind::Request), (!end).then_some(lent), timeouts).await;
@@ -217,7 +220,7 @@ impl Network {
         *head.method_mut() = Method::OPTIONS;
         *head.uri_mut() = format!("http://{to}/").parse().ok()?;
         head.headers_mut().insert(wire::TO, wire::address(to));
-        head.headers_mut().insert(wire::SIDE, http::HeaderValue::from_static("?"));
+        head.headers_mut().insert(wire::SIDE, HeaderValue::from_static("?"));
         let Opened { answer, held, .. } = self.open(peer, head, (true, Kind::Request)).await.ok()?;
         let limit = self.inner().config.connect_timeout;
         let answer = tokio::time::timeout(limit, answer).await.ok()?.ok()?;
@@ -245,7 +248,7 @@ impl Network {
         let mut head = node_head(peer, request)?;
         let path = head.uri().path_and_query().map_or("/", uri::PathAndQuery::as_str).to_owned();
         let bad = |_| CallError::Failed(format!("{path:?} is no path"));
-        let path = http::HeaderValue::from_str(&path).map_err(bad)?;
+        let path = HeaderValue::from_str(&path).map_err(bad)?;
         head.headers_mut().insert(wire::PATH, path);
         *head.method_mut() = Method::CONNECT;
         *head.uri_mut() = Uri::from_static("node:0");

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     Body, CallError, CallTimeouts, ListenError, Network, SocketError,
     attach::Attached,
-    http_client::{chain, strip_hop},
+    http_client::{PriorKnowledge, chain, strip_hop},
     policy::Source,
     splice::carry,
     table::Protocol,
@@ -228,6 +228,9 @@ impl Visitor {
         let refused = || CallError::NotAccepted(format!("{to} takes no requests now"));
         let ticket = attached.admit().ok_or_else(refused)?;
         let mut request = request.map(|stream| Received::body(stream, Hold(under_way)));
+        if request.headers().contains_key(wire::H2) {
+            request.extensions_mut().insert(PriorKnowledge);
+        }
         wire::strip(request.headers_mut());
         request.headers_mut().remove(wire::CALLER);
         if let Some(who) = &asker.who {

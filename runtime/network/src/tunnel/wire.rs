@@ -24,10 +24,12 @@ pub(crate) const ERROR: HeaderName = HeaderName::from_static("podium-tunnel-erro
 pub(crate) const SIDE: HeaderName = HeaderName::from_static("podium-tunnel-side");
 /// Where to on the node itself, of a CONNECT.
 pub(crate) const PATH: HeaderName = HeaderName::from_static("podium-tunnel-path");
+/// That the pod is to be spoken to by HTTP/2 with prior knowledge.
+pub(crate) const H2: HeaderName = HeaderName::from_static("podium-tunnel-h2");
 /// What a CONNECT carries, when it is no bytes.
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("podium-tunnel-protocol");
 
-const OWN: [HeaderName; 7] = [TO, SOURCE, POD, ERROR, SIDE, PATH, PROTOCOL];
+const OWN: [HeaderName; 8] = [TO, SOURCE, POD, ERROR, SIDE, PATH, H2, PROTOCOL];
 
 /// The workload that a request comes from, as pods see it: `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
 pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-podium-caller");

@@ -199,6 +199,10 @@ async fn pods_that_listen_are_spoken_to_over_http_and_tls_finds_them() {
     a.network.put_service(service(None));
     a.network.put_slice(spread(&[b.at(7, 0)]));
     assert_eq!(ask(&a.pod(3), "http://web/path").await.as_deref(), Ok("HTTP/1.1 GET web/path 0"));
+    let h2c = Service { traffic: Traffic { h2_ports: vec![80], ..Traffic::default() }, ..service(None) };
+    a.network.put_service(h2c);
+    assert_eq!(ask(&a.pod(3), "http://web/path").await.as_deref(), Ok("HTTP/2.0 GET web/path 0"));
+    a.network.put_service(service(None));
     let outside = a.network.listen_ingress(at("127.0.0.1:0")).await.unwrap();
     a.network.put_ingress(ingress(None));
     assert_eq!(fetch(outside, "x", "/app").await, (StatusCode::OK, "HTTP/1.1 GET x/app 0".into()));
