@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader,
+    AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader, gateway,
     driver::{
         Report, Shared, balancer, core_dumps,
         exec::Streamer,
@@ -114,6 +114,7 @@ impl Agent {
         let policies = Policies::load(&shared.api, &shared.network, shared.pods.clone()).await;
         let policies = policies.map_err(|source| StartError::Api { operation: "watch the policies", source })?;
         others.spawn(policies.follow());
+        others.spawn(gateway::follow(shared.clone()));
         others.spawn(translate::follow(shared.network.clone(), tables, shared.recorder.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());

@@ -10,6 +10,7 @@ mod decide;
 mod driver;
 mod dry_run;
 mod endpoints;
+mod gateway;
 mod images;
 pub mod ipam;
 mod logs;

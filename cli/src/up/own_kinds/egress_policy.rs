@@ -1,57 +1,13 @@
-//! The kinds that Podium adds to the API: CustomResourceDefinitions that every cluster has.
-//!
-//! Made when absent, and brought to what this version knows; objects of them are the users'.
+//! `EgressPolicy` of `network.podium.dev`: which hosts outside the cluster pods may reach.
 
-use anyhow::{Context as _, Result};
-use podium_api::{
-    Kind, ObjectKey, Reason,
-    k8s_openapi::{
-        api::rbac::v1::ClusterRole, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    },
-    kind_of,
-};
-use podium_client::{ApiRef, Patch};
+use podium_api::{Kind, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition};
 use serde_json::{Value, json};
 
-/// Makes the definitions and the roles for them, or mends them.
-pub(super) async fn install(api: &ApiRef) -> Result<()> {
-    ensure::<CustomResourceDefinition>(api, egress_policy(), "spec").await?;
-    ensure::<ClusterRole>(api, role("view", &["get", "list", "watch"]), "rules").await?;
-    ensure::<ClusterRole>(api, role("admin", &["create", "update", "patch", "delete", "deletecollection"]), "rules")
-        .await
-}
-
-/// Makes an object, or brings the part of it that says what it is to what it should be.
-async fn ensure<K: Kind>(api: &ApiRef, object: Value, part: &str) -> Result<()> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let what = || format!("make the {} {name}", K::NAMES.kind);
-    let made = kind_of::<K>().decode_value(object.clone()).with_context(what)?.object;
-    match api.create(made).await {
-        Err(error) if error.reason == Reason::AlreadyExists => {
-            let patch = Patch::Merge(json!({ part: object[part] }));
-            api.patch(&kind_of::<K>(), &ObjectKey::new("", &name), patch, None).await.with_context(what).map(drop)
-        }
-        made => made.with_context(what).map(drop),
-    }
-}
-
-/// What of the roles `view` and `admin` concerns the kinds defined here.
-fn role(of: &str, verbs: &[&str]) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {
-            "name": format!("podium:aggregate-to-{of}"),
-            "labels": { (format!("rbac.authorization.k8s.io/aggregate-to-{of}")): "true" },
-        },
-        "rules": [{ "apiGroups": ["network.podium.dev"], "resources": ["egresspolicies"], "verbs": verbs }],
-    })
-}
-
 /// `EgressPolicy`: which hosts outside the cluster the selected pods may reach.
-fn egress_policy() -> Value {
+pub(super) fn definition() -> Value {
     let version = json!({
         "name": "v1alpha1", "served": true, "storage": true,
-        "schema": { "openAPIV3Schema": egress_schema() },
+        "schema": { "openAPIV3Schema": schema() },
         "additionalPrinterColumns": [
             { "name": "Hosts", "type": "string", "jsonPath": ".spec.egress[*].hosts" },
             { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
@@ -69,7 +25,7 @@ fn egress_policy() -> Value {
     })
 }
 
-fn egress_schema() -> Value {
+fn schema() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let expression = json!({
         "type": "object", "required": ["key", "operator"],
