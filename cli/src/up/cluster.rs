@@ -50,12 +50,14 @@ impl Cluster {
         // Whoever holds the folder is said before any port, which is most likely theirs too.
         let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
         must_be_free(args.api, "--api").await?;
-        let network = Network::new(NetworkConfig {
+        let mut outer = NetworkConfig {
             node_port_address: args.http.ip(),
             host_targets: args.allow_host_network_targets.clone().unwrap_or_default(),
             max_hosts: args.max_allowed_outbound_hosts.clone(),
             ..NetworkConfig::default()
-        });
+        };
+        args.outside.apply(&mut outer)?;
+        let network = Network::new(outer);
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         let dns = args.names.listen(&network).await?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());

@@ -11,6 +11,7 @@ mod gateway;
 mod images_in_use;
 mod names;
 mod node;
+mod outside;
 mod own_kinds;
 mod progress;
 mod registry;
@@ -62,6 +63,8 @@ pub(crate) struct UpArgs {
     pub(crate) max_allowed_outbound_hosts: Option<HostPatterns>,
     #[command(flatten)]
     pub(crate) names: names::NameArgs,
+    #[command(flatten)]
+    pub(crate) outside: outside::OutsideArgs,
     #[command(flatten)]
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]
