@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -62,6 +62,37 @@ pub(crate) fn say(headers: &mut HeaderMap, came: Came<'_>) {
     default(PORT, &came.port.to_string());
 }
 
+/// Makes one of what a request says twice: the host of its target is its `Host`. And takes away what is for this hop alone,
+/// so that no client has a header removed that is set here.
+pub(crate) fn settle<B>(request: &mut Request<B>) {
+    let host = request.uri().authority().map(|a| a.as_str().rsplit('@').next().unwrap_or_default().to_owned());
+    let headers = request.headers_mut();
+    if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
+        headers.insert(header::HOST, host);
+    }
+    let words: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|word| word.trim().to_ascii_lowercase())
+        .collect();
+    if words.is_empty() {
+        return;
+    }
+    let (kept, named): (Vec<_>, Vec<_>) =
+        words.into_iter().partition(|word| matches!(word.as_str(), "upgrade" | "keep-alive" | "close"));
+    for name in named.iter().filter(|name| *name != "host") {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+    if let Ok(kept) = HeaderValue::from_str(&kept.join(", "))
+        && !kept.is_empty()
+    {
+        headers.insert(header::CONNECTION, kept);
+    }
+}
+
 /// Those that a proxy names, to be added to.
 fn before(headers: &HeaderMap) -> String {
     let all =
@@ -72,6 +103,27 @@ fn before(headers: &HeaderMap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_has_a_header_removed_and_there_is_one_host() {
+        let settled = |uri: &str, before: &[(&str, &str)]| {
+            let mut request = Request::get(uri);
+            for (name, value) in before {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(()).unwrap();
+            settle(&mut request);
+            let get = |name: &str| request.headers().get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+            ["host", "connection", "x-hop"].map(|name| get(name))
+        };
+        let check = |uri, before: &[(&str, &str)], expected: [&str; 3]| assert_eq!(settled(uri, before), expected);
+        check("/", &[("host", "a"), ("x-hop", "1")], ["a", "", "1"]);
+        check("/", &[("host", "a"), ("x-hop", "1"), ("connection", "X-Hop, close")], ["a", "close", ""]);
+        check("/", &[("host", "a"), ("connection", "host, x-forwarded-for")], ["a", "", ""]);
+        check("/", &[("host", "a"), ("connection", "keep-alive, Upgrade")], ["a", "keep-alive, upgrade", ""]);
+        check("http://u@b:80/", &[("host", "a")], ["b:80", "", ""]);
+        check("http://b/", &[], ["b", "", ""]);
+    }
 
     #[test]
     fn only_trusted_proxies_are_believed() {

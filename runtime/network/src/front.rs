@@ -204,13 +204,15 @@ pub(crate) async fn answer(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let config = &network.inner().config;
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    forwarded::settle(&mut request);
     let host = proxy::host(&request).to_owned();
     let mut line = config.access_log.as_ref().map(|log| log.begin(client.peer, client.scheme(), &host, &request));
     let trusted = config.trusted_proxies.iter().any(|range| range.contains(client.peer));
     let came = Came { peer: client.peer, trusted, scheme: client.scheme(), host: &host, port: client.port };
     forwarded::say(request.headers_mut(), came);
     trace::pass_on(request.headers_mut());
-    let ((mut answer, service), route) = match checked(request, config.request_body_bytes_max) {
+    let ((mut answer, service), route) = match checked(request, hosts, config.request_body_bytes_max) {
         Ok((request, passed)) => {
             // Boxed: a connection keeps room for what answers.
             let served = Box::pin(routed(network, entrance, (client, name), request)).await;
@@ -235,8 +237,8 @@ type Refusal = (StatusCode, &'static str);
 const TOO_LARGE: Refusal = (StatusCode::PAYLOAD_TOO_LARGE, "The request's body is larger than may be.\n");
 
 /// What of a request can be judged before it goes anywhere: one host, and not too much of it.
-fn checked(request: Request<Body>, bytes_max: u64) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
-    if request.headers().get_all(header::HOST).iter().count() > 1 {
+fn checked(request: Request<Body>, hosts: usize, bytes_max: u64) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
+    if hosts > 1 {
         return Err((StatusCode::BAD_REQUEST, "The request names several hosts.\n"));
     }
     if request.body().size_hint().lower() > bytes_max {

@@ -101,7 +101,11 @@ fn site<'a>(seen: &Seen, here: Here, name: &'a Name, gateway: &'a Gateway) -> Si
         match (of, address.value.as_deref().unwrap_or_default()) {
             ("IPAddress", "") => addresses.push(here.listen),
             ("IPAddress", value) => match value.parse() {
-                Ok(ip) => addresses.push(ip),
+                Ok(ip) if may_listen(here, ip) => addresses.push(ip),
+                Ok(ip) => {
+                    let message = format!("{ip} is not among what this cluster listens at: {} (podium up --http)", here.listen);
+                    refused = Some(("UnsupportedAddress", message));
+                }
                 Err(_) => refused = Some(("UnsupportedAddress", format!("{value:?} is no IP address"))),
             },
             (of, _) => refused = Some(("UnsupportedAddress", format!("addresses of type {of} are not supported"))),
@@ -115,6 +119,11 @@ fn site<'a>(seen: &Seen, here: Here, name: &'a Name, gateway: &'a Gateway) -> Si
     }
     let points = gateway.spec.listeners.iter().map(|listener| point(seen, &name.namespace, listener)).collect();
     Site { name, gateway, addresses, refused, points }
+}
+
+/// Whether a Gateway may have an address: nobody is reached from farther away than the operator has said.
+fn may_listen(here: Here, ip: IpAddr) -> bool {
+    here.listen.is_unspecified() || here.listen == ip || here.listen.is_loopback() && ip.is_loopback()
 }
 
 fn point<'a>(seen: &Seen, namespace: &str, listener: &'a Listener) -> Point<'a> {
@@ -236,5 +245,27 @@ impl Point<'_> {
             false => Condition::not("Programmed", "Invalid", "the listener does not listen"),
         };
         vec![accepted, conflicted, resolved, programmed]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_no_wider_than_the_operators() {
+        for (listen, wanted, may) in [
+            ("127.0.0.1", "127.0.0.9", true),
+            ("127.0.0.1", "::1", true),
+            ("127.0.0.1", "0.0.0.0", false),
+            ("127.0.0.1", "192.0.2.1", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "127.0.0.1", false),
+            ("0.0.0.0", "192.0.2.1", true),
+            ("::", "0.0.0.0", true),
+        ] {
+            let here = Here { listen: listen.parse().unwrap(), shown: listen.parse().unwrap() };
+            assert_eq!(may_listen(here, wanted.parse().unwrap()), may, "{listen} {wanted}");
+        }
     }
 }
