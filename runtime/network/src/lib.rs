@@ -394,11 +394,6 @@ impl Network {
         self.0.routes.remove(name);
     }
 
-    /// Where node ports listen, and Gateways that do not say where.
-    pub fn node_port_address(&self) -> IpAddr {
-        self.0.config.node_port_address
-    }
-
     /// Serves all Ingresses on an address; returns the address bound.
     ///
     /// # Errors
