@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader, gateway,
+    AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader,
     driver::{
         Report, Shared, balancer, core_dumps,
         exec::Streamer,
@@ -35,6 +35,7 @@ use crate::{
         status::StatusWriter,
         traffic, translate,
     },
+    gateway,
     images::{
         puller::{PullConfig, Puller},
         store::Store,

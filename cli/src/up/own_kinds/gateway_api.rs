@@ -8,7 +8,8 @@
 //! <https://gateway-api.sigs.k8s.io/reference/spec/>
 
 use podium_api::{
-    Kind, ObjectKey, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition, kind_of,
+    Kind, ObjectKey, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    kind_of,
 };
 use podium_client::ApiRef;
 use serde_json::{Value, json};
@@ -109,10 +110,7 @@ fn column(name: &str, of: &str, path: &str) -> Value {
 }
 
 fn hostnames() -> Value {
-    json!([
-        column("Hostnames", "string", ".spec.hostnames"),
-        column("Age", "date", ".metadata.creationTimestamp"),
-    ])
+    json!([column("Hostnames", "string", ".spec.hostnames"), column("Age", "date", ".metadata.creationTimestamp"),])
 }
 
 /// All of them.

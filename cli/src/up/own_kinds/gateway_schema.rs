@@ -114,8 +114,7 @@ pub(super) fn gateway_class() -> Value {
         }),
     );
     let feature = object(&["name"], json!({ "name": text(253) }));
-    let mut status =
-        object(&[], json!({ "conditions": conditions(), "supportedFeatures": named(feature, 64) }));
+    let mut status = object(&[], json!({ "conditions": conditions(), "supportedFeatures": named(feature, 64) }));
     status["default"] = pending(&["Accepted"]);
     kind("GatewayClass says who serves the Gateways that name it.", spec, Some(status))
 }
@@ -202,7 +201,10 @@ pub(super) fn gateway() -> Value {
         ],
     );
     let address = object(&[], json!({ "type": { "type": "string", "default": "IPAddress" }, "value": text(253) }));
-    let reference = object(&["group", "kind", "name"], json!({ "group": { "type": "string" }, "kind": text(63), "name": text(253) }));
+    let reference = object(
+        &["group", "kind", "name"],
+        json!({ "group": { "type": "string" }, "kind": text(63), "name": text(253) }),
+    );
     let notes = json!({ "type": "object", "maxProperties": 8, "additionalProperties": { "type": "string" } });
     let infrastructure =
         object(&[], json!({ "labels": notes.clone(), "annotations": notes, "parametersRef": reference }));
@@ -242,8 +244,7 @@ fn parent_ref() -> Value {
 }
 
 fn route(description: &str, rules: Value, hosts: Value, required: &[&str]) -> Value {
-    let spec =
-        object(required, json!({ "parentRefs": list(parent_ref(), 32), "hostnames": hosts, "rules": rules }));
+    let spec = object(required, json!({ "parentRefs": list(parent_ref(), 32), "hostnames": hosts, "rules": rules }));
     let parent = object(
         &["parentRef", "controllerName", "conditions"],
         json!({ "parentRef": parent_ref(), "controllerName": text(253), "conditions": conditions() }),
@@ -266,7 +267,10 @@ fn backend_ref(more: Option<Value>) -> Value {
     }
     holding(
         backend,
-        &[("(self.group == '' && self.kind == 'Service') ? has(self.port) : true", "Must have port for Service reference")],
+        &[(
+            "(self.group == '' && self.kind == 'Service') ? has(self.port) : true",
+            "Must have port for Service reference",
+        )],
     )
 }
 
@@ -484,13 +488,20 @@ pub(super) fn tls_route() -> Value {
     rules["minItems"] = 1.into();
     let mut hosts = list(shaped(253, HOST), 1024);
     hosts["minItems"] = 1.into();
-    route("TLSRoute says where connections of TLS go, by the host that a client names.", rules, hosts, &["hostnames", "rules"])
+    route(
+        "TLSRoute says where connections of TLS go, by the host that a client names.",
+        rules,
+        hosts,
+        &["hostnames", "rules"],
+    )
 }
 
 pub(super) fn reference_grant() -> Value {
     let group = || json!({ "type": "string", "maxLength": 253 });
-    let from =
-        object(&["group", "kind", "namespace"], json!({ "group": group(), "kind": text(63), "namespace": shaped(63, NAMESPACE) }));
+    let from = object(
+        &["group", "kind", "namespace"],
+        json!({ "group": group(), "kind": text(63), "namespace": shaped(63, NAMESPACE) }),
+    );
     let to = object(&["group", "kind"], json!({ "group": group(), "kind": text(63), "name": text(253) }));
     let mut spec = object(&["from", "to"], json!({ "from": list(from, 16), "to": list(to, 16) }));
     for part in ["from", "to"] {

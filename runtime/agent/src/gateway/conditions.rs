@@ -55,7 +55,14 @@ mod tests {
         let shown = |value: &Value| {
             let one = |c: &Value| {
                 let text = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
-                format!("{}={} {} {} {}", text("type"), text("status"), text("reason"), text("lastTransitionTime"), c["observedGeneration"])
+                format!(
+                    "{}={} {} {} {}",
+                    text("type"),
+                    text("status"),
+                    text("reason"),
+                    text("lastTransitionTime"),
+                    c["observedGeneration"]
+                )
             };
             value.as_array().unwrap().iter().map(one).collect::<Vec<_>>()
         };

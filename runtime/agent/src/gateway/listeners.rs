@@ -52,7 +52,8 @@ pub(crate) struct Site<'a> {
 
 /// Gateways that are served here, the oldest first, with their conflicts.
 pub(crate) fn sites(seen: &Seen, here: Here) -> Vec<Site<'_>> {
-    let mut sites: Vec<Site<'_>> = seen.served().into_iter().map(|(name, gateway)| site(seen, here, name, gateway)).collect();
+    let mut sites: Vec<Site<'_>> =
+        seen.served().into_iter().map(|(name, gateway)| site(seen, here, name, gateway)).collect();
     let mut taken: HashMap<SocketAddr, Taken> = HashMap::new();
     for site in sites.iter_mut().filter(|site| site.refused.is_none()) {
         for point in &mut site.points {
@@ -103,7 +104,8 @@ fn site<'a>(seen: &Seen, here: Here, name: &'a Name, gateway: &'a Gateway) -> Si
             ("IPAddress", value) => match value.parse() {
                 Ok(ip) if may_listen(here, ip) => addresses.push(ip),
                 Ok(ip) => {
-                    let message = format!("{ip} is not among what this cluster listens at: {} (podium up --http)", here.listen);
+                    let message =
+                        format!("{ip} is not among what this cluster listens at: {} (podium up --http)", here.listen);
                     refused = Some(("UnsupportedAddress", message));
                 }
                 Err(_) => refused = Some(("UnsupportedAddress", format!("{value:?} is no IP address"))),
@@ -151,15 +153,16 @@ fn point<'a>(seen: &Seen, namespace: &str, listener: &'a Listener) -> Point<'a> 
     }
     let wanted = &listener.allowed_routes.kinds;
     if !wanted.is_empty() && speaks.is_some() {
-        let is = |known: &str| {
-            wanted.iter().any(|w| w.group.as_deref().unwrap_or(GROUP) == GROUP && w.kind == known)
-        };
+        let is = |known: &str| wanted.iter().any(|w| w.group.as_deref().unwrap_or(GROUP) == GROUP && w.kind == known);
         point.kinds.retain(|known| is(known));
-        let other = wanted.iter().find(|w| {
-            w.group.as_deref().unwrap_or(GROUP) != GROUP || !of_protocol.contains(&w.kind.as_str())
-        });
+        let other = wanted
+            .iter()
+            .find(|w| w.group.as_deref().unwrap_or(GROUP) != GROUP || !of_protocol.contains(&w.kind.as_str()));
         if let Some(other) = other {
-            let message = format!("routes of kind {} cannot be attached to a listener of protocol {}", other.kind, listener.protocol);
+            let message = format!(
+                "routes of kind {} cannot be attached to a listener of protocol {}",
+                other.kind, listener.protocol
+            );
             point.unresolved.get_or_insert(Unresolved { reason: "InvalidRouteKinds", message });
         }
     }
@@ -178,12 +181,17 @@ impl Point<'_> {
         for named in refs {
             let (group, kind) = (named.group.as_deref().unwrap_or_default(), named.kind.as_deref().unwrap_or("Secret"));
             if (group, kind) != ("", "Secret") {
-                wrong("InvalidCertificateRef", format!("{kind:?} of group {group:?} holds no certificate: only a Secret does"));
+                wrong(
+                    "InvalidCertificateRef",
+                    format!("{kind:?} of group {group:?} holds no certificate: only a Secret does"),
+                );
                 continue;
             }
             let secret = Name::new(named.namespace.as_deref().unwrap_or(namer.namespace), named.name.as_str());
             if !seen.may_name(namer, (group, kind), &secret) {
-                let message = format!("Secret {secret} is in another namespace, and no ReferenceGrant there lets this Gateway name it");
+                let message = format!(
+                    "Secret {secret} is in another namespace, and no ReferenceGrant there lets this Gateway name it"
+                );
                 wrong("RefNotPermitted", message);
                 continue;
             }
@@ -233,7 +241,9 @@ impl Point<'_> {
             (None, None) => Condition::is("Accepted", "Accepted"),
         };
         let conflicted = match &self.conflict {
-            Some((reason, message)) => Condition { holds: true, ..Condition::not("Conflicted", *reason, message.as_str()) },
+            Some((reason, message)) => {
+                Condition { holds: true, ..Condition::not("Conflicted", *reason, message.as_str()) }
+            }
             None => Condition::not("Conflicted", "NoConflicts", ""),
         };
         let resolved = match &self.unresolved {

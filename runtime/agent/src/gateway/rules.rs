@@ -297,7 +297,8 @@ mod tests {
     fn methods_of_grpc_are_paths() {
         let check = |r#type: Option<&str>, service: &str, method: &str, expected: &str| {
             let some = |text: &str| Some(text.to_owned());
-            let wanted = MethodMatch { r#type: r#type.map(str::to_owned), service: some(service), method: some(method) };
+            let wanted =
+                MethodMatch { r#type: r#type.map(str::to_owned), service: some(service), method: some(method) };
             let found = format!("{:?}", grpc_path(&wanted).unwrap());
             assert!(found.contains(expected), "{found}");
         };

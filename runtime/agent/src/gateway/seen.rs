@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use podium_network::{Certificate, table::Name};
 
 use super::kinds::{
-    GRPCRoute, GROUP, Gateway, GatewayClass, HTTPRoute, Listener, NamespaceLabels, ObjectRef, ReferenceGrant, TLSRoute,
+    GROUP, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Listener, NamespaceLabels, ObjectRef, ReferenceGrant, TLSRoute,
 };
 
 /// Who serves: the name in GatewayClasses.
@@ -58,9 +58,9 @@ pub(crate) struct Namer<'a> {
 impl Seen {
     /// Whether a class is served here.
     pub(crate) fn serves(&self, class: &str) -> bool {
-        self.classes.get(&Name::new("", class)).is_some_and(|class| {
-            class.spec.controller_name == CONTROLLER && class.spec.parameters_ref.is_none()
-        })
+        self.classes
+            .get(&Name::new("", class))
+            .is_some_and(|class| class.spec.controller_name == CONTROLLER && class.spec.parameters_ref.is_none())
     }
 
     /// Gateways that are served here, the oldest first.
@@ -97,7 +97,10 @@ impl Seen {
         let unresolved = |reason, message| Err(Unresolved { reason, message });
         let (group, kind) = (to.group.as_deref().unwrap_or_default(), to.kind.as_deref().unwrap_or("Service"));
         if (group, kind) != ("", "Service") {
-            return unresolved("InvalidKind", format!("{kind:?} of group {group:?} cannot be a backend: only a Service can"));
+            return unresolved(
+                "InvalidKind",
+                format!("{kind:?} of group {group:?} cannot be a backend: only a Service can"),
+            );
         }
         let name = Name::new(to.namespace.as_deref().unwrap_or(namer.namespace), to.name.as_str());
         if !self.may_name(namer, (group, kind), &name) {
@@ -123,9 +126,8 @@ impl Seen {
 /// The Secrets that a listener names.
 pub(crate) fn secrets<'a>(namespace: &'a str, listener: &'a Listener) -> impl Iterator<Item = Name> + 'a {
     let refs = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-    let secrets = refs.filter(|r| {
-        (r.group.as_deref().unwrap_or_default(), r.kind.as_deref().unwrap_or("Secret")) == ("", "Secret")
-    });
+    let secrets = refs
+        .filter(|r| (r.group.as_deref().unwrap_or_default(), r.kind.as_deref().unwrap_or("Secret")) == ("", "Secret"));
     secrets.map(move |r| Name::new(r.namespace.as_deref().unwrap_or(namespace), r.name.as_str()))
 }
 

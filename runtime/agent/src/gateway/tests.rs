@@ -12,7 +12,10 @@ use super::{
     status::{self, Write},
 };
 
-const HERE: Here = Here { listen: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), shown: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+const HERE: Here = Here {
+    listen: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    shown: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+};
 
 fn name(text: &str) -> Name {
     let (namespace, name) = text.split_once('/').unwrap_or(("", text));
@@ -173,10 +176,15 @@ fn said(write: &Write) -> Vec<String> {
     match write.kind {
         "GatewayClass" => vec![format!("{} {}{}", write.kind, write.key.name, worries(&write.status["conditions"]))],
         "Gateway" => {
-            let addresses: String = list("addresses").iter().map(|a| format!(" {}", a["value"].as_str().unwrap())).collect();
+            let addresses: String =
+                list("addresses").iter().map(|a| format!(" {}", a["value"].as_str().unwrap())).collect();
             let listeners = list("listeners").into_iter().map(|listener| {
-                let kinds: Vec<&str> =
-                    listener["supportedKinds"].as_array().unwrap().iter().map(|k| k["kind"].as_str().unwrap()).collect();
+                let kinds: Vec<&str> = listener["supportedKinds"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|k| k["kind"].as_str().unwrap())
+                    .collect();
                 let (name, count) = (listener["name"].as_str().unwrap(), &listener["attachedRoutes"]);
                 format!("  {name} {count} {}{}", kinds.join(","), worries(&listener["conditions"]))
             });
@@ -214,7 +222,8 @@ fn check_with(cluster: &str, failing: &[u16], expected: &str) {
     let writes = status::writes(&seen, &plan, &opened, HERE, now());
     let lines = writes.iter().flat_map(said).filter(|line| line != "GatewayClass podium");
     let found: Vec<String> = lines.collect();
-    let expected: Vec<&str> = expected.lines().map(|l| l.strip_prefix("        ").unwrap_or(l)).filter(|l| !l.is_empty()).collect();
+    let expected: Vec<&str> =
+        expected.lines().map(|l| l.strip_prefix("        ").unwrap_or(l)).filter(|l| !l.is_empty()).collect();
     assert_eq!(found, expected, "{cluster}");
 }
 
@@ -458,7 +467,8 @@ fn rules_that_cannot_be_done() {
     let cluster = |rules: &str| format!("gateway a/gw | http HTTP:80\nHTTPRoute a/r parents=gw rules=[{rules}]");
     let attached = "Gateway a/gw 127.0.0.1\n  http 1 HTTPRoute,GRPCRoute\nHTTPRoute a/r < gw";
     let partly = format!("{attached} PartiallyInvalid=True/UnsupportedValue");
-    let refused = "Gateway a/gw 127.0.0.1\n  http 0 HTTPRoute,GRPCRoute\nHTTPRoute a/r < gw Accepted=False/UnsupportedValue";
+    let refused =
+        "Gateway a/gw 127.0.0.1\n  http 0 HTTPRoute,GRPCRoute\nHTTPRoute a/r < gw Accepted=False/UnsupportedValue";
     for (rules, expected) in [
         (good.to_owned(), attached),
         (format!("{good},{bad}"), &partly),
@@ -475,7 +485,8 @@ fn what_is_said_already_is_not_written_again() {
     let mut seen = seen("gateway a/gw | http HTTP:80\nHTTPRoute a/r parents=gw");
     let writes = |seen: &Seen, time: &str| {
         let plan = compile(seen, HERE);
-        let opened: Vec<_> = plan.ports.iter().map(|p| OpenedPort { address: p.address, bound: Ok(p.address) }).collect();
+        let opened: Vec<_> =
+            plan.ports.iter().map(|p| OpenedPort { address: p.address, bound: Ok(p.address) }).collect();
         status::writes(seen, &plan, &opened, HERE, time.parse().unwrap())
     };
     let first = writes(&seen, "2026-02-01T00:00:00Z");
