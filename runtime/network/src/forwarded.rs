@@ -114,7 +114,7 @@ mod tests {
             let mut request = request.body(()).unwrap();
             settle(&mut request);
             let get = |name: &str| request.headers().get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
-            ["host", "connection", "x-hop"].map(|name| get(name))
+            ["host", "connection", "x-hop"].map(get)
         };
         let check = |uri, before: &[(&str, &str)], expected: [&str; 3]| assert_eq!(settled(uri, before), expected);
         check("/", &[("host", "a"), ("x-hop", "1")], ["a", "", "1"]);

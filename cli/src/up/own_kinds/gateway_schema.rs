@@ -206,8 +206,7 @@ pub(super) fn gateway() -> Value {
         json!({ "group": { "type": "string" }, "kind": text(63), "name": text(253) }),
     );
     let notes = json!({ "type": "object", "maxProperties": 8, "additionalProperties": { "type": "string" } });
-    let infrastructure =
-        object(&[], json!({ "labels": notes.clone(), "annotations": notes, "parametersRef": reference }));
+    let infrastructure = object(&[], json!({ "labels": notes, "annotations": notes, "parametersRef": reference }));
     let spec = object(
         &["gatewayClassName", "listeners"],
         json!({
@@ -428,7 +427,7 @@ pub(super) fn http_route() -> Value {
     matches["default"] = every.clone();
     let timeout = json!({ "type": "string", "maxLength": 32, "pattern": DURATION });
     let timeouts = holding(
-        object(&[], json!({ "request": timeout.clone(), "backendRequest": timeout })),
+        object(&[], json!({ "request": timeout, "backendRequest": timeout })),
         &[(
             "!(has(self.request) && has(self.backendRequest) && duration(self.request) != duration('0s') && duration(self.backendRequest) > duration(self.request))",
             "backendRequest timeout cannot be longer than request timeout",

@@ -236,13 +236,13 @@ impl Point<'_> {
                 let message = format!("protocol {:?} is not supported", self.listener.protocol);
                 Condition::not("Accepted", "UnsupportedProtocol", message)
             }
-            (Some((reason, message)), _) => Condition::not("Accepted", *reason, message.as_str()),
+            (Some((reason, message)), _) => Condition::not("Accepted", reason, message.as_str()),
             (None, Some(why)) => Condition::not("Accepted", "PortUnavailable", why),
             (None, None) => Condition::is("Accepted", "Accepted"),
         };
         let conflicted = match &self.conflict {
             Some((reason, message)) => {
-                Condition { holds: true, ..Condition::not("Conflicted", *reason, message.as_str()) }
+                Condition { holds: true, ..Condition::not("Conflicted", reason, message.as_str()) }
             }
             None => Condition::not("Conflicted", "NoConflicts", ""),
         };

@@ -127,7 +127,7 @@ fn of_gateway<'a>(site: &Site<'a>, opened: &[OpenedPort], here: Here, now: Times
 fn whole(site: &Site<'_>, accepted: usize, programmed: usize) -> [Condition; 2] {
     const SOME: &str = "some listeners are not accepted: see status.listeners";
     let first = match &site.refused {
-        Some((reason, message)) => Condition::not("Accepted", *reason, message.as_str()),
+        Some((reason, message)) => Condition::not("Accepted", reason, message.as_str()),
         None if accepted == 0 => {
             Condition::not("Accepted", "ListenersNotValid", "no listener is accepted: see status.listeners")
         }

@@ -492,9 +492,7 @@ fn what_is_said_already_is_not_written_again() {
     let first = writes(&seen, "2026-02-01T00:00:00Z");
     assert_eq!(first.iter().map(|w| w.kind).collect::<Vec<_>>(), ["GatewayClass", "Gateway", "HTTPRoute"]);
     let status = |kind: &str| first.iter().find(|w| w.kind == kind).unwrap().status.clone();
-    for (kind, map) in [("Gateway", &mut seen.gateways)] {
-        map.values_mut().for_each(|object| std::sync::Arc::make_mut(object).status = status(kind));
-    }
+    seen.gateways.values_mut().for_each(|gateway| std::sync::Arc::make_mut(gateway).status = status("Gateway"));
     seen.classes.values_mut().for_each(|class| std::sync::Arc::make_mut(class).status = status("GatewayClass"));
     let mut of_route = status("HTTPRoute");
     let others = json!({ "parentRef": { "name": "x" }, "controllerName": "example.com/else", "conditions": [] });
