@@ -80,9 +80,9 @@ kinds! {
 }
 
 /// An object of a mirror, whoever decoded it.
-pub(crate) fn read<K: Kind + Clone>(object: &dyn Object) -> Result<K, serde_json::Error>
+pub(crate) fn read<K>(object: &dyn Object) -> Result<K, serde_json::Error>
 where
-    K: for<'de> Deserialize<'de>,
+    K: Kind + Clone + for<'de> Deserialize<'de>,
 {
     match object.downcast_ref::<K>() {
         Some(typed) => Ok(typed.clone()),
