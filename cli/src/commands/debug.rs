@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
-    io::{IsTerminal as _, Write},
-    path::PathBuf,
+    io::{self, IsTerminal as _, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -90,10 +91,15 @@ async fn core_dump(args: CoreDumpArgs, connect: &ConnectOptions) -> Result<ExitC
         None => write(stream, std::io::stdout().lock()).await?,
         Some(path) => {
             let said = || format!("cannot write {}", path.display());
-            write(stream, File::create(path).with_context(said)?).await.with_context(said)?;
+            write(stream, create(path).with_context(said)?).await.with_context(said)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody else is to read what was in a guest's memory.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 async fn write(mut stream: Pieces, mut out: impl Write) -> Result<()> {
@@ -118,6 +124,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_dump_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = create(&dir.path().join("dump")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn lists_have_a_line_for_each() {

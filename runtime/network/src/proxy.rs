@@ -177,3 +177,25 @@ pub(crate) fn text(status: StatusCode, message: &str) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_come_again_hears_when() {
+        let why = || "why".to_owned();
+        for (error, status, again) in [
+            (CallError::NotAccepted(why()), 503, Some("1")),
+            (CallError::Refused(why()), 503, Some("1")),
+            (CallError::TimedOut(why()), 504, None),
+            (CallError::Denied(why()), 403, None),
+            (CallError::NameNotFound(why()), 502, None),
+            (CallError::Failed(why()), 502, None),
+        ] {
+            let answer = failure(&error);
+            let after = answer.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!((answer.status().as_u16(), after), (status, again), "{error}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty};
 use podium_agent::{Agent, AgentConfig, LogOptions};
 use podium_api::{KindRef, Object, ObjectKey, k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions, kinds};
 use podium_client::{Api, MirrorScope, Patch, SystemClock, model::ModelApi};
-use podium_network::{Caller, Network, NetworkConfig};
+use podium_network::{Body, CallError, Caller, Network, NetworkConfig};
 use podium_sandbox::{Sandbox, SandboxConfig};
 use serde_json::{Value, json};
 
@@ -195,17 +195,22 @@ impl Cluster {
     }
 
     pub(crate) async fn get_path(&self, ip: &str, path: &str) -> String {
-        let caller =
-            Caller { namespace: "default".into(), pod: "test".into(), service_account: String::new(), ip: None };
-        let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
-        let request = http::Request::get(format!("http://{ip}:8080{path}")).body(body).unwrap();
-        match self.network.dialer(caller).send(request).await {
+        match self.ask(ip, path).await {
             Ok(answer) => {
                 let bytes = answer.into_body().collect().await.unwrap().to_bytes();
                 String::from_utf8(bytes.to_vec()).unwrap()
             }
             Err(error) => error.to_string(),
         }
+    }
+
+    /// Sends a GET to a pod's port 8080.
+    pub(crate) async fn ask(&self, ip: &str, path: &str) -> Result<http::Response<Body>, CallError> {
+        let caller =
+            Caller { namespace: "default".into(), pod: "test".into(), service_account: String::new(), ip: None };
+        let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
+        let request = http::Request::get(format!("http://{ip}:8080{path}")).body(body).unwrap();
+        self.network.dialer(caller).send(request).await
     }
 
     pub(crate) async fn logs(&self, name: &str, options: LogOptions) -> Result<String, String> {

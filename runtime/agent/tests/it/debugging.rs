@@ -148,7 +148,7 @@ async fn backtraces_have_names_and_lines() {
     cluster.shutdown().await;
 }
 
-async fn annotated(cluster: &Cluster, name: &str, annotations: Value, image: &str) {
+pub(crate) async fn annotated(cluster: &Cluster, name: &str, annotations: Value, image: &str) {
     let spec = json!({ "nodeName": "n1", "restartPolicy": "Never",
         "containers": [{ "name": "app", "image": format!("file://{image}") }] });
     let metadata = json!({ "name": name, "namespace": "default", "annotations": annotations });

@@ -1,9 +1,13 @@
 //! Pods from their creation to their end.
 
 use podium_agent::LogOptions;
+use podium_network::CallError;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, hello};
+use crate::{
+    cluster::{Cluster, hello},
+    debugging::annotated,
+};
 
 const SAY_HELLO: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -157,5 +161,41 @@ async fn a_trapped_instance_is_an_event_and_the_pod_goes_on() {
     assert_eq!(cluster.get(&ip).await, "hello");
     let pod = cluster.json("Pod", "default", "web").await.unwrap();
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_past_what_a_pod_takes_are_refused_and_nothing_else_is() {
+    let cluster = Cluster::start().await;
+    cluster.guest("http-p2.wasm");
+    let limits = json!({ "podium.dev/concurrency": "1", "podium.dev/request-queue": "0" });
+    annotated(&cluster, "web", limits, "http-p2.wasm").await;
+    let pod = cluster.until_ready("web").await;
+    let ip = pod["status"]["podIP"].as_str().unwrap();
+    let is_refused = |error: &CallError| matches!(error, CallError::NotAccepted(_) | CallError::Refused(_));
+    // One of both is there first, and the other has to ask again.
+    let first = async {
+        loop {
+            let error = cluster.ask(ip, "/sleep?n=600000").await.err();
+            assert!(error.as_ref().is_some_and(is_refused), "{error:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = async {
+        loop {
+            match cluster.ask(ip, "/count").await {
+                Ok(answer) => assert_eq!(answer.status(), 200),
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::select! {
+        () = first => None,
+        error = tokio::time::timeout(crate::PATIENCE, refused) => error.ok(),
+    };
+    assert!(error.as_ref().is_some_and(is_refused), "{error:?}");
+    // Who waited so long has gone: there is room again.
+    let answered = async { while cluster.ask(ip, "/count").await.is_err() {} };
+    tokio::time::timeout(crate::PATIENCE, answered).await.unwrap();
     cluster.shutdown().await;
 }
