@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use podium_api::kind::human_duration;
 use serde_json::Value;
 
+mod live;
+
 use super::report;
 use crate::{
     connect::{Call, ConnectOptions, Connection, escape},
@@ -43,8 +45,13 @@ pub(crate) async fn run(args: DescribeArgs, connect: &ConnectOptions) -> Result<
         match objects(&connection, resource, name.as_deref(), &args.selector).await {
             Ok(objects) => {
                 for object in objects {
+                    let live = live::of(&connection, resource, &object).await;
                     let events = events_of(&connection, resource, &object).await;
-                    print(&format!("{separator}{}{}", describe(&object), events_text(&events, Timestamp::now())))?;
+                    print(&format!(
+                        "{separator}{}{live}{}",
+                        describe(&object),
+                        events_text(&events, Timestamp::now())
+                    ))?;
                     separator = "\n\n";
                 }
             }

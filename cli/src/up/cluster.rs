@@ -60,6 +60,7 @@ impl Cluster {
         let network = Network::new(outer);
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         let dns = args.names.listen(&network).await?;
+        args.traces.start(&network, args.node.node_name.clone())?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
         let mut config = ServerConfig::new(data.path(), args.api);
         args.server.apply(&mut config)?;

@@ -18,6 +18,7 @@ mod registry;
 mod scheduler;
 mod services;
 mod test_images;
+mod traces;
 
 use std::{
     net::SocketAddr,
@@ -65,6 +66,8 @@ pub(crate) struct UpArgs {
     pub(crate) names: names::NameArgs,
     #[command(flatten)]
     pub(crate) outside: outside::OutsideArgs,
+    #[command(flatten)]
+    pub(crate) traces: traces::TraceArgs,
     #[command(flatten)]
     pub(crate) server: api::ApiArgs,
     #[command(flatten)]

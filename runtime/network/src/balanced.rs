@@ -14,14 +14,16 @@ use crate::{
     Body, CallError, CallTimeouts, Network, SocketError,
     attach::{Attached, Ticket},
     balance::{Chooser, Endpoint, Moment, Open, Outcome, breaker::Slot},
-    bodies::tallied,
+    bodies::{heard, tallied},
     http_client::PriorKnowledge,
     metrics::Unserved,
     policy::Source,
     services::{Lookup, Port},
+    spans::{Of, Span},
     stream::PodStream,
     table::{Name, Protocol},
     tcp::{self, Visit},
+    trace,
     tunnel::{Missed, Peer},
 };
 
@@ -63,6 +65,7 @@ impl Network {
         if port.traffic.h2_ports.contains(&port.number) {
             request.extensions_mut().insert(PriorKnowledge);
         }
+        let mut span = self.call_span(&port, &mut request);
         let shared = port.shared.clone();
         let (limit, service) = (port.traffic.settings.request_timeout, port.service.clone());
         let call = self.within_limits(port, from, request, timeouts);
@@ -74,7 +77,29 @@ impl Network {
         };
         let status = answer.as_ref().ok().map(Response::status);
         shared.metrics().answered(status, since.elapsed().as_secs_f64());
-        answer
+        match (answer, span.take()) {
+            (Ok(answer), Some(mut span)) => {
+                span.answered(status);
+                Ok(answer.map(|body| heard(body, span)))
+            }
+            (answer, span) => {
+                span.into_iter().for_each(|mut span| span.answered(status));
+                answer
+            }
+        }
+    }
+
+    /// A span of a call, where spans are recorded.
+    fn call_span(&self, port: &Port, request: &mut Request<Body>) -> Option<Box<Span>> {
+        self.inner().tracer.get()?;
+        let begun = trace::pass_on(request.headers_mut());
+        let mut span = self.span(Of::Client, request.headers_mut(), begun)?;
+        span.name(format!("{} {}", request.method(), port.service));
+        span.say("http.request.method", request.method().as_str());
+        span.say("url.path", request.uri().path());
+        span.say("podium.service", port.service.to_string());
+        span.say("server.port", port.number);
+        Some(span)
     }
 
     async fn within_limits(

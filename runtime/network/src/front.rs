@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use http::{Request, Response, StatusCode, header};
@@ -22,12 +23,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Body, CallTimeouts, Network,
-    bodies::{bounded, heard},
+    access_log::Line,
+    bodies::{Hears, bounded, heard},
     forwarded::{self, Came},
     gateways::{self, SharedPort},
     http_server,
+    metrics::RouteMetrics,
     proxy::{self, Client, Served},
+    routes,
     services::{Lookup, NodePort},
+    spans::{Of, Span},
     splice::splice,
     table::{Name, Protocol},
     trace, udp_front,
@@ -207,12 +212,22 @@ pub(crate) async fn answer(
     let hosts = request.headers().get_all(header::HOST).iter().count();
     forwarded::settle(&mut request);
     let host = proxy::host(&request).to_owned();
+    let since = Instant::now();
     let mut line = config.access_log.as_ref().map(|log| log.begin(client.peer, client.scheme(), &host, &request));
     let trusted = config.trusted_proxies.iter().any(|range| range.contains(client.peer));
     let came = Came { peer: client.peer, trusted, scheme: client.scheme(), host: &host, port: client.port };
     forwarded::say(request.headers_mut(), came);
-    trace::pass_on(request.headers_mut());
-    let ((mut answer, service), route) = match checked(request, hosts, config.request_body_bytes_max) {
+    let begun = trace::pass_on(request.headers_mut());
+    let mut span = network.span(Of::Server, request.headers_mut(), begun);
+    if let Some(span) = &mut span {
+        span.name(request.method().to_string());
+        span.say("http.request.method", request.method().as_str());
+        span.say("url.path", request.uri().path());
+        span.say("url.scheme", client.scheme());
+        span.say("server.address", routes::without_port(&host));
+        span.say("client.address", client.peer.to_string());
+    }
+    let ((answer, service), route) = match checked(request, hosts, config.request_body_bytes_max) {
         Ok((request, passed)) => {
             // Boxed: a connection keeps room for what answers.
             let served = Box::pin(routed(network, entrance, (client, name), request)).await;
@@ -224,11 +239,41 @@ pub(crate) async fn answer(
         }
         Err((status, why)) => ((proxy::text(status, why), None), None),
     };
-    if let Some(mut line) = line.take() {
-        (line.found, line.service, line.status) = (route, service, Some(answer.status()));
-        answer = answer.map(|body| heard(body, line));
+    let series = route.as_ref().map(|route| network.metrics().route(route));
+    if let Some(series) = &series {
+        series.answered(answer.status(), since.elapsed().as_secs_f64());
     }
-    answer
+    if let Some(span) = &mut span {
+        span.answered(Some(answer.status()));
+        if let Some(route) = &route {
+            span.say("http.route", &**route);
+        }
+        if let Some(service) = &service {
+            span.say("podium.service", service.to_string());
+        }
+    }
+    if let Some(line) = &mut line {
+        (line.found, line.service, line.status) = (route, service, Some(answer.status()));
+    }
+    match (line, span, series) {
+        (None, None, None) => answer,
+        (line, span, series) => answer.map(|body| heard(body, Noted { line, span, series })),
+    }
+}
+
+/// What is told of an answer, until its body has ended.
+struct Noted {
+    line: Option<Line>,
+    span: Option<Box<Span>>,
+    series: Option<Arc<RouteMetrics>>,
+}
+
+impl Hears for Noted {
+    fn bytes(&mut self, count: u64) {
+        self.line.iter_mut().for_each(|line| line.bytes(count));
+        self.span.iter_mut().for_each(|span| span.bytes(count));
+        self.series.iter_mut().for_each(|series| series.bytes(count));
+    }
 }
 
 /// What a client hears whose request goes nowhere.

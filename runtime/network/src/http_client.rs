@@ -324,17 +324,23 @@ pub(crate) fn answer(response: Response<Incoming>, patience: Duration) -> Respon
     Response::from_parts(head, paced(body, patience))
 }
 
-/// A body that ends with an error when nothing comes for too long.
+/// An answer's body that ends with an error when nothing comes for too long.
 pub(crate) fn paced<B>(body: B, patience: Duration) -> Body
 where
     B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static,
 {
-    Paced { body, patience, waiting: None }.boxed_unsync()
+    Paced { body, patience, of: "response", waiting: None }.boxed_unsync()
+}
+
+/// The same for the body of a request.
+pub(crate) fn paced_request(body: Incoming, patience: Duration) -> Body {
+    Paced { body, patience, of: "request", waiting: None }.boxed_unsync()
 }
 
 struct Paced<B> {
     body: B,
     patience: Duration,
+    of: &'static str,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -358,7 +364,7 @@ where
         if waiting.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let late = CallError::TimedOut(format!("nothing more of the response within {patience:?}"));
+        let late = CallError::TimedOut(format!("nothing more of the {} within {patience:?}", self.of));
         Poll::Ready(Some(Err(Box::new(late))))
     }
 

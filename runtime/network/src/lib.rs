@@ -24,6 +24,7 @@ mod guard;
 mod hello;
 mod http_client;
 mod http_server;
+mod idle;
 mod ingress;
 mod leash;
 mod limit;
@@ -41,6 +42,7 @@ pub mod routes;
 mod secure;
 mod seen;
 mod services;
+mod spans;
 mod splice;
 mod stream;
 pub mod table;
@@ -88,6 +90,8 @@ pub use policy::{
     Selector,
 };
 pub use ranges::{BadRange, IpRange};
+pub use services::{EndpointState, PortState, ServiceState};
+pub use spans::{BadCollector, TracesConfig};
 pub use stream::{ByteStream, PodStream};
 pub use tcp::{Connection, Listener, TcpPort};
 pub use tunnel::{
@@ -146,6 +150,10 @@ pub struct NetworkConfig {
     pub connections_max: usize,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
+    /// How long a connection may be open without a request.
+    pub idle_timeout: Duration,
+    /// How long nothing may come of a request's body, and nothing be taken of an answer.
+    pub stall_timeout: Duration,
     /// Bytes of one request's head.
     pub header_bytes_max: usize,
     /// Bytes of one request's body, where a client outside sends it; past it 413.
@@ -182,6 +190,8 @@ impl Default for NetworkConfig {
             cluster_domain: "cluster.local".to_owned(),
             connections_max: 16_384,
             header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(60),
             header_bytes_max: 64 << 10,
             request_body_bytes_max: 1 << 30,
             trusted_proxies: Vec::new(),
@@ -227,6 +237,8 @@ pub(crate) struct Inner {
     pub(crate) open_endpoints: RwLock<Vec<SocketAddr>>,
     /// Other nodes.
     pub(crate) tunnels: Tunnels,
+    /// Records spans, where that is wanted.
+    pub(crate) tracer: OnceLock<spans::Tracer>,
     /// Hears of Services that nobody serves.
     pub(crate) observer: OnceLock<Arc<dyn Observer>>,
 }
@@ -255,6 +267,7 @@ impl Network {
             tls: Tls::new(config.extra_roots.clone()),
             open_endpoints: RwLock::default(),
             tunnels: Tunnels::default(),
+            tracer: OnceLock::new(),
             observer: OnceLock::new(),
             config,
             attachments: Attachments::default(),
@@ -405,6 +418,11 @@ impl Network {
     /// Ready endpoints of a Service's port now, for messages and tests.
     pub fn ready_endpoints(&self, service: &table::Name, port: u16) -> Vec<SocketAddr> {
         self.0.services.ready_endpoints(service, port)
+    }
+
+    /// What a Service and its endpoints do at this moment, as this node sees them; `None` when there is no such Service.
+    pub fn service_state(&self, service: &table::Name) -> Option<ServiceState> {
+        self.0.services.state(service, balance::Moment::now())
     }
 
     /// Where node ports listen.

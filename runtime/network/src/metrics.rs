@@ -1,11 +1,18 @@
-//! What the network counts, per Service.
+//! What the network counts, per Service and per route.
+
+use std::sync::Arc;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, core::Collector};
+
+mod routes;
+
+pub(crate) use routes::RouteMetrics;
+use routes::RouteSeries;
 
 use crate::{table::Name, tunnel::count::TunnelMetrics};
 
 /// Latency buckets in seconds, from 10 microseconds on: a call on one node takes little more.
-const BUCKETS: &[f64] =
+pub(crate) const BUCKETS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Counters and histograms of a node's network.
@@ -19,6 +26,8 @@ pub struct Metrics {
     unserved: IntCounterVec,
     bytes: IntCounterVec,
     dns: IntCounterVec,
+    spans: IntCounterVec,
+    routes: RouteSeries,
     /// What NetworkPolicies decided.
     pub(crate) decisions: IntCounterVec,
     /// Open connections that were cut.
@@ -52,10 +61,10 @@ pub(crate) enum Unserved {
 }
 
 const UNSERVED: [&str; 2] = ["no_endpoints", "too_many"];
-const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// A counter with labels.
-fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(crate) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("invariant: the metric's name and labels are well-formed")
 }
 
@@ -96,6 +105,12 @@ impl Default for Metrics {
                 "Bytes of bodies sent to a Service (in) and by it (out).",
                 &["namespace", "service", "direction"],
             ),
+            spans: counters(
+                "podium_trace_spans_total",
+                "Spans by what became of them: sent, failed (the collector did not take them), left_out (too many waited).",
+                &["result"],
+            ),
+            routes: RouteSeries::default(),
             dns: counters(
                 "podium_dns_requests_total",
                 "Questions to the DNS listener, by how they came and by the answer's code; those passed on count as NOERROR.",
@@ -124,10 +139,12 @@ impl Metrics {
             &self.unserved,
             &self.bytes,
             &self.dns,
+            &self.spans,
             &self.decisions,
         ];
         let mut all: Vec<Box<dyn Collector>> = vec![Box::new(self.seconds.clone()), Box::new(self.cut.clone())];
         all.extend(self.tunnels.collectors());
+        all.extend(self.routes.collectors());
         all.extend(vectors.map(|counters| Box::new(counters.clone()) as Box<dyn Collector>));
         all
     }
@@ -150,6 +167,16 @@ impl Metrics {
     /// A pod was refused a way out.
     pub(crate) fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// What became of some spans.
+    pub(crate) fn spans(&self, result: &str, count: usize) {
+        self.spans.with_label_values(&[result]).inc_by(count as u64);
+    }
+
+    /// The series of a route.
+    pub(crate) fn route(&self, route: &Arc<str>) -> Arc<RouteMetrics> {
+        self.routes.of(route)
     }
 
     /// A question was answered. The codes are those of a fixed list.

@@ -24,8 +24,10 @@ use crate::{
 const SAID_EACH: Duration = Duration::from_secs(10);
 
 mod records;
+mod state;
 
 pub(crate) use records::{EndpointName, ReadyEndpoint, Stands};
+pub use state::{EndpointState, PortState, ServiceState};
 
 #[derive(Default)]
 pub(crate) struct Services(RwLock<Table>);

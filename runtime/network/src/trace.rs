@@ -6,22 +6,43 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Sees to it that a request has a trace.
-pub(crate) fn pass_on(headers: &mut HeaderMap) {
+/// Sees to it that a request has a trace; whether it was begun just now.
+pub(crate) fn pass_on(headers: &mut HeaderMap) -> bool {
     let mut parents = headers.get_all(PARENT).iter();
     if let (Some(parent), None) = (parents.next(), parents.next())
         && is_parent(parent.as_bytes())
     {
-        return;
+        return false;
     }
     headers.remove(STATE);
     headers.remove(PARENT);
     if let Ok(parent) = HeaderValue::from_str(&begin()) {
         headers.insert(PARENT, parent);
     }
+    true
+}
+
+/// What a request says of its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) trace: u128,
+    pub(crate) span: u64,
+    /// Whether the trace is recorded.
+    pub(crate) sampled: bool,
+}
+
+/// Reads a trace that was passed on.
+pub(crate) fn parent(headers: &HeaderMap) -> Option<Parent> {
+    let text = headers.get(PARENT)?.to_str().ok().filter(|text| is_parent(text.as_bytes()))?;
+    let mut parts = text.split('-').skip(1);
+    Some(Parent {
+        trace: u128::from_str_radix(parts.next()?, 16).ok()?,
+        span: u64::from_str_radix(parts.next()?, 16).ok()?,
+        sampled: u8::from_str_radix(parts.next()?, 16).ok()? & 1 == 1,
+    })
 }
 
 /// A trace that nobody has decided to record yet.
@@ -58,6 +79,17 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
+    fn a_trace_says_whether_it_is_recorded() {
+        for (flags, sampled) in [("00", false), ("01", true), ("03", true), ("02", false)] {
+            let text = format!("{}{flags}", &GOOD[..GOOD.len() - 2]);
+            let headers = HeaderMap::from_iter([(PARENT, text.parse().unwrap())]);
+            let (trace, span) = (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7);
+            assert_eq!(parent(&headers), Some(Parent { trace, span, sampled }), "{text}");
+        }
+        assert_eq!(parent(&HeaderMap::new()), None);
+    }
+
+    #[test]
     fn what_is_a_trace_is_passed_on_and_what_is_none_is_begun_anew() {
         let later = format!("cc-{}-what-else", &GOOD[3..]);
         for (parents, kept) in [
@@ -77,7 +109,8 @@ mod tests {
             for parent in &parents {
                 headers.append(PARENT, parent.parse().unwrap());
             }
-            pass_on(&mut headers);
+            assert_eq!(pass_on(&mut headers), !kept, "{parents:?}");
+            assert!(super::parent(&headers).is_some(), "{parents:?}");
             let parent = headers.get(PARENT).unwrap().to_str().unwrap();
             assert_eq!((parents.first() == Some(&parent), headers.contains_key(STATE)), (kept, kept), "{parents:?}");
             assert!(is_parent(parent.as_bytes()), "{parent}");

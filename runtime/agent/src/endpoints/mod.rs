@@ -12,6 +12,7 @@ mod configz;
 mod exposition;
 mod figures;
 mod pods;
+mod services;
 
 use std::sync::Arc;
 
@@ -79,6 +80,10 @@ impl Endpoints {
             ["metrics", "resource"] => figures(figures::resource(shared)),
             ["metrics", "cadvisor"] => figures(cadvisor::series(shared)),
             ["metrics", "probes"] => figures(figures::probes(shared)),
+            ["services", namespace, name] => match services::state(shared, namespace, name) {
+                Some(state) => json(&state),
+                None => text(StatusCode::NOT_FOUND, "there is no such service\n"),
+            },
             ["configz"] => json(&configz::settings(&shared.config)),
             ["containerLogs", namespace, pod, container] => {
                 self.log(&ObjectKey::new(*namespace, *pod), container, query).await

@@ -55,6 +55,11 @@ impl Breaker {
         }
     }
 
+    /// How many are under way, and how many wait.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.under_way.load(Ordering::Acquire), self.waiting.load(Ordering::Acquire))
+    }
+
     fn try_enter(self: &Arc<Self>, most: u32) -> Option<Slot> {
         let more = |under_way: u32| (under_way < most).then_some(under_way + 1);
         self.under_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;

@@ -128,6 +128,13 @@ impl Endpoint {
         self.ejected_until.load(Ordering::Relaxed) > now.0 || self.reach.get().is_some_and(|reach| reach.is_lost())
     }
 
+    /// What is under way, the latency, failures in a row, and until when it is passed over.
+    pub(crate) fn figures(&self) -> (u32, Duration, u32, Moment) {
+        let latency = Duration::from_nanos(self.latency_nanos.load(Ordering::Relaxed));
+        let ejected_until = Moment(self.ejected_until.load(Ordering::Relaxed));
+        (self.under_way.load(Ordering::Relaxed), latency, self.failures.load(Ordering::Relaxed), ejected_until)
+    }
+
     /// One that has nothing to do is asked again some time, however slow it was; one request is enough to find out.
     fn cost(&self, slow_start: Duration, now: Moment) -> f64 {
         let (latency, alike) = (self.latency_nanos.load(Ordering::Relaxed) as f64, nanos(ALIKE) as f64);
