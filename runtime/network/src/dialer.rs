@@ -459,10 +459,15 @@ impl Dialer {
     /// The name of a host outside in the first of the pod's search domains that has it and may be asked; else the name
     /// itself. Names with many dots are not searched for, as with `ndots:5`.
     pub(crate) async fn in_searched_domain(&self, name: String) -> String {
-        let domain = self.network.inner().config.cluster_domain.as_str();
-        if name.bytes().filter(|b| *b == b'.').count() >= NDOTS {
+        if self.own.member.searches.is_empty() || name.bytes().filter(|b| *b == b'.').count() >= NDOTS {
             return name;
         }
+        // Few pods have any.
+        Box::pin(self.search(name)).await
+    }
+
+    async fn search(&self, name: String) -> String {
+        let domain = self.network.inner().config.cluster_domain.as_str();
         for outside in self.own.member.searches.iter().filter(|search| !is_within(search, domain)) {
             let full = format!("{name}.{outside}");
             if self.granted(|patterns| patterns.name(&full)).is_ok() && self.lookup_outside(&full).await.is_ok() {

@@ -146,7 +146,7 @@ pub(crate) fn plan(services: &[&Service], pool: Option<&AddressPool>) -> Plan {
             .collect();
         // Those that have one first.
         for has_one in [true, false] {
-            for (service, spec) in balanced.iter().filter(|(s, _)| !ingress(s).is_empty() == has_one) {
+            for (service, spec) in balanced.iter().filter(|(s, _)| ingress(s).is_empty() != has_one) {
                 plan.give(service, spec, pool);
             }
         }
