@@ -6,6 +6,7 @@
 //! # Source
 //! Kubernetes `staging/src/k8s.io/endpointslice/reconciler.go`.
 
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,14 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        core::v1::{Pod, Service, ServiceSpec},
+        core::v1::{Node, Pod, Service, ServiceSpec},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use podium_api::{Kind, Object, ObjectKey, kind_of};
 
+use self::place::Zones;
 use crate::{
     Action, Controller, Key, Plan, Trigger, View, ViewExt,
     owners::{controller_ref, delete, is_controlled_by},
@@ -58,7 +60,13 @@ impl Controller for EndpointSlices {
             Trigger { kind: kind_of::<Service>(), keys: |object, _| vec![Key::of(object)] },
             Trigger { kind: kind_of::<Pod>(), keys: services_of_pod },
             Trigger { kind: kind_of::<EndpointSlice>(), keys: of_slice },
+            Trigger { kind: kind_of::<Node>(), keys: place::services_of_node },
         ]
+    }
+
+    fn concerns(&self, old: Option<&dyn Object>, new: Option<&dyn Object>) -> bool {
+        let is_node = new.or(old).is_some_and(|object| object.downcast_ref::<Node>().is_some());
+        !is_node || place::moved(old, new)
     }
 
     fn reconcile(&self, key: &Key, view: &dyn View, _now: Timestamp) -> Plan {
@@ -70,7 +78,7 @@ impl Controller for EndpointSlices {
         let uid = service.metadata.uid.as_deref().unwrap_or_default();
         let mut seen = view.owned_as::<EndpointSlice>(uid);
         seen.retain(|slice| is_ours(slice, uid));
-        let drafts = fill(group(spec, backends(&service, spec, view)), seen);
+        let drafts = fill(group(spec, backends(&service, spec, view), Zones::new(view)), seen);
         Plan { actions: settle(&service, spec, drafts), requeue_after: None }
     }
 }
@@ -97,7 +105,7 @@ pub(crate) fn service_name(meta: &ObjectMeta) -> Option<&str> {
 /// Endpoints by the ports that they offer, then by the uid of their pod: all of one slice offer the same.
 type Groups = BTreeMap<Vec<Port>, BTreeMap<String, Endpoint>>;
 
-fn group(spec: &ServiceSpec, backends: Vec<Backend>) -> Groups {
+fn group(spec: &ServiceSpec, backends: Vec<Backend>, mut zones: Zones<'_>) -> Groups {
     let publish_all = spec.publish_not_ready_addresses.unwrap_or(false);
     let mut groups = Groups::new();
     for backend in backends {
@@ -107,14 +115,16 @@ fn group(spec: &ServiceSpec, backends: Vec<Backend>) -> Groups {
             serving: Some(backend.serving),
             terminating: Some(backend.terminating),
         };
-        let endpoint = Endpoint {
+        let mut endpoint = Endpoint {
             addresses: vec![backend.ip],
             conditions: Some(conditions),
             hostname: backend.hostname,
+            zone: backend.node.as_deref().and_then(|node| zones.of(node)),
             node_name: backend.node,
             target_ref: Some(backend.target),
             ..Endpoint::default()
         };
+        endpoint.hints = place::hints(spec, &endpoint);
         groups.entry(backend.ports).or_default().insert(uid, endpoint);
     }
     groups

@@ -396,7 +396,7 @@ fn service(metadata: Value, words: &Words<'_>) -> Value {
         "spec": {
             "selector": selector, "clusterIP": words.text("ip").unwrap_or("10.96.0.1"),
             "ports": [{"name": "http", "port": 80, "targetPort": target, "protocol": "TCP"}],
-            "publishNotReadyAddresses": words.has("publish-all"),
+            "publishNotReadyAddresses": words.has("publish-all"), "trafficDistribution": words.text("distribution"),
         },
     })
 }

@@ -73,6 +73,41 @@ fn changes_as_little_as_possible() {
 }
 
 #[test]
+fn endpoints_are_somewhere_and_for_somebody() {
+    let hints = |distribution: &str| {
+        let plan = plan(&format!(
+            "service web {distribution}; node n1 labels=topology.kubernetes.io/zone:z1; node n2; \
+             pod a ip=10.0.0.1 node=n1 ready; pod b ip=10.0.0.2 node=n2 ready; pod c ip=10.0.0.3 node=n1"
+        ));
+        let json = plan.split_once(' ').unwrap().1.split_once(' ').unwrap().1.split_once(' ').unwrap().1;
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        let shown = |e: &serde_json::Value| format!("{} {}", e["zone"], e["hints"]).replace('"', "");
+        json["endpoints"].as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(hints(""), ["z1 null", "null null", "z1 null"]);
+    for word in ["distribution=PreferClose", "distribution=PreferSameZone"] {
+        assert_eq!(hints(word), ["z1 {forZones:[{name:z1}]}", "null null", "z1 null"], "{word}");
+    }
+    let both = "z1 {forNodes:[{name:n1}],forZones:[{name:z1}]}";
+    assert_eq!(hints("distribution=PreferSameNode"), [both, "null {forNodes:[{name:n2}]}", "z1 null"]);
+}
+
+#[test]
+fn a_node_that_moves_wakes_the_services_of_its_pods() {
+    let world = World::of("service web; pod a ip=10.0.0.1 node=n1 ready; pod b ip=10.0.0.2 node=n1 ready");
+    assert_eq!(world.keys(&EndpointSlices, "node n1"), "services d/web");
+    assert_eq!(world.keys(&EndpointSlices, "node n2"), "");
+    let node = |zone: &str| -> Node {
+        serde_json::from_value(serde_json::json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } }))
+            .unwrap()
+    };
+    let (one, same, other) = (node("z1"), node("z1"), node("z2"));
+    assert!(!EndpointSlices.concerns(Some(&one), Some(&same)), "a heartbeat");
+    assert!(EndpointSlices.concerns(Some(&one), Some(&other)));
+    assert!(EndpointSlices.concerns(None, Some(&one)) && EndpointSlices.concerns(Some(&one), None));
+}
+
+#[test]
 fn bounds_a_slice() {
     let pods: String = (0..250).map(|i| format!("; pod p{i} ip=10.0.1.{i} node=n1 ready")).collect();
     let sizes: Vec<_> = plan(&format!("service web{pods}")).lines().map(|l| l.matches("addresses").count()).collect();
