@@ -23,6 +23,8 @@ pub(crate) fn decode_value<K: Kind>(value: &serde_json::Value) -> Result<Decoded
 /// Kinds that hold JSON of others, which is kept as it is.
 const WITH_FOREIGN_JSON: [&str; 5] =
     ["ControllerRevision", "CustomResourceDefinition", "ResourceClaim", "ResourceClaimTemplate", "DeviceClass"];
+/// Lists at the top of a kind that Kubernetes writes although they hold nothing.
+const WRITTEN_EMPTY: [(&str, &str); 3] = [("ClusterRole", "rules"), ("EndpointSlice", "ports"), ("Role", "rules")];
 /// Fields that are maps of values, wherever they stand.
 const MAPS: [&str; 12] = [
     "annotations",
@@ -42,8 +44,15 @@ const MAPS: [&str; 12] = [
 /// Leaves out lists and maps that hold nothing, as Kubernetes does in writing them. Those that may not be left out are
 /// there again, empty, when the tree has been read.
 pub(crate) fn drop_empty<K: Kind>(tree: &mut serde_json::Value) {
-    if !WITH_FOREIGN_JSON.contains(&K::NAMES.kind) {
-        drop_empty_below(tree);
+    let kind = K::NAMES.kind;
+    if WITH_FOREIGN_JSON.contains(&kind) {
+        return;
+    }
+    let written = WRITTEN_EMPTY.iter().filter(|(of, field)| *of == kind && tree[field] == serde_json::json!([]));
+    let written: Vec<_> = written.map(|(_, field)| *field).collect();
+    drop_empty_below(tree);
+    for field in written {
+        tree[field] = serde_json::json!([]);
     }
 }
 
@@ -125,6 +134,9 @@ mod tests {
                 "containers": [{"resources": {}, "args": [""]}]}},
             }}),
         );
+        check::<Role>(json!({"metadata": {"labels": {}}, "rules": []}), json!({"metadata": {}, "rules": []}));
+        check::<Role>(json!({"rules": [{"verbs": ["get"], "resources": []}]}), json!({"rules": [{"verbs": ["get"]}]}));
+        check::<Role>(json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "a"}}));
         let data = json!({"data": {"spec": {"list": [], "labels": {}}}});
         check::<ControllerRevision>(data.clone(), data);
     }

@@ -73,9 +73,12 @@ fn percentages_are_of_what_is_wanted() {
 
 #[test]
 fn pods_that_nobody_wants_so_many_of_are_told_of() {
-    check("pdb b max=1; pod x ready", expect![[r#"
+    check(
+        "pdb b max=1; pod x ready",
+        expect![[r#"
         event Warning UnmanagedPods: Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.
-        status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":1,"desiredHealthy":0,"disruptionsAllowed":0,"expectedPods":0}"#]]);
+        status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":1,"desiredHealthy":0,"disruptionsAllowed":0,"expectedPods":0}"#]],
+    );
 }
 
 #[test]

@@ -77,11 +77,14 @@ fn pods_leave_in_the_end() {
         status pod p {"conditions":[{"status":"False","type":"Ready"}],"phase":"Running"}
         look again after 40s"#]],
     );
-    check("node n taints=mine:NoExecute; lease n renewed=1; pod p node=n ready", expect![[r#"
+    check(
+        "node n taints=mine:NoExecute; lease n renewed=1; pod p node=n ready",
+        expect![[r#"
         event Normal TaintManagerEviction: Marking for deletion Pod d/p
         status pod p {"conditions":[{"status":"True","type":"Ready"},{"reason":"DeletionByTaintManager","status":"True","type":"DisruptionTarget"}],"phase":"Running"}
         delete pod p
-        look again after 40s"#]]);
+        look again after 40s"#]],
+    );
     let plan = |tainted: u32| {
         let (key, executes, schedules) = ("node.kubernetes.io/not-ready", "NoExecute", "NoSchedule");
         let mut node = Node::default();
