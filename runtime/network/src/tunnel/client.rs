@@ -88,9 +88,12 @@ impl Network {
         for _ in 0..LINES_MAX {
             let line = peer.line().await.map_err(Failure::Unbegun)?;
             let permit = self.permit(peer, &line).await.map_err(Failure::Unbegun)?;
-            let Ok(mut requests) = line.requests.clone().ready().await else {
-                peer.retire(&line);
-                continue;
+            let mut requests = match line.requests.clone().ready().await {
+                Ok(requests) => requests,
+                Err(error) => {
+                    peer.retire(&line, &error);
+                    continue;
+                }
             };
             let Some(head) = head.take() else { break };
             let (answer, out) = requests.send_request(head, end).map_err(|error| Failure::of(peer, &error))?;

@@ -24,7 +24,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub(crate) struct Peer {
     network: Weak<Inner>,
     state: Mutex<State>,
     pub(crate) reach: Arc<Reach>,
+    /// A connection that has broken, before its keeper has seen that: who hears of the next one.
+    broken: Mutex<Option<(u64, Tell)>>,
     /// Datagrams on their way to it.
     pub(crate) datagrams: Mutex<Option<Outbox>>,
     gone: CancellationToken,
@@ -77,6 +79,9 @@ enum State {
 }
 
 type Connecting = Shared<oneshot::Receiver<Result<Line, String>>>;
+type Tell = oneshot::Sender<Result<Line, String>>;
+/// What has to be gone on with while a connection stands.
+type Driven = (Connection<Wire, Bytes>, Option<PingPong>);
 
 /// A connection that stands.
 #[derive(Clone)]
@@ -90,8 +95,8 @@ pub(crate) struct Line {
 impl Peer {
     pub(crate) fn new(node: RemoteNode, role: Role, config: TunnelConfig, network: Weak<Inner>) -> Arc<Self> {
         let (state, reach, gone) = (Mutex::new(State::Idle), Arc::default(), CancellationToken::new());
-        let datagrams = Mutex::default();
-        Arc::new(Self { node, role, config, network, state, reach, datagrams, gone })
+        let (broken, datagrams) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { node, role, config, network, state, reach, broken, datagrams, gone })
     }
 
     pub(crate) fn limits(&self) -> &TunnelLimits {
@@ -135,16 +140,23 @@ impl Peer {
         CallError::NotAccepted(format!("node {} cannot be reached: {why}", self.node.name))
     }
 
-    /// A connection takes nothing new any more.
-    pub(crate) fn retire(&self, line: &Line) {
+    /// A connection takes nothing new any more: it closes in peace, or has broken, and who keeps it is about to see that.
+    pub(crate) fn retire(&self, line: &Line, error: &h2::Error) {
         let mut state = self.state.lock();
-        if matches!(&*state, State::Up(up) if up.id == line.id) {
-            *state = State::Idle;
+        if !matches!(&*state, State::Up(up) if up.id == line.id) {
+            return;
         }
+        if is_unprocessed(error) {
+            *state = State::Idle;
+            return;
+        }
+        let (tell, connecting) = promise();
+        *state = State::Connecting(connecting);
+        *self.broken.lock() = Some((line.id, tell));
     }
 
     /// Makes the connection and keeps it until it ends in peace or the node has gone.
-    async fn keep(self: Arc<Self>, tell: oneshot::Sender<Result<Line, String>>) {
+    async fn keep(self: Arc<Self>, tell: Tell) {
         let (mut tell, mut backoff) = (Some(tell), self.limits().backoff_min);
         loop {
             let made = tokio::select! {
@@ -153,26 +165,31 @@ impl Peer {
             };
             match made {
                 Ok((line, connection)) => {
-                    backoff = self.limits().backoff_min;
+                    let since = Instant::now();
                     self.stands(&line, tell.take());
                     match self.drive(connection, line).await {
                         None => return,
-                        Some(next) => tell = Some(next),
+                        // One that does not last is as bad as none.
+                        Some((next, why)) if since.elapsed() < self.limits().backoff_max => {
+                            self.failed(&why, Some(next));
+                        }
+                        Some((next, _)) => {
+                            (tell, backoff) = (Some(next), self.limits().backoff_min);
+                            continue;
+                        }
                     }
                 }
-                Err(why) => {
-                    self.failed(&why, tell.take());
-                    tokio::select! {
-                        () = sleep(backoff.mul_f64(rand::random_range(0.75..1.25))) => {}
-                        () = self.gone.cancelled() => return,
-                    }
-                    backoff = (backoff * 2).min(self.limits().backoff_max);
-                }
+                Err(why) => self.failed(&why, tell.take()),
             }
+            tokio::select! {
+                () = sleep(backoff.mul_f64(rand::random_range(0.75..1.25))) => {}
+                () = self.gone.cancelled() => return,
+            }
+            backoff = (backoff * 2).min(self.limits().backoff_max);
         }
     }
 
-    fn stands(&self, line: &Line, tell: Option<oneshot::Sender<Result<Line, String>>>) {
+    fn stands(&self, line: &Line, tell: Option<Tell>) {
         let mut state = self.state.lock();
         if !self.gone.is_cancelled() {
             *state = State::Up(line.clone());
@@ -184,7 +201,7 @@ impl Peer {
         tell.map(|tell| tell.send(Ok(line.clone())));
     }
 
-    fn failed(&self, why: &str, tell: Option<oneshot::Sender<Result<Line, String>>>) {
+    fn failed(&self, why: &str, tell: Option<Tell>) {
         self.count(|tunnels| tunnels.failures.with_label_values(&["connect"]).inc());
         let mut state = self.state.lock();
         if !self.gone.is_cancelled() {
@@ -204,15 +221,11 @@ impl Peer {
         }
     }
 
-    /// Lets the connection go on until it ends. `Some` when it broke and is to be made anew: who hears of the new one.
-    async fn drive(
-        &self,
-        mut connection: Connection<Wire, Bytes>,
-        line: Line,
-    ) -> Option<oneshot::Sender<Result<Line, String>>> {
+    /// Lets the connection go on until it ends. `Some` when it broke and is to be made anew: who hears of the new one, and
+    /// why it broke.
+    async fn drive(&self, (connection, pings): Driven, line: Line) -> Option<(Tell, String)> {
         let id = line.id;
         drop(line);
-        let pings = connection.ping_pong();
         self.count(|tunnels| tunnels.connections.with_label_values(&[Way::Out.word()]).inc());
         let ended = tokio::select! {
             ended = connection => ended.map_err(|error| chain(&error)),
@@ -220,34 +233,43 @@ impl Peer {
         };
         self.count(|tunnels| tunnels.connections.with_label_values(&[Way::Out.word()]).dec());
         let mut state = self.state.lock();
+        let seen = self.broken.lock().take_if(|(of, _)| *of == id);
         let current = matches!(&*state, State::Up(up) if up.id == id);
-        if !current {
-            return None;
-        }
-        match ended {
+        let why = match ended {
+            Err(why) => why,
+            Ok(()) if seen.is_some() => "the other end closed it".to_owned(),
             Ok(()) => {
-                *state = State::Idle;
-                None
+                if current {
+                    *state = State::Idle;
+                }
+                return None;
             }
-            Err(why) => {
+        };
+        let tell = match seen {
+            Some((_, tell)) => tell,
+            None if !current => return None,
+            None => {
                 let (tell, connecting) = promise();
                 *state = State::Connecting(connecting);
-                self.reach.set_lost(true);
-                drop(state);
-                self.count(|tunnels| tunnels.failures.with_label_values(&["broken"]).inc());
-                tracing::warn!(node = self.node.name, address = %self.node.address, why, "a tunnel broke");
-                Some(tell)
+                tell
             }
+        };
+        if !self.gone.is_cancelled() {
+            self.reach.set_lost(true);
         }
+        drop(state);
+        self.count(|tunnels| tunnels.failures.with_label_values(&["broken"]).inc());
+        tracing::warn!(node = self.node.name, address = %self.node.address, why, "a tunnel broke");
+        Some((tell, why))
     }
 
-    async fn connect(&self) -> Result<(Line, Connection<Wire, Bytes>), String> {
+    async fn connect(&self) -> Result<(Line, Driven), String> {
         let limit = self.limits().connect_timeout;
         let opened = timeout(limit, self.open(self.node.address)).await;
         opened.unwrap_or_else(|_| Err(format!("{} does not answer within {limit:?}", self.node.address)))
     }
 
-    async fn open(&self, address: SocketAddr) -> Result<(Line, Connection<Wire, Bytes>), String> {
+    async fn open(&self, address: SocketAddr) -> Result<(Line, Driven), String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let tls = Arc::new(tls::client(&self.config, self.role, &self.node.name)?);
         let tcp = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
@@ -268,15 +290,30 @@ impl Peer {
             .max_concurrent_reset_streams(limits.streams_max as usize)
             .enable_push(false);
         let shaken = builder.handshake(stream).await;
-        let (requests, connection) = shaken.map_err(|error| format!("HTTP/2 with {address}: {}", chain(&error)))?;
+        let failed = |error: h2::Error| format!("HTTP/2 with {address}: {}", chain(&error));
+        let (requests, mut connection) = shaken.map_err(failed)?;
+        // Only its first words say that the other end takes this one's certificate.
+        let mut pings = connection.ping_pong();
+        tokio::select! {
+            ended = &mut connection => return Err(ended.err().map_or_else(|| format!("{address} closes"), failed)),
+            answered = greet(&mut pings) => answered.map_err(failed)?,
+        }
         let streams = Arc::new(Semaphore::new(limits.streams_max as usize));
-        Ok((Line { id: NEXT.fetch_add(1, Ordering::Relaxed), requests, streams }, connection))
+        Ok((Line { id: NEXT.fetch_add(1, Ordering::Relaxed), requests, streams }, (connection, pings)))
     }
 }
 
-fn promise() -> (oneshot::Sender<Result<Line, String>>, Connecting) {
+fn promise() -> (Tell, Connecting) {
     let (tell, connecting) = oneshot::channel();
     (tell, connecting.shared())
+}
+
+/// Asks the other end once.
+async fn greet(pings: &mut Option<PingPong>) -> Result<(), h2::Error> {
+    match pings {
+        Some(pings) => pings.ping(Ping::opaque()).await.map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// Asks the other end again and again whether it is there; ends when it does not say so in time.

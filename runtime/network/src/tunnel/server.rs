@@ -128,6 +128,9 @@ impl Entrance {
         });
         let late = |_| format!("it took longer than {:?}", limits.connect_timeout);
         let (connection, (peer, expires)) = shaken.await.map_err(late)??;
+        if peer.node().is_none() && !peer.is_master() {
+            return Err(format!("{} is no node", peer.user));
+        }
         let node_requests = self.config.node_requests.clone();
         let (network, head_bytes_max) = (self.network.clone(), limits.header_bytes_max);
         let visitor = Visitor { network, peer, address: address.ip(), node_requests, head_bytes_max };
@@ -262,7 +265,7 @@ impl Visitor {
         let inner = self.network.inner();
         let said = wire::read_address(headers, &wire::SOURCE)?;
         let Some(name) = self.peer.node() else {
-            if self.peer.is_master() && said.is_none() {
+            if said.is_none() {
                 return Ok(Asker { from: Source::Node, client: self.network.node_side(), who: None });
             }
             return Err(self.spoofed(format_args!("{} is no node", self.peer.user)));
@@ -429,7 +432,8 @@ async fn reply(mut answer: Response<Body>, mut respond: SendResponse<Bytes>, hea
     head.version = http::Version::HTTP_2;
     head.extensions.clear();
     let end = body.is_end_stream();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    // Nothing of these can be an answer here.
+    if head.status.is_informational() {
         head.status = StatusCode::BAD_GATEWAY;
     }
     // It fails when the other end has given up.

@@ -108,11 +108,11 @@ impl TunnelIdentity for Keys {
     }
 }
 
-/// Limits with which a node is missed soon, and found again soon.
+/// Limits with which a node is missed soon, but not for a machine that is busy, and found again soon.
 fn quick() -> TunnelLimits {
     TunnelLimits {
         keep_alive_interval: Duration::from_millis(100),
-        keep_alive_timeout: Duration::from_millis(500),
+        keep_alive_timeout: Duration::from_secs(3),
         backoff_min: Duration::from_millis(10),
         backoff_max: Duration::from_millis(50),
         ..TunnelLimits::default()
