@@ -5,6 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -47,6 +48,23 @@ impl ConnectOptions {
         Ok(Connection { client, namespace, namespace_given: self.namespace.is_some(), server })
     }
 
+    /// A client, the server's address, and the CA that it is believed by, as PEM.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used or names no CA.
+    pub(crate) async fn trusted(&self) -> Result<(Client, String, String)> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(self.read_kubeconfig()?, &options).await;
+        let config = config.context("reading the kubeconfig")?;
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let ca: String = config.root_cert.iter().flatten().map(|der| pem(der)).collect();
+        if ca.is_empty() {
+            bail!("the kubeconfig names no CA for {server}");
+        }
+        let client = Client::try_from(config).with_context(|| format!("preparing the connection to {server}"))?;
+        Ok((client, server, ca))
+    }
+
     fn read_kubeconfig(&self) -> Result<Kubeconfig> {
         if let Some(path) = &self.kubeconfig {
             return Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()));
@@ -66,6 +84,20 @@ impl ConnectOptions {
             }
         }
     }
+}
+
+/// A certificate as text.
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut lines = String::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        lines.push_str(line);
+        lines.push('\n');
+        rest = more;
+    }
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 fn default_kubeconfigs() -> Vec<PathBuf> {

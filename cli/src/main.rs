@@ -5,6 +5,7 @@
 mod commands;
 mod connect;
 mod manifest;
+mod node;
 mod output;
 mod resources;
 mod up;
@@ -32,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   podium apply -f web.yaml      create or change what a manifest says
   podium get pods -A            see what runs
   podium push app.wasm demo/app:v1   make an image that pods can name
+  podium token create --print-join-command   how another machine becomes a node
   podium COMMAND --help         more about a command, with examples"
 )]
 struct Podium {
@@ -52,10 +54,12 @@ enum Command {
     Describe(commands::describe::DescribeArgs),
     Get(commands::get::GetArgs),
     Logs(commands::logs::LogsArgs),
+    Node(node::NodeCommand),
     Push(commands::push::PushArgs),
     Rollout(commands::rollout::RolloutArgs),
     Run(commands::run::RunArgs),
     Scale(commands::scale::ScaleArgs),
+    Token(commands::token::TokenArgs),
     Up(up::UpArgs),
     Version(commands::version::VersionArgs),
 }
@@ -117,10 +121,12 @@ async fn run(Podium { connect, command }: Podium) -> Result<ExitCode> {
         Command::Describe(args) => commands::describe::run(args, &connect).await,
         Command::Get(args) => commands::get::run(args, &connect).await,
         Command::Logs(args) => commands::logs::run(args, &connect).await,
+        Command::Node(command) => node::run(command, &connect).await,
         Command::Push(args) => commands::push::run(args, &connect).await,
         Command::Rollout(args) => commands::rollout::run(args, &connect).await,
         Command::Run(args) => commands::run::run(args, &connect).await,
         Command::Scale(args) => commands::scale::run(args, &connect).await,
+        Command::Token(args) => commands::token::run(args, &connect).await,
         Command::Up(args) => up::run(args).await,
         Command::Version(args) => commands::version::run(args, &connect).await,
     }

@@ -12,6 +12,7 @@ pub(crate) mod push;
 pub(crate) mod rollout;
 pub(crate) mod run;
 pub(crate) mod scale;
+pub(crate) mod token;
 pub(crate) mod version;
 
 /// Prints what went wrong with one of several objects, so that the others go on.

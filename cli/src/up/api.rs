@@ -23,14 +23,26 @@ pub(crate) struct ApiArgs {
     /// Seconds for which /readyz fails and requests are still served when the cluster stops
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub(crate) shutdown_delay_duration: u64,
+    /// Names and addresses beside its own that the API server's certificate has. Repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) apiserver_cert_extra_sans: Vec<String>,
+    /// Seconds for which a node may be silent before it counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) node_monitor_grace_period: u32,
 }
 
 impl ApiArgs {
+    /// What controllers are told.
+    pub(crate) fn controllers(&self) -> podium_drivers::ControllerSettings {
+        podium_drivers::ControllerSettings { node_grace_seconds: self.node_monitor_grace_period.into() }
+    }
+
     /// Puts the flags into a configuration.
     ///
     /// # Errors
     /// When the audit policy cannot be used.
     pub(crate) fn apply(&self, config: &mut ServerConfig) -> Result<()> {
+        config.extra_names.clone_from(&self.apiserver_cert_extra_sans);
         config.limits.shutdown_delay = Duration::from_secs(self.shutdown_delay_duration);
         let (Some(policy), Some(log)) = (&self.audit_policy_file, &self.audit_log_path) else { return Ok(()) };
         config.audit = Some(AuditConfig {

@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use podium_agent::Agent;
+use podium_api::{k8s_openapi::api::core::v1::Node, kind_of};
 use podium_apiserver::{ApiServer, Identity, ServerConfig};
-use podium_client::ApiRef;
+use podium_client::{ApiRef, MirrorScope};
 use podium_drivers::{ControllerManager, Handle, ManagerConfig, Scheduler, SchedulerConfig};
 use podium_network::{Network, NetworkConfig};
 use podium_store::{
@@ -20,7 +21,15 @@ use podium_store::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::net::TcpListener;
 
-use super::{UpArgs, data_dir::DataDir, gateway::AgentGateway, node, own_kinds, registry::Images, services::Pods};
+use super::{
+    UpArgs,
+    data_dir::DataDir,
+    gateway::Nodes,
+    node::{Around, OwnNode},
+    own_kinds,
+    registry::Images,
+    services::Pods,
+};
 
 /// How long requests of clients outside may take once a stop has begun.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -39,6 +48,8 @@ pub(crate) struct Cluster {
     scheduler: Handle,
     /// `None`: nodes join from elsewhere.
     agent: Option<Agent>,
+    /// Keeps the node's certificates, or the way to other nodes.
+    nodes: tokio::task::JoinHandle<()>,
     http: SocketAddr,
     dns: Option<SocketAddr>,
     kubeconfig: PathBuf,
@@ -80,23 +91,27 @@ impl Cluster {
         let component = |name: &str| server.api(Identity::new(format!("system:{name}"), &["system:masters"]));
         let controllers = ControllerManager::start(
             component("kube-controller-manager"),
-            ManagerConfig { metrics: drivers.clone(), ..ManagerConfig::default() },
+            ManagerConfig {
+                metrics: drivers.clone(),
+                controllers: podium_drivers::controllers(args.server.controllers()),
+                ..ManagerConfig::default()
+            },
         );
         let scheduler = Scheduler::start(
             component("kube-scheduler"),
             SchedulerConfig { config: Arc::new(scheduling), metrics: drivers, ..SchedulerConfig::default() },
         );
-        let agent = match args.no_agent {
-            true => None,
-            false => Some(node::start(args, data, component("node"), &network, (metrics, images.address())).await?),
+        let around = Around { args, data, server: &server, network: &network, metrics, registry: images.address() };
+        let (agent, nodes) = match args.no_agent {
+            true => (None, around.reach_others().await?),
+            false => {
+                let OwnNode { agent, renewing } = around.start().await?;
+                (Some(agent), renewing)
+            }
         };
-        if let Some(agent) = &agent {
-            let (logs, core_dumps) = (agent.logs(), agent.core_dumps());
-            let (streaming, stats) = (agent.streaming(), Arc::new(agent.stats()));
-            let endpoints = agent.endpoints();
-            server.connect_node(Arc::new(AgentGateway { logs, core_dumps, streaming, stats, endpoints }));
-            server.connect_services(Arc::new(Pods::new(network.clone())));
-        }
+        let of_nodes = api.mirror(&kind_of::<Node>(), MirrorScope::default()).await.context("watch the nodes")?;
+        server.connect_node(Arc::new(Nodes::new(agent.as_ref(), network.clone(), of_nodes)));
+        server.connect_services(Arc::new(Pods::new(network.clone())));
         Ok(Self {
             store,
             compactor,
@@ -107,6 +122,7 @@ impl Cluster {
             controllers,
             scheduler,
             agent,
+            nodes,
             http,
             dns,
             kubeconfig,
@@ -163,6 +179,7 @@ impl Cluster {
 
     /// Stops in the reverse order: clients outside first, the store last.
     pub(crate) async fn shutdown(self) {
+        self.nodes.abort();
         self.network.shutdown(DRAIN).await;
         if let Some(agent) = self.agent {
             agent.shutdown().await;

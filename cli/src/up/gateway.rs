@@ -1,41 +1,103 @@
-//! How the API server reaches the agent in this process: logs, commands, ports.
+//! How the API server reaches nodes: logs, commands, ports, figures. The one in this process by function calls, others
+//! through the tunnel.
 
 use std::{convert::Infallible, sync::Arc};
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use http::{Request, Response};
 use podium_agent::{
-    CoreDumpReader, Endpoints, LogError, LogReader,
-    streams::{self, StreamError, Streaming},
+    Agent, Endpoints, LogError, NodeAccess, RemoteNode,
+    streams::{self, StreamError},
 };
-use podium_api::{ApiError, Kind, ObjectKey, Reason, k8s_openapi::api::core::v1::Pod};
+use podium_api::{
+    ApiError, Kind, ObjectKey, Reason,
+    k8s_openapi::api::core::v1::{Node, Pod},
+};
 use podium_apiserver::{
     AttachOptions, ByteStream, CoreDump, ExecOptions, LogOptions, LogStream, LogStreams, NodeGateway, PodPorts,
     ServiceBody, Session, Streams, TerminalSize,
 };
+use podium_client::Mirror;
+use podium_network::Network;
+use serde_json::Value;
 use tokio::sync::watch;
 
-/// The agent as the API server wants it.
-pub(crate) struct AgentGateway {
-    pub(crate) logs: Arc<dyn LogReader>,
-    pub(crate) core_dumps: Arc<dyn CoreDumpReader>,
-    pub(crate) streaming: Arc<dyn Streaming>,
-    pub(crate) stats: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
-    pub(crate) endpoints: Endpoints,
+/// So many nodes are asked for their figures at once.
+const NODES_AT_ONCE: usize = 64;
+
+/// All nodes as the API server wants them.
+pub(crate) struct Nodes {
+    local: Option<Local>,
+    network: Network,
+    nodes: Arc<dyn Mirror>,
+}
+
+/// The node in this process.
+struct Local {
+    access: NodeAccess,
+    stats: Box<dyn Fn() -> Value + Send + Sync>,
+    endpoints: Endpoints,
+}
+
+impl Nodes {
+    /// `agent`: the one in this process. `nodes`: all of them.
+    pub(crate) fn new(agent: Option<&Agent>, network: Network, nodes: Arc<dyn Mirror>) -> Self {
+        let local = |agent: &Agent| Local {
+            access: agent.access(),
+            stats: Box::new(agent.stats()),
+            endpoints: agent.endpoints(),
+        };
+        Self { local: agent.map(local), network, nodes }
+    }
+
+    fn local(&self, node: &str) -> Option<&Local> {
+        self.local.as_ref().filter(|local| local.endpoints.node_name() == node)
+    }
+
+    /// The containers of the node that a pod is on.
+    fn of(&self, pod: &Pod) -> NodeAccess {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let elsewhere = || RemoteNode::new(self.network.clone(), node).access();
+        self.local(node).map_or_else(elsewhere, |local| local.access.clone())
+    }
+
+    /// The nodes elsewhere that say that they are ready.
+    fn others(&self) -> Vec<RemoteNode> {
+        let nodes = self.nodes.list(None).into_iter();
+        let ready = nodes.filter(|node| node.downcast_ref::<Node>().is_some_and(is_ready));
+        let names = ready.filter_map(|node| node.meta().name.clone()).filter(|name| self.local(name).is_none());
+        names.map(|name| RemoteNode::new(self.network.clone(), name)).collect()
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[async_trait]
-impl NodeGateway for AgentGateway {
-    async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
-        Ok(vec![(self.stats)()])
+impl NodeGateway for Nodes {
+    async fn summaries(&self) -> Result<Vec<Value>, ApiError> {
+        let others = self.others();
+        let asked = futures::stream::iter(others.iter().map(RemoteNode::stats)).buffer_unordered(NODES_AT_ONCE);
+        let answers: Vec<_> = asked.collect().await;
+        let mut summaries: Vec<Value> = self.local.iter().map(|local| (local.stats)()).collect();
+        for answer in answers {
+            match answer {
+                Ok(summary) => summaries.push(summary),
+                Err(why) => tracing::debug!(why, "a node does not say what it uses"),
+            }
+        }
+        Ok(summaries)
     }
 
     async fn node(&self, node: &str, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
-        if node != self.endpoints.node_name() {
-            let why = format!("error trying to reach service: node {node:?} is not in this process");
-            return Err(ApiError::new(Reason::ServiceUnavailable, why));
+        if let Some(local) = self.local(node) {
+            return Ok(local.endpoints.serve(request).await);
         }
-        Ok(self.endpoints.serve(request).await)
+        let answer = RemoteNode::new(self.network.clone(), node).send(request).await;
+        answer.map_err(|why| ApiError::new(Reason::ServiceUnavailable, format!("error trying to reach service: {why}")))
     }
 
     async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
@@ -54,35 +116,35 @@ impl NodeGateway for AgentGateway {
                 LogStreams::Stderr => podium_agent::LogStreams::Stderr,
             },
         };
-        self.logs.logs(&key, options).await.map_err(|error| unreadable(&key, error))
+        self.of(pod).logs.logs(&key, options).await.map_err(|error| unreadable(&key, error))
     }
 
     async fn core_dumps(&self, pod: &Pod, container: &str) -> Result<Vec<CoreDump>, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
-        let found = self.core_dumps.list(&key, container).await.map_err(|error| unreadable(&key, error))?;
+        let found = self.of(pod).core_dumps.list(&key, container).await.map_err(|error| unreadable(&key, error))?;
         Ok(found.into_iter().map(|dump| CoreDump { name: dump.name, bytes: dump.bytes }).collect())
     }
 
     async fn core_dump(&self, pod: &Pod, container: &str, name: &str) -> Result<LogStream, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
-        self.core_dumps.read(&key, container, name).await.map_err(|error| unreadable(&key, error))
+        self.of(pod).core_dumps.read(&key, container, name).await.map_err(|error| unreadable(&key, error))
     }
 
     async fn exec(&self, pod: &Pod, options: ExecOptions) -> Result<Session, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
-        let session = self.streaming.exec(&key, attach_options(options.attach), options.command).await;
+        let session = self.of(pod).streaming.exec(&key, attach_options(options.attach), options.command).await;
         session.map(handed_on).map_err(|error| refused(&key, error))
     }
 
     async fn attach(&self, pod: &Pod, options: AttachOptions) -> Result<Session, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
-        let session = self.streaming.attach(&key, attach_options(options)).await;
+        let session = self.of(pod).streaming.attach(&key, attach_options(options)).await;
         session.map(handed_on).map_err(|error| refused(&key, error))
     }
 
     async fn port_forward(&self, pod: &Pod) -> Result<Arc<dyn PodPorts>, ApiError> {
         let key = ObjectKey::of(&pod.metadata);
-        let ports = self.streaming.port_forward(&key).await.map_err(|error| refused(&key, error))?;
+        let ports = self.of(pod).streaming.port_forward(&key).await.map_err(|error| refused(&key, error))?;
         Ok(Arc::new(Ports(ports)))
     }
 }

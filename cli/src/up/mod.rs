@@ -6,18 +6,18 @@
 mod api;
 mod check;
 mod cluster;
-mod data_dir;
+pub(crate) mod data_dir;
 mod gateway;
 mod images_in_use;
 mod names;
-mod node;
+pub(crate) mod node;
 mod outside;
 mod own_kinds;
 mod progress;
-mod registry;
+pub(crate) mod registry;
 mod scheduler;
 mod services;
-mod test_images;
+pub(crate) mod test_images;
 mod traces;
 
 use std::{
@@ -28,6 +28,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use podium_agent::AddressPool;
 use podium_network::HostPatterns;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -77,6 +78,14 @@ pub(crate) struct UpArgs {
     /// A KubeSchedulerConfiguration: profiles, plugins and their weights and arguments
     #[arg(long, value_name = "FILE")]
     pub(crate) scheduler_config: Option<PathBuf>,
+    /// Where other nodes reach the one of this process; port 0 picks a free one [default: the API server's address, port
+    /// 10250 or a free one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) node_listen: Option<SocketAddr>,
+    /// Addresses of this host that Services of type LoadBalancer get: addresses and ranges, separated by commas. Services
+    /// share one where their ports let them [default: that of --http]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) load_balancer: Option<AddressPool>,
     /// Run the control plane alone: pods wait for a node that registers itself through the API
     #[arg(long)]
     pub(crate) no_agent: bool,

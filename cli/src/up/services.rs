@@ -1,4 +1,4 @@
-//! How the API server reaches webhooks that are pods of this process.
+//! How the API server reaches pods, of this process and of other nodes: webhooks, and what `proxy` subresources name.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ impl Pods {
 #[async_trait]
 impl ServiceDialer for Pods {
     fn serves(&self, address: SocketAddr) -> bool {
-        self.network.is_attached(address.ip(), address.port())
+        self.network.is_attached(address.ip(), address.port()) || self.network.is_elsewhere(address.ip())
     }
 
     async fn send(

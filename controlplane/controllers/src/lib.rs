@@ -82,8 +82,26 @@ pub trait Controller: Send + Sync + 'static {
     }
 }
 
-/// Every controller.
+/// What an operator may say about controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// For so long a node may be silent before it counts as lost.
+    pub node_grace_seconds: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { node_grace_seconds: node_lifecycle::GRACE_SECONDS }
+    }
+}
+
+/// Every controller, as they are by default.
 pub fn all() -> Vec<Box<dyn Controller>> {
+    with(Settings::default())
+}
+
+/// Every controller.
+pub fn with(settings: Settings) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::Deployments),
         Box::new(replica_set::ReplicaSets),
@@ -100,7 +118,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(endpoints::EndpointsObjects),
         Box::new(namespace::Namespaces),
         Box::new(garbage_collector::GarbageCollector),
-        Box::new(node_lifecycle::NodeLifecycle),
+        Box::new(node_lifecycle::NodeLifecycle { grace_seconds: settings.node_grace_seconds }),
         Box::new(resource_quota::ResourceQuotas),
         Box::new(disruption::PodDisruptionBudgets),
         Box::new(cluster_role_aggregation::ClusterRoleAggregation),

@@ -1,6 +1,6 @@
 //! Node lifecycle: a node whose agent is silent becomes unreachable, and its pods go elsewhere in the end.
 //!
-//! Silence is a Lease in `kube-node-lease` that is older than [`GRACE_SECONDS`]. One reconcile does one of: note silence
+//! Silence is a Lease in `kube-node-lease` that is older than the grace. One reconcile does one of: note silence
 //! in the status, set the taints that the status asks for, deal with the pods.
 //!
 //! # Source
@@ -28,7 +28,7 @@ use crate::{
     pods::{disruption, is_finished, node_name, ready_condition, with_disruption},
 };
 
-/// A Lease renewed less than so many seconds ago counts as a sign of life.
+/// The grace of nodes unless another is said.
 pub const GRACE_SECONDS: i64 = 40;
 /// How long pods that do not say otherwise stay on a node that is not ready or unreachable.
 pub const TOLERATION_SECONDS: i64 = 300;
@@ -43,7 +43,16 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 const AGENT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
 /// The controller of nodes.
-pub struct NodeLifecycle;
+pub struct NodeLifecycle {
+    /// A Lease renewed less than so many seconds ago counts as a sign of life.
+    pub grace_seconds: i64,
+}
+
+impl Default for NodeLifecycle {
+    fn default() -> Self {
+        Self { grace_seconds: GRACE_SECONDS }
+    }
+}
 
 impl Controller for NodeLifecycle {
     fn name(&self) -> &'static str {
@@ -65,7 +74,7 @@ impl Controller for NodeLifecycle {
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(node) = view.get_as::<Node>(&key.object) else { return plan };
-        let silent_in = GRACE_SECONDS - (now.as_second() - last_sign_of_life(&node, view, now).as_second());
+        let silent_in = self.grace_seconds - (now.as_second() - last_sign_of_life(&node, view, now).as_second());
         if silent_in < 0 && ready_status(&node) != Some("Unknown") {
             note_silence(&node, now, &mut plan);
             return plan;

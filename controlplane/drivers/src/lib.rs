@@ -12,6 +12,7 @@ mod queue;
 pub mod scheduler;
 
 pub use lease::{LeaderElector, LeaseConfig};
-pub use manager::{ControllerManager, Handle, ManagerConfig};
+pub use manager::{ControllerManager, Handle, ManagerConfig, controllers};
 pub use metrics::Metrics;
+pub use podium_controllers::Settings as ControllerSettings;
 pub use scheduler::{Scheduler, SchedulerConfig};

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    ControllerSettings,
     controller::{Runner, stopped},
     informer::{Informer, KindId, Listener, Views, kind_id},
     lease::{LeaderElector, LeaseConfig},
@@ -44,7 +45,7 @@ pub struct ManagerConfig {
 impl Default for ManagerConfig {
     fn default() -> Self {
         Self {
-            controllers: podium_controllers::all().into_iter().map(Arc::from).collect(),
+            controllers: controllers(ControllerSettings::default()),
             clock: Arc::new(SystemClock),
             workers: 16,
             host: String::new(),
@@ -52,6 +53,11 @@ impl Default for ManagerConfig {
             metrics: Metrics::default(),
         }
     }
+}
+
+/// Every controller, as an operator wants them.
+pub fn controllers(settings: ControllerSettings) -> Vec<Arc<dyn Controller>> {
+    podium_controllers::with(settings).into_iter().map(Arc::from).collect()
 }
 
 /// Runs the controllers. See the module documentation.

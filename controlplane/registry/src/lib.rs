@@ -18,6 +18,7 @@ mod manifest;
 mod manifests;
 mod names;
 mod range;
+mod relay;
 mod route;
 mod server;
 mod uploads;
@@ -26,6 +27,7 @@ use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use access::{Access, Action, Anonymous, Refusal};
 pub use garbage::Swept;
+pub use relay::{Upstream, relay};
 pub use server::Listener;
 
 use crate::{disk::Disk, uploads::Uploads};

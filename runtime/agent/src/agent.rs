@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use podium_api::{ApiError, Kind, kind_of};
 use podium_client::{Api, ApiRef, Mirror, MirrorScope, Recorder};
-use podium_network::Network;
+use podium_network::{ListenError, Network, TunnelConfig, TunnelLimits};
 use podium_sandbox::Sandbox;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -28,6 +28,7 @@ use crate::{
         meter_series::ContainerSeries,
         metrics::Metrics,
         node::{self, Machine},
+        nodes::follow_nodes,
         pods::Pods,
         policies::Policies,
         pressure::{self, NodeState},
@@ -42,6 +43,7 @@ use crate::{
     },
     ipam::Ipam,
     logs::writer::{LogWriter, Rotation},
+    node_access::{NodeAccess, NodeServer},
     raise_open_files_limit,
     streams::Streaming,
     volumes::{self, Facts, Places, Volumes},
@@ -66,6 +68,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Other nodes cannot reach this one.
+    #[error("cannot listen for other nodes")]
+    Listen(#[source] ListenError),
     /// The thread that writes logs cannot be started.
     #[error("cannot start the thread that writes logs")]
     Thread(#[source] std::io::Error),
@@ -86,12 +91,14 @@ impl Agent {
     /// # Errors
     /// When the node cannot be registered, the pods cannot be watched, or the log folder cannot be made.
     pub async fn start(
-        config: AgentConfig,
+        mut config: AgentConfig,
         api: ApiRef,
         sandbox: Sandbox,
         network: Network,
     ) -> Result<Self, StartError> {
         raise_open_files_limit();
+        let server = Arc::new(NodeServer::default());
+        config.port = listen(&config, &network, &server).await?;
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
         let machine = Machine::look(dir);
@@ -111,11 +118,18 @@ impl Agent {
         };
 
         let mut others = JoinSet::new();
+        server.begin(Endpoints::new(shared.clone()), Arc::new(Streamer(shared.clone())));
+        if shared.config.tunnel.is_some() {
+            let nodes = mirror::<Node>(&*shared.api, None).await?;
+            others.spawn(follow_nodes(shared.network.clone(), nodes, shared.config.node_name.clone()));
+        }
         traffic::connect(&shared).await;
         let policies = Policies::load(&shared.api, &shared.network, shared.pods.clone()).await;
         let policies = policies.map_err(|source| StartError::Api { operation: "watch the policies", source })?;
         others.spawn(policies.follow());
-        others.spawn(gateway::follow(shared.clone()));
+        if shared.config.gateways {
+            others.spawn(gateway::follow(shared.clone()));
+        }
         others.spawn(translate::follow(shared.network.clone(), tables, shared.recorder.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
@@ -143,6 +157,16 @@ impl Agent {
     /// Reads the core dumps of this node's containers.
     pub fn core_dumps(&self) -> Arc<dyn CoreDumpReader> {
         core_dumps::reader(&self.shared)
+    }
+
+    /// What API servers ask of this node's containers.
+    pub fn access(&self) -> NodeAccess {
+        NodeAccess { logs: self.logs(), core_dumps: self.core_dumps(), streaming: self.streaming() }
+    }
+
+    /// Where other nodes reach this one.
+    pub fn port(&self) -> Option<u16> {
+        self.shared.config.port
     }
 
     /// What this node's pods use now, and the machine: kubelet's `/stats/summary`.
@@ -177,6 +201,20 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.owner.abort();
     }
+}
+
+/// Lets other nodes in, if there are to be any; answers with the port.
+async fn listen(config: &AgentConfig, network: &Network, server: &Arc<NodeServer>) -> Result<Option<u16>, StartError> {
+    let Some(tunnel) = &config.tunnel else { return Ok(None) };
+    let settings = TunnelConfig {
+        node: config.node_name.clone(),
+        identity: tunnel.identity.clone(),
+        roots: tunnel.roots.clone(),
+        limits: TunnelLimits::default(),
+        node_requests: Some(server.clone()),
+    };
+    let bound = network.listen_tunnel(settings, tunnel.listen).await;
+    bound.map(|address| Some(address.port())).map_err(StartError::Listen)
 }
 
 async fn share(

@@ -1,10 +1,36 @@
 //! What an embedder may set: plain data, read once at start.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use podium_client::{ClockRef, SystemClock};
+use podium_network::TunnelIdentity;
+use rustls::RootCertStore;
 
 use crate::{AddressPool, ImageGc, InterfacePolicy, Registries, ipam::Cidr, streams::Tools};
+
+/// How other nodes and API servers reach this node.
+#[derive(Clone)]
+pub struct TunnelSettings {
+    /// Where it listens; port 0 picks one.
+    pub listen: SocketAddr,
+    /// What it shows.
+    pub identity: Arc<dyn TunnelIdentity>,
+    /// Whom it believes: the cluster's CA.
+    pub roots: RootCertStore,
+}
+
+impl fmt::Debug for TunnelSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelSettings").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
 
 /// Settings of an [`crate::Agent`].
 #[derive(Debug, Clone)]
@@ -32,10 +58,17 @@ pub struct AgentConfig {
     pub image_gc: ImageGc,
     /// The commands that `exec` finds in every container beside those of its image.
     pub tools: Tools,
-    /// Addresses of pods, used when the Node object names none (`spec.podCIDR`).
-    pub pod_cidr: Cidr,
+    /// Addresses of pods that a new Node object asks for; `None`: those that the cluster gives it. What the Node has
+    /// counts (`spec.podCIDR`).
+    pub pod_cidr: Option<Cidr>,
     /// The node's own address, shown as `hostIP` and `InternalIP`.
     pub node_ip: IpAddr,
+    /// Whether Gateways are served here, and told how they are: by one node of a cluster.
+    pub gateways: bool,
+    /// How other nodes reach it. `None`: it is the only one.
+    pub tunnel: Option<TunnelSettings>,
+    /// Where its tunnel listens, once it does.
+    pub(crate) port: Option<u16>,
     /// Pods that the node takes.
     pub pods_max: u32,
     /// Labels of the Node beside those that the agent sets itself.
@@ -89,7 +122,10 @@ impl AgentConfig {
             image_pulls_max: 4,
             image_gc: ImageGc::default(),
             tools: Tools::Off,
-            pod_cidr: Cidr::DEFAULT,
+            pod_cidr: Some(Cidr::DEFAULT),
+            gateways: true,
+            tunnel: None,
+            port: None,
             node_ip: IpAddr::from([127, 0, 0, 1]),
             pods_max: 10_000,
             labels: BTreeMap::new(),

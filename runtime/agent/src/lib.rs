@@ -6,6 +6,7 @@
 
 mod agent;
 mod config;
+pub mod credentials;
 mod decide;
 mod driver;
 mod dry_run;
@@ -14,17 +15,20 @@ mod gateway;
 mod images;
 pub mod ipam;
 mod logs;
+mod node_access;
 mod open_files;
 pub mod streams;
 mod volumes;
 
 pub use agent::{Agent, StartError};
-pub use config::AgentConfig;
+pub use config::{AgentConfig, TunnelSettings};
+pub use credentials::{Credentials, CredentialsError};
 pub use decide::balancer::{AddressPool, BadPool};
 pub use decide::grants::{InterfaceGroups, InterfacePatterns, InterfacePolicy};
 pub use driver::{
     core_dumps::{CoreDump, CoreDumpReader},
     images::garbage::ImageGc,
+    nodes::follow_nodes,
 };
 #[doc(hidden)]
 pub use dry_run::dry_run;
@@ -33,5 +37,6 @@ pub use images::{
     FileImages, ImageConfig, ImageError, ImageSource, Pulled, PulledImage, Record, Registries, Registry, Rewrite,
 };
 pub use logs::{LogError, LogOptions, LogReader, LogStream, LogStreams};
+pub use node_access::{NodeAccess, RemoteNode};
 pub use open_files::raise_open_files_limit;
 pub use volumes::PROVISIONER;

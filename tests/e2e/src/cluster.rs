@@ -1,4 +1,5 @@
-//! `podium up` as a child process in a folder of its own, on free ports; killed and removed when dropped.
+//! `podium up`, and nodes that join it, as child processes in a folder of their own, on free ports; killed and removed when
+//! dropped.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -57,14 +58,14 @@ pub fn run(args: &[&str]) -> Result<Ended> {
     })
 }
 
-/// A running `podium up`.
+/// A running `podium up` or `podium node join`.
 pub struct Podium {
     child: Child,
     lines: mpsc::Receiver<String>,
     errors: mpsc::Receiver<String>,
     /// All that it has printed so far.
     pub stdout: String,
-    /// Where the Ingress listens, for example `http://127.0.0.1:8080/`.
+    /// Where the Ingress of `up` listens, for example `http://127.0.0.1:8080/`.
     pub url: String,
     /// How long it took until everything was ready.
     pub start_time: Duration,
@@ -76,9 +77,29 @@ impl Podium {
     /// # Errors
     /// It ended, or was not ready in time; with all that it printed.
     pub fn start(args: &[&str]) -> Result<Self> {
+        let mut podium = Self::spawn(&["up"], args)?;
+        podium.url = podium
+            .stdout
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .with_context(|| format!("no URL in what podium up printed:\n{}", podium.stdout))?
+            .to_owned();
+        Ok(podium)
+    }
+
+    /// Starts `podium node join` with these arguments and waits until it has joined.
+    ///
+    /// # Errors
+    /// It ended, or had not joined in time; with all that it printed.
+    pub fn join(args: &[&str]) -> Result<Self> {
+        Self::spawn(&["node", "join"], args)
+    }
+
+    /// Starts a command that runs until it is told to stop, and waits until it says how.
+    fn spawn(command: &[&str], args: &[&str]) -> Result<Self> {
         let since = Instant::now();
         let mut child = Command::new(podium_binary()?)
-            .arg("up")
+            .args(command)
             .args(args)
             // Backtraces of errors that are no errors cost more than a guest's request.
             .env_remove("RUST_BACKTRACE")
@@ -86,7 +107,7 @@ impl Podium {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("start podium up")?;
+            .with_context(|| format!("start podium {}", command.join(" ")))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let mut stderr = child.stderr.take().context("stderr is piped")?;
         let (send_errors, errors) = mpsc::channel();
@@ -100,12 +121,6 @@ impl Podium {
             Self { child, lines, errors, stdout: String::new(), url: String::new(), start_time: Duration::ZERO };
         podium.await_line("Ctrl-C", START_TIMEOUT)?;
         podium.start_time = since.elapsed();
-        podium.url = podium
-            .stdout
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"))
-            .with_context(|| format!("no URL in what podium up printed:\n{}", podium.stdout))?
-            .to_owned();
         Ok(podium)
     }
 
@@ -123,7 +138,7 @@ impl Podium {
                 Err(_) => {
                     let _ = self.child.kill();
                     let stderr = self.errors.recv_timeout(STOP_TIMEOUT).unwrap_or_default();
-                    bail!("podium up did not print {needle:?}; it printed:\n{}\n{stderr}", self.stdout);
+                    bail!("podium did not print {needle:?}; it printed:\n{}\n{stderr}", self.stdout);
                 }
             }
         }
@@ -162,7 +177,7 @@ impl Podium {
         }
         if Instant::now() >= deadline {
             let _ = self.child.kill();
-            bail!("podium up did not end within {STOP_TIMEOUT:?}; it printed:\n{}", self.stdout);
+            bail!("podium did not end within {STOP_TIMEOUT:?}; it printed:\n{}", self.stdout);
         }
         let status = self.child.wait().context("wait for podium")?;
         let stderr = self.errors.recv_timeout(STOP_TIMEOUT).unwrap_or_default();
@@ -206,16 +221,24 @@ impl Cluster {
     /// # Errors
     /// It did not start.
     pub fn start(files: &[&str]) -> Result<Self> {
+        Self::start_with(files, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn start_with(files: &[&str], more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("podium-e2e-").tempdir().context("make a folder")?;
         let data_dir = folder.path().join("data");
         let work_dir = folder.path().join("work");
         copy(&repository().join("tests/e2e/fixtures"), &work_dir)?;
         copy(&repository().join("examples/hello"), &work_dir.join("hello"))?;
-        let podium = Self::up(&data_dir, &work_dir, files)?;
+        let podium = Self::up(&data_dir, &work_dir, files, more)?;
         Ok(Self { podium, data_dir, work_dir, folder })
     }
 
-    fn up(data_dir: &Path, work_dir: &Path, files: &[&str]) -> Result<Podium> {
+    fn up(data_dir: &Path, work_dir: &Path, files: &[&str], more: &[&str]) -> Result<Podium> {
         let (data, work) = (data_dir.to_string_lossy(), work_dir.to_string_lossy());
         let hello = work_dir.join("hello");
         let hello = hello.to_string_lossy();
@@ -223,6 +246,7 @@ impl Cluster {
         args.extend(["--image-dir", &hello, "--node-name", "node-1"]);
         let files: Vec<String> = files.iter().map(|f| repository().join(f).to_string_lossy().into_owned()).collect();
         args.extend(files.iter().flat_map(|f| ["-f", f.as_str()]));
+        args.extend(more);
         Podium::start(&args)
     }
 
@@ -233,7 +257,7 @@ impl Cluster {
     pub fn restart(self, end: fn(Podium) -> Result<Ended>) -> Result<(Ended, Self)> {
         let Self { podium, data_dir, work_dir, folder } = self;
         let ended = end(podium)?;
-        let podium = Self::up(&data_dir, &work_dir, &[])?;
+        let podium = Self::up(&data_dir, &work_dir, &[], &[])?;
         Ok((ended, Self { podium, data_dir, work_dir, folder }))
     }
 

@@ -3,7 +3,11 @@
 //! # Source
 //! Kubernetes `pkg/registry/core/service/storage/alloc.go`.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use podium_api::{
     ApiError, FieldErrors, FieldPath, Kind as _,
@@ -243,7 +247,7 @@ fn owner(service: &Service) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// A /24 of the cluster's range for each node.
+/// A part of the cluster's range for each node.
 pub(crate) struct NodeNetworks {
     range: Ipv4Range,
     pool: Arc<Pool>,
@@ -258,22 +262,25 @@ impl NodeNetworks {
         Self { range, pool: Pool::new(count, 0) }
     }
 
-    fn number(&self, node: &Node) -> Option<u64> {
+    /// The parts that a Node's own addresses lie in; one that brings a larger range has several.
+    fn numbers(&self, node: &Node) -> Option<Range<u64>> {
         let cidr = node.spec.as_ref()?.pod_cidr.as_deref()?;
-        let (address, _) = cidr.split_once('/')?;
-        Some(self.range.offset(address.parse().ok()?)? >> (32 - NODE_PREFIX))
+        let (address, prefix) = cidr.split_once('/')?;
+        let first = self.range.offset(address.parse().ok()?)? >> (32 - NODE_PREFIX);
+        let prefix = prefix.parse::<u8>().ok()?.clamp(self.range.prefix(), NODE_PREFIX.max(self.range.prefix()));
+        Some(first..first + (1 << (NODE_PREFIX.saturating_sub(prefix))))
     }
 
     /// Notes what a stored Node has, or what a new one asks for.
     pub(crate) fn rebuild(&self, node: &Node) {
-        if let Some(number) = self.number(node) {
+        for number in self.numbers(node).into_iter().flatten() {
             self.pool.take(number, node.metadata.name.as_deref().unwrap_or_default());
         }
     }
 
     /// Gives back what a deleted Node had.
     pub(crate) fn release(&self, node: &Node) {
-        if let Some(number) = self.number(node) {
+        for number in self.numbers(node).into_iter().flatten() {
             self.pool.give_back(number, node.metadata.name.as_deref().unwrap_or_default());
         }
     }
@@ -281,8 +288,10 @@ impl NodeNetworks {
     /// Gives a new Node its network.
     pub(crate) fn assign(&self, node: &mut Node) -> Claim {
         let mut claim = Claim::new(node.metadata.name.clone().unwrap_or_default());
-        if let Some(number) = self.number(node) {
-            claim.take(&self.pool, number, false);
+        if let Some(numbers) = self.numbers(node) {
+            for number in numbers {
+                claim.take(&self.pool, number, false);
+            }
             return claim;
         }
         let number = claim.take_any(&self.pool);
@@ -422,5 +431,22 @@ mod tests {
             cidrs.push(node.spec.unwrap().pod_cidr.unwrap());
         }
         assert_eq!(cidrs, ["10.244.0.0/18", "10.244.64.0/18"]);
+        let networks = NodeNetworks::new("10.240.0.0/12".parse().unwrap());
+        let mut large: Node =
+            from_value(json!({"metadata": {"name": "a"}, "spec": {"podCIDR": "10.240.0.0/16"}})).unwrap();
+        networks.assign(&mut large).keep();
+        let given = |count: usize| {
+            let one = |i| {
+                let mut node: Node = from_value(json!({"metadata": {"name": format!("n{i}")}})).unwrap();
+                networks.assign(&mut node).keep();
+                node.spec.and_then(|spec| spec.pod_cidr)
+            };
+            (0..count).filter_map(one).collect::<Vec<String>>()
+        };
+        let all = given(64);
+        assert_eq!(all.len(), 60, "what a node brings is nobody else's");
+        assert!(!all.iter().any(|cidr| cidr.starts_with("10.240.")), "{all:?}");
+        networks.release(&large);
+        assert_eq!(given(1), ["10.240.0.0/18"]);
     }
 }

@@ -8,19 +8,24 @@ use x509_parser::{parse_x509_certificate, pem::parse_x509_pem};
 
 use crate::{harness::Cluster, raw::eventually};
 
-const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+pub(crate) const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 /// A request of this subject for names, in base64.
 fn pem(common_name: &str, organization: &str, names: &[&str]) -> String {
+    pem_of(&KeyPair::generate().unwrap(), common_name, organization, names)
+}
+
+/// The same for a key.
+pub(crate) fn pem_of(key: &KeyPair, common_name: &str, organization: &str, names: &[&str]) -> String {
     let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.distinguished_name.push(DnType::OrganizationName, organization);
-    let request = params.serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let request = params.serialize_request(key).unwrap();
     STANDARD.encode(request.pem().unwrap())
 }
 
-fn request(name: &str, pem: &str, signer: &str, usages: &[&str]) -> Value {
+pub(crate) fn request(name: &str, pem: &str, signer: &str, usages: &[&str]) -> Value {
     json!({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
         "spec": {
@@ -35,7 +40,7 @@ async fn approve(cluster: &Cluster, mut request: Value) {
     cluster.put(&format!("{PATH}/{name}/approval"), request).await.ok(200);
 }
 
-async fn status_with(cluster: &Cluster, name: &str, wanted: &str) -> Value {
+pub(crate) async fn status_with(cluster: &Cluster, name: &str, wanted: &str) -> Value {
     let path = format!("{PATH}/{name}");
     eventually(wanted, || async {
         let status = cluster.get(&path).await.json()["status"].clone();

@@ -17,6 +17,7 @@ mod identity;
 mod kubectl;
 mod limits;
 mod mutating;
+mod nodes;
 mod objects;
 mod plugins;
 mod pods;

@@ -19,24 +19,24 @@ const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const CLUSTER_ROLE_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
 /// Somebody whom the administrator acts as.
-struct As<'a>(&'a Cluster, &'a str, &'a [&'a str]);
+pub(crate) struct As<'a>(pub(crate) &'a Cluster, pub(crate) &'a str, pub(crate) &'a [&'a str]);
 
 impl As<'_> {
-    async fn send(&self, method: Method, path: &str, media: &str, body: String) -> Answer {
+    pub(crate) async fn send(&self, method: Method, path: &str, media: &str, body: String) -> Answer {
         let mut headers = vec![("content-type", media), ("impersonate-user", self.1)];
         headers.extend(self.2.iter().map(|group| ("impersonate-group", *group)));
         self.0.send(method, path, &headers, body.into()).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "application/json", String::new()).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, "application/json", body.to_string()).await
     }
 
-    async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.send(Method::PUT, path, "application/json", body.to_string()).await
     }
 }

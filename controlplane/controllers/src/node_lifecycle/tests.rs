@@ -7,7 +7,7 @@ use crate::test_support::World;
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
 fn check(world: &str, expected: Expect) {
-    expected.assert_eq(&World::of(world).plan(&NodeLifecycle, &Node::NAMES, "n"));
+    expected.assert_eq(&World::of(world).plan(&NodeLifecycle::default(), &Node::NAMES, "n"));
 }
 
 #[test]
@@ -23,9 +23,22 @@ fn hears_of_life() {
 }
 
 #[test]
+fn an_operator_says_how_long_silence_is_borne() {
+    let plan = |grace_seconds: i64| {
+        World::of("node n; lease n renewed=10").plan(&NodeLifecycle { grace_seconds }, &Node::NAMES, "n")
+    };
+    assert_eq!(plan(12), "look again after 3s");
+    assert!(plan(9).starts_with("status node n"), "{}", plan(9));
+}
+
+#[test]
 fn does_not_blame_a_node_for_silence_that_nobody_heard() {
     let plan = |watched: i64| {
-        World::of("node n; lease n renewed=4000").watched_for(watched).plan(&NodeLifecycle, &Node::NAMES, "n")
+        World::of("node n; lease n renewed=4000").watched_for(watched).plan(
+            &NodeLifecycle::default(),
+            &Node::NAMES,
+            "n",
+        )
     };
     assert_eq!(plan(1), "look again after 40s");
     assert!(plan(41).starts_with("status node n"), "{}", plan(41));
@@ -119,7 +132,7 @@ fn tolerations_say_how_long() {
 
 #[test]
 fn wakes_for_pods_of_troubled_nodes_only() {
-    assert_eq!(World::of("node n").keys(&NodeLifecycle, "pod p node=n"), "");
-    assert_eq!(World::of("node n ready=Unknown").keys(&NodeLifecycle, "pod p node=n"), "nodes n");
-    assert_eq!(World::of("node n").keys(&NodeLifecycle, "lease n"), "nodes n");
+    assert_eq!(World::of("node n").keys(&NodeLifecycle::default(), "pod p node=n"), "");
+    assert_eq!(World::of("node n ready=Unknown").keys(&NodeLifecycle::default(), "pod p node=n"), "nodes n");
+    assert_eq!(World::of("node n").keys(&NodeLifecycle::default(), "lease n"), "nodes n");
 }

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod;
 use podium_api::ObjectKey;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
 use super::{PodId, Shared, id_of};
@@ -21,7 +22,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const LISTED_MAX: usize = 1000;
 
 /// A core dump of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoreDump {
     /// Its file's name, as the event of the trap says it.
     pub name: String,

@@ -24,6 +24,7 @@ pub(crate) mod meter;
 pub(crate) mod meter_series;
 pub(crate) mod metrics;
 pub(crate) mod node;
+pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod policies;
 pub(crate) mod pressure;

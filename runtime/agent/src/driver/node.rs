@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
-        core::v1::{ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo},
+        core::v1::{
+            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
+            NodeStatus, NodeSystemInfo,
+        },
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -31,6 +34,9 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const STATUS_EVERY: Duration = Duration::from_secs(300);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const TRIES: usize = 5;
+/// How often it is looked whether the cluster has given the node addresses.
+const CIDR_EVERY: Duration = Duration::from_secs(1);
+const CIDR_LOOKS: usize = 60;
 
 /// What the machine has.
 #[derive(Debug, Clone)]
@@ -101,8 +107,8 @@ pub(crate) async fn register(config: &AgentConfig, api: &dyn Api, machine: &Mach
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
-            pod_cidr: Some(config.pod_cidr.to_string()),
-            pod_cidrs: Some(vec![config.pod_cidr.to_string()]),
+            pod_cidr: config.pod_cidr.map(|cidr| cidr.to_string()),
+            pod_cidrs: config.pod_cidr.map(|cidr| vec![cidr.to_string()]),
             ..NodeSpec::default()
         }),
         status: None,
@@ -114,10 +120,23 @@ pub(crate) async fn register(config: &AgentConfig, api: &dyn Api, machine: &Mach
         Err(error) if error.reason == Reason::AlreadyExists => relabel(config, api, &key).await?,
         Err(error) => return Err(error),
     }
+    // Before it says that it is ready: whoever looks at the lease of one that was lost would say that it still is.
+    renew(config, api).await?;
     write_status(config, api, machine, &Seen::default()).await?;
-    let node = limited(api.get_typed::<Node>(&key)).await?;
-    let cidr = node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()).and_then(|text| text.parse().ok());
-    Ok(cidr.unwrap_or(config.pod_cidr))
+    pod_cidr(config, api, &key).await
+}
+
+/// The addresses of the node's pods: as the Node says, which somebody else may have to fill in yet.
+async fn pod_cidr(config: &AgentConfig, api: &dyn Api, key: &ObjectKey) -> Result<Cidr, ApiError> {
+    for _ in 0..CIDR_LOOKS {
+        let node = limited(api.get_typed::<Node>(key)).await?;
+        let given = node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()).and_then(|text| text.parse().ok());
+        if let Some(cidr) = given.or(config.pod_cidr) {
+            return Ok(cidr);
+        }
+        tokio::time::sleep(CIDR_EVERY).await;
+    }
+    Err(ApiError::internal("the cluster gives the node no addresses for pods (spec.podCIDR): name some"))
 }
 
 fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
@@ -202,6 +221,9 @@ fn status(
         allocatable: Some(resources(allocatable.cpu_millicores, allocatable.memory_bytes, allocatable.ephemeral_bytes)),
         capacity: Some(resources(machine.cpu_millicores, machine.memory_bytes, machine.disk_bytes)),
         conditions: Some(own.iter().map(|c| condition(c, before, now)).chain(foreign).collect()),
+        daemon_endpoints: config
+            .port
+            .map(|port| NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: port.into() }) }),
         images: Some(seen.images),
         node_info: Some(machine.info.clone()),
         ..before.cloned().unwrap_or_default()
@@ -248,16 +270,19 @@ pub(crate) async fn heartbeat(shared: Arc<Shared>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = renew(&shared).await {
-            tracing::warn!(%error, node = shared.config.node_name, "the node's lease cannot be renewed; the node will count as lost");
+        match renew(&shared.config, &*shared.api).await {
+            // It may have counted as lost before.
+            Ok(()) => shared.state.contradict(),
+            Err(error) => {
+                tracing::warn!(%error, node = shared.config.node_name, "the node's lease cannot be renewed; the node will count as lost");
+            }
         }
     }
 }
 
-async fn renew(shared: &Shared) -> Result<(), ApiError> {
-    let (config, api) = (&shared.config, &*shared.api);
+async fn renew(config: &AgentConfig, api: &dyn Api) -> Result<(), ApiError> {
     let key = ObjectKey::new(LEASE_NAMESPACE, &config.node_name);
-    let seconds = i32::try_from(config.lease_renew_every.as_secs() * 4).unwrap_or(i32::MAX).max(1);
+    let seconds = i32::try_from((config.lease_renew_every * 4).as_secs()).unwrap_or(i32::MAX).max(1);
     for _ in 0..TRIES {
         let found = match limited(api.get_typed::<Lease>(&key)).await {
             Ok(lease) => Some(lease),
@@ -275,7 +300,7 @@ async fn renew(shared: &Shared) -> Result<(), ApiError> {
                 let lease = Lease { spec: Some(spec), ..Lease::clone(&lease) };
                 limited(api.update(Box::new(lease) as Box<dyn Object>, None)).await
             }
-            None => limited(api.create(Box::new(new_lease(shared, spec).await?) as Box<dyn Object>)).await,
+            None => limited(api.create(Box::new(new_lease(config, api, spec).await?) as Box<dyn Object>)).await,
         };
         match outcome {
             Err(error) if error.is_conflict() || error.reason == Reason::AlreadyExists => {}
@@ -285,9 +310,9 @@ async fn renew(shared: &Shared) -> Result<(), ApiError> {
     Err(ApiError::internal("the Lease changed again and again"))
 }
 
-async fn new_lease(shared: &Shared, spec: LeaseSpec) -> Result<Lease, ApiError> {
-    let name = &shared.config.node_name;
-    let node = limited(shared.api.get_typed::<Node>(&ObjectKey::cluster(name))).await?;
+async fn new_lease(config: &AgentConfig, api: &dyn Api, spec: LeaseSpec) -> Result<Lease, ApiError> {
+    let name = &config.node_name;
+    let node = limited(api.get_typed::<Node>(&ObjectKey::cluster(name))).await?;
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),

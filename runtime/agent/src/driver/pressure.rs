@@ -63,6 +63,13 @@ impl NodeState {
         self.nodes.get(&self.key)?.downcast_arc()
     }
 
+    /// Somebody has said that the node is not ready: its status is to be said again.
+    pub(crate) fn contradict(&self) {
+        if self.node().is_some_and(|node| counts_as_lost(&node)) {
+            self.changed.notify_one();
+        }
+    }
+
     /// What the node is short of.
     pub(crate) fn pressure(&self) -> Pressure {
         Pressure { memory: self.memory.load(Ordering::Acquire), disk: self.disk.load(Ordering::Acquire) }
@@ -80,6 +87,12 @@ impl NodeState {
             self.changed.notify_one();
         }
     }
+}
+
+/// Whether a node's status says of it what only others say: while its agent runs it is ready.
+fn counts_as_lost(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status != "True")
 }
 
 impl AgentConfig {
@@ -335,6 +348,22 @@ mod tests {
         };
         assert_eq!(kept(&[("a", 1), ("b", 2), ("a", 3)], &[10, 20]), (Some(4), 36));
         assert_eq!(kept(&[("a", 1)], &[u64::MAX, u64::MAX]), (Some(1), u64::MAX));
+    }
+
+    #[test]
+    fn a_node_that_is_said_to_be_lost_says_otherwise() {
+        let node = |conditions: serde_json::Value| -> Node {
+            serde_json::from_value(serde_json::json!({ "metadata": {}, "status": { "conditions": conditions } }))
+                .unwrap()
+        };
+        for (conditions, lost) in [
+            (serde_json::json!([{ "type": "Ready", "status": "Unknown" }]), true),
+            (serde_json::json!([{ "type": "Ready", "status": "False" }]), true),
+            (serde_json::json!([{ "type": "Other", "status": "False" }, { "type": "Ready", "status": "True" }]), false),
+            (serde_json::json!([]), false),
+        ] {
+            assert_eq!(counts_as_lost(&node(conditions.clone())), lost, "{conditions}");
+        }
     }
 
     #[test]

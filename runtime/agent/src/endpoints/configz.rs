@@ -20,7 +20,7 @@ pub(super) fn settings(config: &AgentConfig) -> Value {
         "readOnlyPort": 0,
         "enableDebuggingHandlers": true, "enableProfilingHandler": false, "enableDebugFlagsHandler": false,
         "enableSystemLogHandler": false, "enableSystemLogQuery": false,
-        "address": config.node_ip, "podCIDR": config.pod_cidr.to_string(), "maxPods": config.pods_max,
+        "address": config.node_ip, "podCIDR": config.pod_cidr.map(|cidr| cidr.to_string()), "maxPods": config.pods_max,
         "clusterDomain": "cluster.local",
         "containerLogMaxSize": format!("{}Mi", config.log_file_bytes_max >> 20),
         "containerLogMaxFiles": config.log_files_max,

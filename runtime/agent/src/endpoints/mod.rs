@@ -27,7 +27,7 @@ use podium_network::{Body, BoxError};
 use serde_json::Value;
 
 use crate::{
-    LogError, LogOptions, LogReader as _,
+    CoreDumpReader as _, LogError, LogOptions, LogReader as _, LogStream, LogStreams,
     driver::{Shared, meter::NodeUse},
 };
 
@@ -88,6 +88,18 @@ impl Endpoints {
             ["containerLogs", namespace, pod, container] => {
                 self.log(&ObjectKey::new(*namespace, *pod), container, query).await
             }
+            ["coreDumps", namespace, pod, container] => {
+                match self.0.list(&ObjectKey::new(*namespace, *pod), container).await {
+                    Ok(found) => json(&serde_json::json!(found)),
+                    Err(error) => failed(&error),
+                }
+            }
+            ["coreDumps", namespace, pod, container, name] => {
+                match self.0.read(&ObjectKey::new(*namespace, *pod), container, name).await {
+                    Ok(stream) => streamed("application/octet-stream", stream),
+                    Err(error) => failed(&error),
+                }
+            }
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
@@ -101,14 +113,22 @@ impl Endpoints {
             Err(wrong) => return text(StatusCode::BAD_REQUEST, &wrong),
         };
         match self.0.logs(pod, options).await {
-            Ok(stream) => {
-                let frames = stream.map_ok(Frame::data).map_err(|error| Box::new(error) as BoxError);
-                answer(StatusCode::OK, "text/plain", StreamBody::new(frames).boxed_unsync())
-            }
-            Err(LogError::NoPod(_)) => text(StatusCode::NOT_FOUND, "pod does not exist\n"),
-            Err(error @ LogError::BadRequest(_)) => text(StatusCode::BAD_REQUEST, &error.to_string()),
-            Err(error @ LogError::Io(_)) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            Ok(stream) => streamed("text/plain", stream),
+            Err(error) => failed(&error),
         }
+    }
+}
+
+fn streamed(kind: &'static str, stream: LogStream) -> Response<Body> {
+    let frames = stream.map_ok(Frame::data).map_err(|error| Box::new(error) as BoxError);
+    answer(StatusCode::OK, kind, StreamBody::new(frames).boxed_unsync())
+}
+
+fn failed(error: &LogError) -> Response<Body> {
+    match error {
+        LogError::NoPod(_) => text(StatusCode::NOT_FOUND, "pod does not exist\n"),
+        LogError::BadRequest(_) => text(StatusCode::BAD_REQUEST, &error.to_string()),
+        LogError::Io(_) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
@@ -183,7 +203,12 @@ impl<'a> Query<'a> {
             timestamps: self.flag("timestamps"),
             tail_lines: self.number("tailLines")?,
             limit_bytes: self.number("limitBytes")?,
-            ..LogOptions::default()
+            streams: match self.get("stream").unwrap_or_default() {
+                "" | "All" => LogStreams::All,
+                "Stdout" => LogStreams::Stdout,
+                "Stderr" => LogStreams::Stderr,
+                other => return Err(format!("stream: {other:?} is none of All, Stdout, Stderr")),
+            },
         })
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// `podium` against a cluster; its standard output.
-fn podium(cluster: &Cluster, args: &[&str]) -> Result<String> {
+pub(crate) fn podium(cluster: &Cluster, args: &[&str]) -> Result<String> {
     let output = Command::new(podium_binary()?)
         .args(args)
         .env("KUBECONFIG", cluster.kubeconfig())
@@ -36,14 +36,14 @@ fn podium(cluster: &Cluster, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn json(cluster: &Cluster, args: &[&str]) -> Result<serde_json::Value> {
+pub(crate) fn json(cluster: &Cluster, args: &[&str]) -> Result<serde_json::Value> {
     let mut all = args.to_vec();
     all.extend(["-o", "json"]);
     Ok(serde_json::from_str(&podium(cluster, &all)?)?)
 }
 
 /// Asks until the answer is yes, at most for a minute.
-fn until(what: &str, mut yes: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn until(what: &str, mut yes: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if yes()? {

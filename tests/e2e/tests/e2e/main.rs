@@ -6,6 +6,7 @@ mod clients;
 mod guests;
 mod images;
 mod life;
+mod nodes;
 mod transcripts;
 mod webhook;
 
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         clients::trials(),
         guests::trials(),
         images::trials(),
+        nodes::trials(),
         transcripts::trials(),
         webhook::trials(),
     ]
