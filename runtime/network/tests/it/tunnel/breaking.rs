@@ -150,3 +150,48 @@ async fn a_node_that_moves_is_found_where_it_is() {
     let gone = ask(&dialer, "http://10.244.2.7:8080/").await;
     assert_eq!(gone, Err(CallError::Refused("nobody listens at 10.244.2.7:8080".into())));
 }
+
+/// Pods of another node are replaced one after the other, and this node hears of it late: none of the requests may fail,
+/// though they may do something and carry something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_update_on_another_node_loses_no_request() {
+    let (a, b) = two(quick()).await;
+    a.network.put_service(service(None));
+    b.network.put_service(service(None));
+    let attach = |last| (b.at(last, 0), b.network.attach(b.ip(last), 8080, Pod::new("pod")));
+    let mut pods: std::collections::VecDeque<_> = [1, 2, 3].map(attach).into();
+    let ready = |pods: &std::collections::VecDeque<(SocketAddr, _)>| -> Vec<SocketAddr> {
+        pods.iter().map(|(at, _)| *at).collect()
+    };
+    for network in [&a.network, &b.network] {
+        network.put_slice(spread(&ready(&pods)));
+    }
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let client = |_| {
+        let (dialer, stop, answered) = (a.pod(9), stop.clone(), answered.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let body = Full::new(Bytes::from(vec![7; 2000])).map_err(|never| match never {}).boxed_unsync();
+                let answer = dialer.send(Request::post("http://web/").body(body).unwrap()).await.unwrap();
+                assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "pod");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let clients: Vec<_> = (0..4).map(client).collect();
+    for last in 4..40 {
+        pods.push_back(attach(last));
+        let (_, old) = pods.pop_front().unwrap();
+        b.network.put_slice(spread(&ready(&pods)));
+        assert!(old.drain(Duration::from_secs(30)).await);
+        drop(old);
+        let before = answered.load(Ordering::Relaxed);
+        let late = || answered.load(Ordering::Relaxed) >= before + 10;
+        until(|| late() || clients.iter().any(|client| client.is_finished())).await;
+        a.network.put_slice(spread(&ready(&pods)));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
