@@ -19,7 +19,7 @@ use crate::{
     services::{Lookup, Port},
     stream::PodStream,
     table::{Name, Protocol},
-    tunnel::wire,
+    tunnel::{ByHost, wire},
 };
 
 impl Dialer {
@@ -33,6 +33,9 @@ impl Dialer {
         timeouts: CallTimeouts,
     ) -> Result<Response<Body>, CallError> {
         request.headers_mut().remove(wire::CALLER);
+        if self.own().caller.ip.is_none() {
+            request.extensions_mut().insert(ByHost);
+        }
         let uri = request.uri();
         let host = uri.host().ok_or_else(|| CallError::NameNotFound("the request names no host".to_owned()))?;
         let secure = uri.scheme_str() == Some("https");

@@ -37,6 +37,10 @@ use crate::{
     table::Protocol,
 };
 
+/// Goes with a request of this process itself, not of a pod or of a client outside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByHost;
+
 impl Network {
     /// Says who this node is to others: enough to reach them. What was said before is replaced.
     pub fn set_tunnel(&self, config: TunnelConfig) {
@@ -108,6 +112,17 @@ impl Network {
         Ok(Some(stream.map_err(|(error, ())| error)?))
     }
 
+    /// A node as who asks goes to it: the API server does not ask as a node.
+    fn as_whom(&self, peer: &Arc<Peer>, by_host: bool) -> Arc<Peer> {
+        let tunnels = &self.inner().tunnels;
+        let is_api_server = || tunnels.config().is_some_and(|config| config.identity.api_server().is_some());
+        if !by_host || !is_api_server() {
+            return peer.clone();
+        }
+        let api_server = tunnels.peer(&Arc::downgrade(&self.0), &peer.node.name, Role::ApiServer);
+        api_server.unwrap_or_else(|| peer.clone())
+    }
+
     /// Sends a request to a pod of another node. Policies have been asked whether it may go; when they come to forbid
     /// it, it is cut.
     pub(crate) async fn call_elsewhere(
@@ -119,6 +134,7 @@ impl Network {
     ) -> Result<Response<Body>, Missed> {
         let watch = self.watch(from, to);
         let mut back = None;
+        let peer = &self.as_whom(peer, request.extensions().get::<ByHost>().is_some());
         let called = async {
             let answer = self.call_there(peer, (from, to), request, timeouts).await;
             answer.map_err(|missed| {

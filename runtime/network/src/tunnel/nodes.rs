@@ -61,13 +61,14 @@ impl Tunnels {
 
     /// The other node that an address is a pod's of.
     pub(crate) fn of(&self, network: &Weak<Inner>, ip: IpAddr, role: Role) -> Option<Arc<Peer>> {
-        let name = {
+        let (name, role) = {
             let table = self.0.read();
             let name = table.node_of(ip)?;
+            let role = table.role(role);
             if let Some(peer) = table.peers.get(&(name.clone(), role)) {
                 return Some(peer.clone());
             }
-            name.clone()
+            (name.clone(), role)
         };
         self.peer(network, &name, role)
     }
@@ -96,6 +97,15 @@ impl Tunnels {
 }
 
 impl Table {
+    /// Who is no node goes as what it is.
+    fn role(&self, role: Role) -> Role {
+        let identity = self.config.as_ref().map(|config| &config.identity);
+        match identity {
+            Some(identity) if identity.client().is_none() && identity.api_server().is_some() => Role::ApiServer,
+            _ => role,
+        }
+    }
+
     /// `None` for this node's own, and while nobody has said who this node is.
     fn node_of(&self, ip: IpAddr) -> Option<&String> {
         let own = &self.config.as_ref()?.node;

@@ -265,10 +265,13 @@ impl Visitor {
         let inner = self.network.inner();
         let said = wire::read_address(headers, &wire::SOURCE)?;
         let Some(name) = self.peer.node() else {
-            if said.is_none() {
-                return Ok(Asker { from: Source::Node, client: self.network.node_side(), who: None });
-            }
-            return Err(self.spoofed(format_args!("{} is no node", self.peer.user)));
+            return match said {
+                None => Ok(Asker { from: Source::Node, client: self.network.node_side(), who: None }),
+                Some(client) if self.is_outside(client.ip()) => {
+                    Ok(Asker { from: Source::Ip(client.ip()), client, who: None })
+                }
+                Some(client) => Err(self.spoofed(format_args!("{} is no node of {}", self.peer.user, client.ip()))),
+            };
         };
         let Some(source) = said else {
             let port = inner.attachments.tcp.ephemeral();
@@ -294,10 +297,15 @@ impl Visitor {
         let inner = self.network.inner();
         let owns = inner.tunnels.owns(node, ip);
         let own = owns.ok_or_else(|| CallError::NotAccepted(format!("node {node} is not known here yet")))?;
-        if own || !inner.is_cluster(ip) && !inner.outside.is_host(ip) {
+        if own || self.is_outside(ip) {
             return Ok(own);
         }
         Err(self.spoofed(format_args!("node {node} speaks for {ip}, which is not its own")))
+    }
+
+    fn is_outside(&self, ip: IpAddr) -> bool {
+        let inner = self.network.inner();
+        !inner.is_cluster(ip) && !inner.outside.is_host(ip)
     }
 
     fn spoofed(&self, why: std::fmt::Arguments<'_>) -> CallError {

@@ -184,6 +184,49 @@ impl NodeHandler for Kubelet {
     }
 }
 
+/// One that is no node.
+struct NoNode(Keys);
+
+impl TunnelIdentity for NoNode {
+    fn server(&self) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn client(&self) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn api_server(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.api_server()
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_without_a_node_reaches_pods_for_its_clients() {
+    let ca = Ca::new();
+    let b = Node::new(&ca, 2, quick()).await;
+    let _pod = b.network.attach(b.ip(7), 8080, Pod::new("b"));
+    let mut keys = Keys::of(&ca, "none");
+    keys.api_server =
+        Some(ca.sign("kube-apiserver-kubelet-client", "system:masters", ExtendedKeyUsagePurpose::ClientAuth));
+    let network = network();
+    network.set_tunnel(TunnelConfig {
+        node: String::new(),
+        identity: Arc::new(NoNode(keys)),
+        roots: ca.roots(),
+        limits: quick(),
+        node_requests: None,
+    });
+    network.set_nodes(vec![b.remote.clone()]);
+    let asks = |ip: IpAddr| {
+        let (pod, service_account) = ("x".to_owned(), String::new());
+        network.dialer(Caller { namespace: "default".into(), pod, service_account, ip: Some(ip) })
+    };
+    assert_eq!(ask(&asks(IpAddr::from([192, 0, 2, 7])), WEB).await.as_deref(), Ok("b"));
+    let why = denied(ask(&asks(b.ip(5)), WEB).await);
+    assert_eq!(why, "kube-apiserver-kubelet-client is no node of 10.244.2.5");
+}
+
 /// A process that may go to nodes with this certificate.
 fn api_server(ca: &Ca, user: &str, group: &str) -> Network {
     let mut keys = Keys::of(ca, "control-plane");
@@ -231,6 +274,15 @@ async fn only_the_api_server_asks_nodes_themselves() {
     // It comes as the node does to its own pods: policies say nothing of that.
     let (there, here) = tokio::join!(api.connect_pod(b.ip(8), 8080), listener.accept());
     assert!(there.is_ok() && here.is_ok());
+    let handler = b.network.attach(b.ip(8), 8081, Pod::new("server"));
+    let program = || Caller {
+        namespace: "kube-system".into(),
+        pod: "kube-apiserver".into(),
+        service_account: String::new(),
+        ip: None,
+    };
+    assert_eq!(ask(&api.dialer(program()), "http://10.244.2.8:8081/").await.as_deref(), Ok("server"));
+    drop(handler);
     // A node is none, whatever it shows.
     let node = api_server(&ca, "system:node:node-1", "system:nodes");
     node.set_nodes(vec![b.remote.clone()]);
