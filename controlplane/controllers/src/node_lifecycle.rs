@@ -32,6 +32,11 @@ use crate::{
 pub const GRACE_SECONDS: i64 = 40;
 /// How long pods that do not say otherwise stay on a node that is not ready or unreachable.
 pub const TOLERATION_SECONDS: i64 = 300;
+/// In clusters of so many nodes none is given up when so many percent of its zone are lost.
+const SMALL_CLUSTER: usize = 50;
+const LOST_PERCENT: usize = 55;
+/// How often it is looked whether that still holds.
+const LOOK_SECONDS: i64 = 5;
 /// At most so many pods are dealt with by one plan.
 const PODS_MAX: usize = 500;
 
@@ -82,7 +87,11 @@ impl Controller for NodeLifecycle {
         if silent_in >= 0 {
             plan.requeue_in(silent_in + 1);
         }
-        match taints(&node, now) {
+        let disruption = if ready_status(&node) == Some("True") { Disruption::None } else { disrupted(&node, view) };
+        if disruption != Disruption::None {
+            plan.requeue_in(LOOK_SECONDS);
+        }
+        match taints(&node, disruption, now) {
             Some(taints) => plan.push(set_taints(&node, &taints)),
             None => attend_pods(&node, view, now, &mut plan),
         }
@@ -149,8 +158,38 @@ fn note_silence(node: &Node, now: Timestamp, plan: &mut Plan) {
     plan.push(Action::Event(EventNote::normal(node, "NodeNotReady", message)));
 }
 
+/// When so many nodes are lost that it may be this side that is cut off, no pods are driven away.
+///
+/// # Source
+/// Kubernetes `pkg/controller/nodelifecycle/node_lifecycle_controller.go`, `handleDisruption` and `ComputeZoneState`. It also
+/// gives each zone one more lost node in ten seconds only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disruption {
+    None,
+    /// Most nodes of the zone are lost: no more of them are given up.
+    Zone,
+    /// All nodes are lost: none is given up.
+    All,
+}
+
+fn disrupted(node: &Node, view: &dyn View) -> Disruption {
+    let nodes = view.list_as::<Node>(None);
+    let is_ready = |node: &&Arc<Node>| ready_status(node) == Some("True");
+    if !nodes.iter().any(|node| is_ready(&node)) {
+        return Disruption::All;
+    }
+    let (ready, lost): (Vec<_>, Vec<_>) = nodes.iter().filter(|other| zone(other) == zone(node)).partition(is_ready);
+    let most = lost.len() > 2 && !ready.is_empty() && lost.len() * 100 >= (ready.len() + lost.len()) * LOST_PERCENT;
+    if most && nodes.len() <= SMALL_CLUSTER { Disruption::Zone } else { Disruption::None }
+}
+
+fn zone(node: &Node) -> [Option<&String>; 2] {
+    let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+    [label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone")]
+}
+
 /// The taints that the node is to have; `None` when it has them. Those of others stay.
-fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
+fn taints(node: &Node, disruption: Disruption, now: Timestamp) -> Option<Vec<Taint>> {
     let spec = node.spec.as_ref();
     let known = spec.and_then(|s| s.taints.as_deref()).unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = match ready_status(node) {
@@ -158,6 +197,12 @@ fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
         Some("Unknown") => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
         _ => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
     };
+    let there = |effect: &str| known.iter().any(|t| t.effect == effect && [NOT_READY, UNREACHABLE].contains(&&*t.key));
+    match disruption {
+        Disruption::None => {}
+        Disruption::Zone if there("NoExecute") => {}
+        Disruption::Zone | Disruption::All => wanted.retain(|(_, effect)| *effect != "NoExecute"),
+    }
     if spec.and_then(|s| s.unschedulable).unwrap_or(false) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }

@@ -51,7 +51,7 @@ pub use preempt::Preemption;
 pub use profile::{PreemptionLimits, Profile, Weighted};
 pub use queue::{Queue, Queued};
 pub use resources::Resources;
-pub use snapshot::{Happened, Snapshot};
+pub use snapshot::{Happened, Help, Snapshot};
 pub use subject::Subject;
 pub use terms::{AffinityTerm, PodTerms, Scope, SpreadConstraint};
 pub use volumes::VolumePlan;

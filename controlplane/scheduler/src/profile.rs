@@ -2,8 +2,8 @@
 
 use crate::{
     filters::{
-        InterPodAffinity, NodeAffinity, NodeName, NodePorts, NodeResourcesFit, NodeUnschedulable, PodTopologySpread,
-        TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+        InterPodAffinity, NodeAffinity, NodeName, NodePorts, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits,
+        PodTopologySpread, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
     },
     plugin::{Filter, Score},
     pod::DEFAULT_SCHEDULER,
@@ -67,6 +67,7 @@ impl Default for Profile {
                 Box::new(NodePorts),
                 Box::<NodeResourcesFit>::default(),
                 Box::new(VolumeRestrictions),
+                Box::new(NodeVolumeLimits),
                 Box::new(VolumeBinding),
                 Box::new(VolumeZone),
                 Box::new(PodTopologySpread),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use k8s_openapi::{
     api::{
         core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm},
-        storage::v1::StorageClass,
+        storage::v1::{CSINode, CSINodeDriver, StorageClass},
     },
     apimachinery::pkg::{api::resource::Quantity as Wire, apis::meta::v1::ObjectMeta},
 };
@@ -32,6 +32,15 @@ pub(crate) struct Volumes {
     classes: HashMap<String, Class>,
     /// Volumes that are promised to claims of pods that are assumed.
     promised: HashMap<String, ObjectKey>,
+    /// How many volumes of a driver a node can attach, by node and driver.
+    limits: HashMap<String, BTreeMap<String, usize>>,
+}
+
+/// A volume as a CSI driver knows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Attached {
+    pub(crate) driver: String,
+    handle: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +66,7 @@ pub(crate) struct Volume {
     pub(crate) affinity: Option<NodeSelector>,
     pub(crate) labels: Labels,
     claim: Option<ObjectKey>,
+    attached: Option<Attached>,
     available: bool,
     class: String,
     bytes: u64,
@@ -68,6 +78,7 @@ pub(crate) struct Volume {
 struct Class {
     waits: bool,
     provisions: bool,
+    provisioner: String,
     topologies: Vec<TopologySelectorTerm>,
 }
 
@@ -136,6 +147,9 @@ impl Volumes {
             affinity: spec.and_then(|s| s.node_affinity.as_ref()).and_then(|a| a.required.clone()),
             labels: volume.metadata.labels.clone().unwrap_or_default(),
             claim,
+            attached: spec
+                .and_then(|s| s.csi.as_ref())
+                .map(|csi| Attached { driver: csi.driver.clone(), handle: csi.volume_handle.clone() }),
             available: phase == Some("Available") && volume.metadata.deletion_timestamp.is_none(),
             class: spec.and_then(|s| s.storage_class_name.clone()).unwrap_or_default(),
             bytes: storage(spec.and_then(|s| s.capacity.as_ref())),
@@ -157,6 +171,7 @@ impl Volumes {
         let read = Class {
             waits: class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
             provisions: class.provisioner != NO_PROVISIONER,
+            provisioner: class.provisioner.clone(),
             topologies: class.allowed_topologies.clone().unwrap_or_default(),
         };
         let name = class.metadata.name.clone().unwrap_or_default();
@@ -167,6 +182,46 @@ impl Volumes {
 
     pub(crate) fn remove_class(&mut self, name: &str) {
         self.classes.remove(name);
+    }
+
+    /// What a node says of its drivers. Whether anything relevant is different.
+    pub(crate) fn put_limits(&mut self, node: &CSINode) -> bool {
+        let limit = |driver: &CSINodeDriver| {
+            let count = usize::try_from(driver.allocatable.as_ref()?.count?).ok()?;
+            Some((driver.name.clone(), count))
+        };
+        let limits: BTreeMap<_, _> = node.spec.drivers.iter().filter_map(limit).collect();
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if limits.is_empty() {
+            return self.limits.remove(&name).is_some();
+        }
+        let different = self.limits.get(&name) != Some(&limits);
+        self.limits.insert(name, limits);
+        different
+    }
+
+    pub(crate) fn remove_limits(&mut self, node: &str) {
+        self.limits.remove(node);
+    }
+
+    /// Whether any node limits anything.
+    pub(crate) fn limits_any(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
+    /// How many volumes of a driver a node can attach; `None`: any number.
+    pub(crate) fn limit(&self, node: &str, driver: &str) -> Option<usize> {
+        self.limits.get(node)?.get(driver).copied()
+    }
+
+    /// What a claim has attached where its pod runs. One without a volume will have one of its own.
+    pub(crate) fn attached(&self, key: &ObjectKey) -> Option<Attached> {
+        let claim = self.claims.get(key)?;
+        if !claim.volume.is_empty() {
+            return self.volumes.get(&claim.volume)?.attached.clone();
+        }
+        let class = self.classes.get(&claim.class).filter(|class| class.provisions)?;
+        Some(Attached { driver: class.provisioner.clone(), handle: format!("{key} of {}", claim.class) })
     }
 
     pub(crate) fn claim(&self, key: &ObjectKey) -> Option<&Claim> {

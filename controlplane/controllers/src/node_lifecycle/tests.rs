@@ -7,7 +7,8 @@ use crate::test_support::World;
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better in tables")]
 fn check(world: &str, expected: Expect) {
-    expected.assert_eq(&World::of(world).plan(&NodeLifecycle::default(), &Node::NAMES, "n"));
+    // Another node is well: it is not this side that is cut off.
+    expected.assert_eq(&World::of(&format!("{world}; node well")).plan(&NodeLifecycle::default(), &Node::NAMES, "n"));
 }
 
 #[test]
@@ -112,6 +113,32 @@ fn pods_leave_in_the_end() {
         leaves_in(&Pod::default(), &node, Timestamp::from_second(crate::test_support::NOW).unwrap())
     };
     assert_eq!([plan(0), plan(299), plan(300)], [Some(300), Some(1), Some(0)]);
+}
+
+#[test]
+fn nobody_is_driven_away_when_it_may_be_this_side_that_is_cut_off() {
+    let lost = |n: &str| format!("node {n} ready=Unknown; lease {n} renewed=41");
+    let plan = |world: &str| World::of(world).plan(&NodeLifecycle::default(), &Node::NAMES, "n");
+    let many = |lost_ones: usize, rest: &str| {
+        let others: Vec<String> = (1..lost_ones).map(|at| lost(&format!("lost-{at}"))).collect();
+        plan(&format!("{}; {}; {rest}", lost("n"), others.join("; ")))
+    };
+    expect![[r#"
+        patch node n {"metadata":{},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable"}]}}
+        look again after 5s"#]]
+    .assert_eq(&plan(&lost("n")));
+    // What was there goes.
+    let tainted = "taints=node.kubernetes.io/unreachable:NoExecute,node.kubernetes.io/unreachable:NoSchedule";
+    expect![[r#"
+        patch node n {"metadata":{},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable"}]}}
+        look again after 5s"#]]
+    .assert_eq(&plan(&format!("node n ready=Unknown {tainted}; lease n renewed=41; pod p node=n")));
+    let well = |count: usize| (0..count).map(|at| format!("node well-{at}")).collect::<Vec<_>>().join("; ");
+    let gives_up = |plan: String| plan.contains("NoExecute");
+    assert!(gives_up(many(2, &well(1))), "two are few");
+    assert!(!gives_up(many(3, &well(2))), "most of a small cluster");
+    assert!(gives_up(many(3, &well(3))), "half of it");
+    assert!(gives_up(many(40, &well(20))), "a large cluster");
 }
 
 #[test]

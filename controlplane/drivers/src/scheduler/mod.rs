@@ -22,7 +22,7 @@ use podium_api::{
     k8s_openapi::api::{
         core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
         policy::v1::PodDisruptionBudget,
-        storage::v1::StorageClass,
+        storage::v1::{CSINode, StorageClass},
     },
     kind_of,
 };
@@ -146,6 +146,7 @@ impl Run {
             mirror::<Node>(&api).await?,
             mirror::<Namespace>(&api).await?,
             mirror::<StorageClass>(&api).await?,
+            mirror::<CSINode>(&api).await?,
             mirror::<PersistentVolume>(&api).await?,
             mirror::<PersistentVolumeClaim>(&api).await?,
             mirror::<PodDisruptionBudget>(&api).await?,

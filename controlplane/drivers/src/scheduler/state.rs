@@ -11,7 +11,7 @@ use podium_api::{
     k8s_openapi::api::{
         core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
         policy::v1::PodDisruptionBudget,
-        storage::v1::StorageClass,
+        storage::v1::{CSINode, StorageClass},
     },
 };
 use podium_client::Delta;
@@ -97,6 +97,8 @@ impl State {
             self.snapshot.upsert_volume(volume)
         } else if let Some(class) = object.downcast_ref::<StorageClass>() {
             self.snapshot.upsert_class(class)
+        } else if let Some(node) = object.downcast_ref::<CSINode>() {
+            self.snapshot.upsert_csi_node(node)
         } else {
             if let Some(budget) = object.downcast_ref::<PodDisruptionBudget>() {
                 self.snapshot.upsert_budget(budget);
@@ -119,6 +121,8 @@ impl State {
             self.snapshot.remove_volume(&key.name);
         } else if object.downcast_ref::<StorageClass>().is_some() {
             self.snapshot.remove_class(&key.name);
+        } else if object.downcast_ref::<CSINode>().is_some() {
+            self.snapshot.remove_csi_node(&key.name);
         } else {
             self.snapshot.remove_budget(&key);
         }
@@ -127,7 +131,7 @@ impl State {
 
     fn wake(&mut self, happened: &Happened, now: Duration) {
         let snapshot = &self.snapshot;
-        self.queue.wake(happened.changes, now, |pod, by| snapshot.may_help(happened, pod, by));
+        self.queue.wake(happened.changes, now, |pod, by| snapshot.help(happened, pod, by));
     }
 
     fn pod(&mut self, delta: &Delta, now: Duration) {

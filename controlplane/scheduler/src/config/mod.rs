@@ -14,8 +14,8 @@ use serde_json::Value;
 use self::file::{Args, File, FileProfile, Plugins};
 use crate::{
     filters::{
-        InterPodAffinity, NodeAffinity, NodeName, NodePorts, NodeResourcesFit, NodeUnschedulable, PodTopologySpread,
-        TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+        InterPodAffinity, NodeAffinity, NodeName, NodePorts, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits,
+        PodTopologySpread, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
     },
     plugin::{Filter, Score},
     pod::DEFAULT_SCHEDULER,
@@ -56,7 +56,7 @@ impl Default for Config {
 pub struct ConfigError(pub(crate) String);
 
 /// What can be switched: name, and the weight of its score (0: it has none).
-const PLUGINS: [(&str, i64); 17] = [
+const PLUGINS: [(&str, i64); 18] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -66,6 +66,7 @@ const PLUGINS: [(&str, i64); 17] = [
     ("NodePorts", 0),
     ("NodeResourcesFit", 1),
     ("VolumeRestrictions", 0),
+    ("NodeVolumeLimits", 0),
     ("VolumeBinding", 0),
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
@@ -163,6 +164,7 @@ fn filter(name: &str, args: &Args) -> Option<Box<dyn Filter>> {
             ignored_groups: args.ignored_groups.clone(),
         }),
         "VolumeRestrictions" => Box::new(VolumeRestrictions),
+        "NodeVolumeLimits" => Box::new(NodeVolumeLimits),
         "VolumeBinding" => Box::new(VolumeBinding),
         "VolumeZone" => Box::new(VolumeZone),
         "PodTopologySpread" => Box::new(PodTopologySpread),

@@ -32,7 +32,7 @@ fn an_empty_file_says_what_the_default_says() {
     assert_eq!(config.profiles[0].filters.len(), Profile::default().filters.len());
     expect![[r#"
         default-scheduler
-        NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone PodTopologySpread InterPodAffinity
+        NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions NodeVolumeLimits VolumeBinding VolumeZone PodTopologySpread InterPodAffinity
         TaintToleration=3 NodeAffinity=2 NodeResourcesFit=1 PodTopologySpread=2 InterPodAffinity=2 NodeResourcesBalancedAllocation=1 ImageLocality=1"#]]
     .assert_eq(&show(&config.profiles[0]));
 }

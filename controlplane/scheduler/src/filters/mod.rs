@@ -9,6 +9,7 @@ mod resources_fit;
 mod taint_toleration;
 mod topology_spread;
 mod volume_binding;
+mod volume_limits;
 mod volume_restrictions;
 mod volume_zone;
 
@@ -25,16 +26,26 @@ pub use topology_spread::PodTopologySpread;
 pub(crate) use topology_spread::domain_counts;
 pub use volume_binding::VolumeBinding;
 pub(crate) use volume_binding::unbound_claims;
+pub use volume_limits::NodeVolumeLimits;
 pub use volume_restrictions::VolumeRestrictions;
 pub use volume_zone::VolumeZone;
 
-use crate::{node::NodeInfo, pod::PodInfo};
+use crate::{change::Changes, node::NodeInfo, pod::PodInfo};
 
-/// Whether a node could take a pod if nothing else ran there: what other pods do not change.
-pub(crate) fn suits(pod: &PodInfo, node: &NodeInfo) -> bool {
-    (pod.node_name.is_empty() || *pod.node_name == *node.name)
-        && (!node.unschedulable || node_unschedulable::tolerated(pod))
-        && tolerates_all(pod, node)
-        && affinity_matches(pod, node)
-        && resources_fit::shortage(&pod.requests, &node.allocatable, &Default::default()).0 == 0
+/// What would have to change about a node for it to take a pod if nothing else ran there: what other pods do not change.
+/// Empty: nothing. `None`: it can never take this pod.
+pub(crate) fn lacks(pod: &PodInfo, node: &NodeInfo) -> Option<Changes> {
+    if !pod.node_name.is_empty() && *pod.node_name != *node.name {
+        return None;
+    }
+    let met = [
+        (Changes::NODE_UNSCHEDULABLE, !node.unschedulable || node_unschedulable::tolerated(pod)),
+        (Changes::NODE_TAINTS, tolerates_all(pod, node)),
+        (Changes::NODE_LABELS, affinity_matches(pod, node)),
+        (
+            Changes::NODE_ALLOCATABLE,
+            resources_fit::shortage(&pod.requests, &node.allocatable, &Default::default()).0 == 0,
+        ),
+    ];
+    Some(met.into_iter().filter(|(_, met)| !met).fold(Changes::NONE, |all, (change, _)| all | change))
 }

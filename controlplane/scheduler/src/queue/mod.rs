@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{change::Changes, pod::PodInfo};
+use crate::{change::Changes, pod::PodInfo, snapshot::Help};
 
 /// The first back-off when nothing else is configured; each further attempt doubles it.
 pub const BACKOFF_INITIAL: Duration = Duration::from_secs(1);
@@ -190,8 +190,8 @@ impl Queue {
     }
 
     /// Something happened: pods that it may help are tried again, after what is left of their back-off. `helps` looks
-    /// closer at a pod that waits for one of the changes.
-    pub fn wake(&mut self, changes: Changes, now: Duration, helps: impl Fn(&PodInfo, Changes) -> bool) {
+    /// closer at a pod that waits for one of the changes; one that needs more waits for that, too, from then on.
+    pub fn wake<H: Into<Help>>(&mut self, changes: Changes, now: Duration, helps: impl Fn(&PodInfo, Changes) -> H) {
         if changes.is_empty() {
             return;
         }
@@ -202,17 +202,36 @@ impl Queue {
         if changes.positions().all(|position| self.waiting[position] == 0) {
             return;
         }
-        let helped = |uid: &Arc<str>| match self.entries.get(uid) {
-            Some(Entry { pod, part: Part::Unschedulable { unblocked_by, .. }, .. }) => {
-                unblocked_by.intersects(changes) && helps(pod, *unblocked_by)
+        let help = |uid: &Arc<str>| match self.entries.get(uid) {
+            Some(Entry { pod, part: Part::Unschedulable { unblocked_by, .. }, .. })
+                if unblocked_by.intersects(changes) =>
+            {
+                helps(pod, *unblocked_by).into()
             }
-            _ => false,
+            _ => Help::Never,
         };
-        let woken: Vec<Arc<str>> =
-            self.unschedulable.iter().map(|(_, uid)| uid).filter(|u| helped(u)).cloned().collect();
-        for uid in woken {
-            self.rouse(&uid, now);
+        let all = self.unschedulable.iter().map(|(_, uid)| (help(uid), uid));
+        let helped: Vec<(Help, Arc<str>)> =
+            all.filter(|(help, _)| *help != Help::Never).map(|(help, uid)| (help, uid.clone())).collect();
+        for (help, uid) in helped {
+            match help {
+                Help::Now => self.rouse(&uid, now),
+                Help::With(more) => self.wait_for(&uid, more),
+                Help::Never => {}
+            }
         }
+    }
+
+    /// A pod waits for something else as well.
+    fn wait_for(&mut self, uid: &str, more: Changes) {
+        let Some(entry) = self.take(uid) else { return };
+        let part = match entry.part {
+            Part::Unschedulable { since, unblocked_by } => {
+                Part::Unschedulable { since, unblocked_by: unblocked_by | more }
+            }
+            part => part,
+        };
+        self.put(Entry { part, ..entry });
     }
 
     /// A pod that waits for a change is tried again, after what is left of its back-off.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Changes, PodInfo, Queue, queue::Pending};
+use crate::{Changes, Help, PodInfo, Queue, queue::Pending};
 
 fn always(_: &PodInfo, _: Changes) -> bool {
     true
@@ -43,6 +43,19 @@ fn backs_off_from_1_to_10_seconds() {
         assert!(queue.pop(now + seconds(wait) - Duration::from_millis(1)).is_none());
         now += seconds(wait);
     }
+}
+
+#[test]
+fn an_unschedulable_pod_waits_for_the_rest_of_what_it_needs() {
+    let mut queue = Queue::new();
+    queue.add(pod("a", 0), seconds(0));
+    let queued = queue.pop(seconds(0)).expect("active");
+    queue.unschedulable(queued, Changes::NODE_UNSCHEDULABLE, seconds(0));
+    queue.wake(Changes::NODE_TAINTS, seconds(5), always);
+    queue.wake(Changes::NODE_UNSCHEDULABLE, seconds(5), |_, _| Help::With(Changes::NODE_TAINTS));
+    assert_eq!(queue.pending(), Pending { unschedulable: 1, ..Pending::default() });
+    queue.wake(Changes::NODE_TAINTS, seconds(5), always);
+    assert_eq!(pop(&mut queue, 5).as_deref(), Some("a"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) use self::pods::Placed;
 use crate::{
     budget::Budgets,
     change::Changes,
-    filters::suits,
+    filters::lacks,
     index::{Counted, Counting, Index},
     node::NodeInfo,
     nominated::Nominations,
@@ -98,6 +98,23 @@ impl Mover {
             || pod.requests.shares(&self.requests)
             || (self.ports && !pod.ports.is_empty())
             || (self.claims && !pod.claims.is_empty())
+    }
+}
+
+/// What a change does for a pod that fits nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Help {
+    /// It may fit now.
+    Now,
+    /// It may fit when one of these happens as well: that node would take it but for what they are about.
+    With(Changes),
+    /// Nothing.
+    Never,
+}
+
+impl From<bool> for Help {
+    fn from(helps: bool) -> Self {
+        if helps { Self::Now } else { Self::Never }
     }
 }
 
@@ -203,22 +220,34 @@ impl Snapshot {
     ///
     /// # Source
     /// The queueing hints of Kubernetes' plugins (`isSchedulableAfter…`).
-    pub fn may_help(&self, happened: &Happened, pod: &PodInfo, unblocked_by: Changes) -> bool {
+    pub fn help(&self, happened: &Happened, pod: &PodInfo, unblocked_by: Changes) -> Help {
         let shared = happened.changes.intersection(unblocked_by);
-        let Some(node) = happened.slot.map(|slot| self.at(slot)) else { return !shared.is_empty() };
+        let Some(node) = happened.slot.map(|slot| self.at(slot)) else { return (!shared.is_empty()).into() };
         if shared.intersects(Changes::DOMAINS) {
-            return true;
+            return Help::Now;
         }
-        if shared.intersects(Changes::OF_NODES) && suits(pod, node) {
-            return true;
+        let makes_room = |mover: &Mover| shared.intersects(Changes::POD_REMOVED) && mover.makes_room(pod, node);
+        let of_node = shared.intersects(Changes::OF_NODES) || happened.pod.as_ref().is_some_and(makes_room);
+        let lacks = if of_node { lacks(pod, node) } else { None };
+        if lacks == Some(Changes::NONE) {
+            return Help::Now;
         }
-        let Some(mover) = &happened.pod else { return false };
-        if shared.intersects(Changes::POD_REMOVED) && suits(pod, node) && mover.makes_room(pod, node) {
-            return true;
+        let means =
+            |mover: &Mover| pod.terms.iter().flat_map(|t| t.all()).any(|t| self.index.means(&t.scope, mover.group));
+        let moved = |mover: &Mover| {
+            (shared.intersects(Changes::POD_LEFT) && (mover.holds || means(mover)))
+                || (shared.intersects(Changes::POD_CAME) && means(mover))
+        };
+        match lacks {
+            _ if happened.pod.as_ref().is_some_and(moved) => Help::Now,
+            Some(lacks) => Help::With(lacks),
+            None => Help::Never,
         }
-        let means = || pod.terms.iter().flat_map(|t| t.all()).any(|t| self.index.means(&t.scope, mover.group));
-        (shared.intersects(Changes::POD_LEFT) && (mover.holds || means()))
-            || (shared.intersects(Changes::POD_CAME) && means())
+    }
+
+    /// Whether what happened may let a pod fit by itself.
+    pub fn may_help(&self, happened: &Happened, pod: &PodInfo, unblocked_by: Changes) -> bool {
+        self.help(happened, pod, unblocked_by) == Help::Now
     }
 }
 

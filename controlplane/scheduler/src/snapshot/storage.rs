@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 use podium_api::ObjectKey;
 
@@ -42,6 +42,22 @@ impl Snapshot {
     /// A storage class is gone.
     pub fn remove_class(&mut self, name: &str) {
         self.volumes.remove_class(name);
+    }
+
+    /// What a node says of its CSI drivers appeared or changed.
+    pub fn upsert_csi_node(&mut self, node: &CSINode) -> Happened {
+        happened(self.volumes.put_limits(node))
+    }
+
+    /// A node says nothing of CSI drivers any more.
+    pub fn remove_csi_node(&mut self, name: &str) {
+        self.volumes.remove_limits(name);
+    }
+
+    /// The claims of the pods that count on a node.
+    pub(crate) fn claims_on(&self, slot: u32) -> impl Iterator<Item = &ObjectKey> {
+        let pods = self.nodes.get(slot as usize).into_iter().flat_map(|node| &node.pods);
+        pods.map(|pod| &self.placed[*pod as usize]).filter(|pod| pod.counted).flat_map(|pod| &pod.claims)
     }
 
     /// Whether all these claims are bound to volumes.

@@ -135,3 +135,29 @@ fn a_claim_for_one_pod_has_one_pod() {
     snapshot.remove_pod("first");
     assert_eq!(decide(&mut snapshot, &user()).len(), 1);
 }
+
+#[test]
+fn a_node_attaches_only_so_many_volumes_of_a_driver() {
+    let mut snapshot = two();
+    let limits = |name: &str, count: i32| {
+        let driver = json!({"name": "disk.example.com", "nodeID": name, "allocatable": {"count": count}});
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"drivers": [driver]}})).unwrap()
+    };
+    assert_eq!(snapshot.upsert_csi_node(&limits("a", 1)).changes, Changes::VOLUMES);
+    assert_eq!(snapshot.upsert_csi_node(&limits("a", 1)).changes, Changes::NONE);
+    snapshot.upsert_csi_node(&limits("b", 1));
+    for n in 1..=3 {
+        let disk = json!({"spec": {"csi": {"driver": "disk.example.com", "volumeHandle": format!("h{n}")}}});
+        volume(&mut snapshot, &format!("v{n}"), "1Gi", None, &disk);
+        let named = json!({"metadata": {"name": format!("c{n}"), "uid": format!("c{n}")}});
+        claim(&mut snapshot, "static", &both(named, &bound_to(&format!("v{n}"))));
+    }
+    let uses =
+        |n: u32| json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": format!("c{n}")}}]}});
+    place(&mut snapshot, &[("p1", "a", uses(1)), ("p2", "b", uses(2))]);
+    expect!["0/2 nodes are available: 2 node(s) exceed max volume count. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."].assert_eq(&decide(&mut snapshot, &uses(3)));
+    // A volume that is attached already costs nothing.
+    assert_eq!(decide(&mut snapshot, &uses(2)), "b");
+    snapshot.upsert_csi_node(&limits("a", 2));
+    assert_eq!(decide(&mut snapshot, &uses(3)), "a");
+}
