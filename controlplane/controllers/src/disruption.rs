@@ -23,12 +23,12 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use podium_api::{Kind, ObjectKey, kind_of, selector::Selector};
+use podium_api::{Kind, Object, ObjectKey, kind_of, selector::Selector};
 
 use crate::{
     Action, Controller, EventNote, Key, Keys, Plan, Trigger, View, ViewExt,
     owners::{controller_of, matching},
-    pods::is_ready,
+    pods::{is_ready, standing_disruption, without_disruption},
 };
 
 /// A pod that was to be evicted and is still there after so many seconds stays.
@@ -52,7 +52,7 @@ impl Controller for PodDisruptionBudgets {
         let read: Keys = |_, _| Vec::new();
         vec![
             Trigger { kind: kind_of::<PodDisruptionBudget>(), keys: |object, _| vec![Key::of(object)] },
-            Trigger { kind: kind_of::<Pod>(), keys: |pod, view| matching(pod.meta(), view, selector) },
+            Trigger { kind: kind_of::<Pod>(), keys: of_pod },
             Trigger { kind: kind_of::<ReplicaSet>(), keys: read },
             Trigger { kind: kind_of::<Deployment>(), keys: read },
             Trigger { kind: kind_of::<ReplicationController>(), keys: read },
@@ -62,6 +62,10 @@ impl Controller for PodDisruptionBudgets {
 
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
+        if key.is(&Pod::NAMES) {
+            forget_disruption(key, view, now, &mut plan);
+            return plan;
+        }
         let Some(budget) = view.get_as::<PodDisruptionBudget>(&key.object) else { return plan };
         let Some(selector) = selector(&budget) else { return plan };
         let mut pods = view.list_as::<Pod>(budget.metadata.namespace.as_deref());
@@ -111,6 +115,30 @@ impl Controller for PodDisruptionBudgets {
         }
         plan
     }
+}
+
+/// The budgets that select it; itself while it was said to go.
+fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
+    let mut keys = matching(object.meta(), view, selector);
+    let going = object.downcast_ref::<Pod>().and_then(standing_disruption);
+    keys.extend(going.map(|_| Key::of(object)));
+    keys
+}
+
+/// A pod that was said to go and is still there after some time is not going.
+///
+/// # Source
+/// Kubernetes `pkg/controller/disruption/disruption.go`, `syncStalePodDisruption`.
+fn forget_disruption(key: &Key, view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    let Some(pod) = view.get_as::<Pod>(&key.object) else { return };
+    let Some(said) = standing_disruption(&pod) else { return };
+    let since = said.last_transition_time.as_ref().map_or(now, |t| t.0);
+    let left = EVICTION_SECONDS_MAX - (now.as_second() - since.as_second());
+    if left > 0 {
+        return plan.requeue_in(left);
+    }
+    let status = Some(without_disruption(&pod, now));
+    plan.push(Action::UpdateStatus(Box::new(Pod { status, ..(*pod).clone() })));
 }
 
 fn selector(budget: &PodDisruptionBudget) -> Option<Selector> {

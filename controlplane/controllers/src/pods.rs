@@ -74,6 +74,27 @@ pub(crate) fn with_disruption(pod: &Pod, condition: PodCondition) -> Option<PodS
     Some(status)
 }
 
+/// Why a pod that is still to live was said to go. What its own node says of it holds, however long it takes.
+pub(crate) fn standing_disruption(pod: &Pod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let said = conditions.find(|c| c.type_ == DISRUPTION && c.status == "True")?;
+    (is_active(pod) && said.reason.as_deref() != Some("TerminationByKubelet")).then_some(said)
+}
+
+/// A pod's status that says that it is not to go after all.
+pub(crate) fn without_disruption(pod: &Pod, now: Timestamp) -> PodStatus {
+    let mut status = pod.status.clone().unwrap_or_default();
+    for condition in status.conditions.iter_mut().flatten().filter(|c| c.type_ == DISRUPTION) {
+        *condition = PodCondition {
+            type_: DISRUPTION.to_owned(),
+            status: "False".to_owned(),
+            last_transition_time: Some(Time(now)),
+            ..PodCondition::default()
+        };
+    }
+    status
+}
+
 /// `spec.nodeName`; empty when it has none yet.
 pub(crate) fn node_name(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()

@@ -257,6 +257,11 @@ fn pod(metadata: Value, words: &Words<'_>) -> Value {
     let default_phase = if node.is_some() { "Running" } else { "Pending" };
     let ready = if words.has("ready") { "True" } else { "False" };
     let since = words.text("ready").filter(|s| !s.is_empty()).map_or(30, |s| s.parse().unwrap());
+    let mut conditions = vec![json!({"type": "Ready", "status": ready, "lastTransitionTime": ago(since)})];
+    conditions.extend(words.number("said-to-go").map(|seconds| {
+        let reason = words.text("by").unwrap_or("EvictionByEvictionAPI");
+        json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": ago(seconds)})
+    }));
     let ports: Vec<Value> = words
         .pairs("ports")
         .into_iter()
@@ -273,7 +278,7 @@ fn pod(metadata: Value, words: &Words<'_>) -> Value {
         "spec": {"nodeName": node, "volumes": volumes, "containers": [{"name": "c", "image": "i", "ports": ports}]},
         "status": {
             "phase": words.text("phase").unwrap_or(default_phase), "podIP": words.text("ip"),
-            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": ago(since)}],
+            "conditions": conditions,
             "containerStatuses": [{
                 "name": "c", "image": "i", "imageID": "", "ready": true,
                 "restartCount": words.number("restarts").unwrap_or(0),

@@ -124,3 +124,20 @@ fn hears_of_its_pods() {
     assert_eq!(world.keys(&PodDisruptionBudgets, "pod x labels=app:other"), "");
     assert_eq!(world.keys(&PodDisruptionBudgets, "rs web"), "");
 }
+
+#[test]
+fn who_is_not_gone_after_a_while_is_not_going() {
+    let plan = |pod: &str| World::of(pod).plan(&PodDisruptionBudgets, &Pod::NAMES, "x");
+    assert_eq!(plan("pod x ready said-to-go=20"), "look again after 100s");
+    expect![[r#"status pod x {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"DisruptionTarget"}],"phase":"Pending"}"#]].assert_eq(&plan("pod x ready said-to-go=120"));
+    for stays_so in [
+        "pod x ready",
+        "pod x ready deleting said-to-go=200",
+        "pod x phase=Failed said-to-go=200",
+        "pod x ready said-to-go=200 by=TerminationByKubelet",
+    ] {
+        assert_eq!(plan(stays_so), "", "{stays_so}");
+    }
+    assert_eq!(World::of("").keys(&PodDisruptionBudgets, "pod x said-to-go=1"), "pods d/x");
+    assert_eq!(World::of("").keys(&PodDisruptionBudgets, "pod x"), "");
+}
