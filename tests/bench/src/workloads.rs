@@ -119,7 +119,8 @@ fn deployment(name: &str, replicas: i32, image: &str) -> Result<Deployment> {
 
 async fn deploy(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<Duration> {
     let create = async { anyhow::Ok(api.create(&PostParams::default(), &deployment(name, replicas, "one")?).await?) };
-    until(api, name, create, |d| d.status.as_ref().and_then(|s| s.available_replicas) == Some(replicas)).await
+    let is_so = |d: &Deployment| d.status.as_ref().and_then(|s| s.available_replicas) == Some(replicas);
+    Box::pin(until(api, name, create, is_so)).await
 }
 
 async fn roll_out(api: &Api<Deployment>, name: &str, replicas: i32) -> Result<Duration> {
