@@ -10,6 +10,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use http_body_util::{BodyExt as _, Full};
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
+    sync::OwnedSemaphorePermit,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -133,12 +135,8 @@ impl Network {
         let listening = tokio::spawn(async move {
             let inner = network.inner();
             loop {
-                let Ok(permit) = inner.connections.clone().acquire_owned().await else { return };
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = stopping.cancelled() => return,
-                };
-                let Ok((stream, _)) = accepted else { continue };
+                let Some((permit, accepted)) = next(&network, &listener, &stopping).await else { return };
+                let Some((stream, _)) = accepted else { continue };
                 let (network, service, stopping) = (network.clone(), service.clone(), stopping.clone());
                 inner.tasks.spawn(async move {
                     let answer = |_request: Request<Body>| std::future::ready(health(&network, &service));
@@ -160,25 +158,42 @@ async fn accept(
 ) {
     let inner = network.inner();
     loop {
-        let Ok(permit) = inner.connections.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
+        let Some((permit, accepted)) = next(&network, &listener, &stop).await else { return };
         match accepted {
-            Ok((stream, peer)) if !allowed.has(peer.ip()) => refuse(&stream, peer),
-            Ok((stream, peer)) => {
+            Some((stream, peer)) if !allowed.has(peer.ip()) => refuse(&stream, peer),
+            Some((stream, peer)) => {
                 let serving = front::connection(network.clone(), stream, peer, entrance.clone(), stop.clone());
                 inner.tasks.spawn(async move {
                     serving.await;
                     drop(permit);
                 });
             }
+            None => {}
+        }
+    }
+}
+
+/// The next client, when there is room for one; `None` when nobody is to be waited for any more. Stopping waits for neither.
+async fn next(
+    network: &Network,
+    listener: &TcpListener,
+    stop: &CancellationToken,
+) -> Option<(OwnedSemaphorePermit, Option<(TcpStream, SocketAddr)>)> {
+    let accepting = async {
+        let permit = network.inner().connections.clone().acquire_owned().await.ok()?;
+        match listener.accept().await {
+            Ok(accepted) => Some((permit, Some(accepted))),
+            // Out of file descriptors, most likely: let connections end before trying again.
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((permit, None))
             }
         }
+    };
+    tokio::select! {
+        accepted = accepting => accepted,
+        () = stop.cancelled() => None,
     }
 }
 

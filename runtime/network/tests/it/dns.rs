@@ -9,13 +9,16 @@ use domain::{
     },
     rdata::{A, Cname},
 };
-use podium_network::{DnsConfig, Network};
+use podium_network::{DnsConfig, Membership, Network};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
 };
 
-use super::*;
+use super::{
+    egress::{Names, Outside, ask as ask_guest, outside},
+    *,
+};
 
 fn question(name: &str, kind: Rtype) -> Vec<u8> {
     let mut builder = MessageBuilder::new_vec();
@@ -199,4 +202,27 @@ async fn a_port_by_its_name_is_called_at_its_number() {
     }
     assert!(get(&network, "http://_nope._tcp.web/").await.is_err());
     assert_eq!(pod(&network, 9).lookup("_http._tcp.web").await, Ok(vec![[10, 96, 0, 10].into()]));
+}
+
+#[tokio::test]
+async fn hosts_outside_are_found_in_search_domains_that_are_granted() {
+    let server = Outside::http().await;
+    let here: &[&[&str]] = &[&["127.0.0.1"]];
+    let names = Names::of(&[("db.corp.example", here), ("db.lab.example", here), ("mail.lab.example", here)]);
+    let network = Network::new(outside(names));
+    network.put_service(service(None));
+    let port = server.port();
+    let member = Membership {
+        searches: ["corp.example", "svc.cluster.local", "lab.example"].map(str::to_owned).to_vec(),
+        egress: Some(format!("db.lab.example:{port}, db.corp.example:1").parse().unwrap()),
+        ..Membership::default()
+    };
+    let dialer = network.join(Caller { ip: Some(ip(9)), ..caller() }, member);
+    let local = vec![IpAddr::from([127, 0, 0, 1])];
+    assert_eq!(dialer.lookup("db").await, Ok(local), "the first domain that has it and is granted");
+    assert!(dialer.lookup("mail").await.is_err(), "one that is not granted is not asked for");
+    assert!(dialer.lookup("web").await.is_ok(), "the cluster's own come first");
+    assert!(ask_guest(&dialer, &format!("http://db.lab.example:{port}/")).await.is_ok());
+    let a_b_c = dialer.lookup("a.b.c.d.e.f").await;
+    assert!(a_b_c.is_err(), "many dots: not searched for");
 }
