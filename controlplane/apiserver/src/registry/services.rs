@@ -413,7 +413,7 @@ mod tests {
                 Some("dual-stack"),
             ),
         ] {
-            let answer = all.assign(&mut service("a", spec.clone()), None).map(|claim| drop(claim));
+            let answer = all.assign(&mut service("a", spec.clone()), None).map(drop);
             match refused {
                 None => assert!(answer.is_ok(), "{spec}"),
                 Some(why) => assert!(answer.unwrap_err().message.contains(why), "{spec}"),
