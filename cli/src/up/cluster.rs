@@ -70,6 +70,9 @@ impl Cluster {
         args.outside.apply(&mut outer)?;
         let network = Network::new(outer);
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
+        if let Some(address) = args.https {
+            network.listen_ingress_tls(address).await.context("name another address with --https")?;
+        }
         let dns = args.names.listen(&network).await?;
         args.traces.start(&network, args.node.node_name.clone())?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());

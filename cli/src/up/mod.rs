@@ -55,6 +55,9 @@ pub(crate) struct UpArgs {
     /// Where Ingresses are served; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
+    /// Where Ingresses are served to clients that speak TLS, with the certificates of the Secrets that they name
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) https: Option<SocketAddr>,
     /// What of this host itself pods may reach, if they are granted it as well: its loopback, link-local, metadata and
     /// own addresses, for example 192.168.1.5:5432 or 127.0.0.0/8:*. Without it, nothing
     #[arg(long, value_name = "HOSTS")]

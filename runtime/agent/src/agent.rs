@@ -23,6 +23,7 @@ use crate::{
         exec::Streamer,
         id_of,
         images::{Images, garbage},
+        ingress,
         logs::LogIndex,
         meter::Meter,
         meter_series::ContainerSeries,
@@ -114,7 +115,6 @@ impl Agent {
             namespaces: shared.namespaces.clone(),
             services: shared.services.clone(),
             slices: mirror::<EndpointSlice>(&*shared.api, None).await?,
-            ingresses: mirror::<Ingress>(&*shared.api, None).await?,
         };
 
         let mut others = JoinSet::new();
@@ -130,6 +130,8 @@ impl Agent {
         if shared.config.gateways {
             others.spawn(gateway::follow(shared.clone()));
         }
+        let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
+        others.spawn(ingress::follow(shared.network.clone(), shared.api.clone(), ingresses));
         others.spawn(translate::follow(shared.network.clone(), tables, shared.recorder.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());

@@ -11,9 +11,17 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// A certificate with its chain and key, ready to be shown. Clones share it.
+/// A certificate with its chain and key, ready to be shown. Clones share it, and only they are equal.
 #[derive(Clone)]
 pub struct Certificate(Arc<CertifiedKey>);
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Certificate {}
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,10 +99,7 @@ impl ServerTls {
     }
 
     pub(crate) fn shows(&self, certificates: &[Certificate], http: bool) -> bool {
-        let same = |(one, other): (&Certificate, &Certificate)| Arc::ptr_eq(&one.0, &other.0);
-        self.http == http
-            && self.certificates.len() == certificates.len()
-            && self.certificates.iter().zip(certificates).all(same)
+        self.http == http && self.certificates == certificates
     }
 }
 

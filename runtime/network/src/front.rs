@@ -27,13 +27,14 @@ use crate::{
     bodies::{Hears, bounded, heard},
     forwarded::{self, Came},
     gateways::{self, SharedPort},
-    http_server,
+    hello, http_server,
     metrics::RouteMetrics,
     proxy::{self, Client, Served},
     routes,
     services::{Lookup, NodePort},
     spans::{Of, Span},
     splice::splice,
+    stream::ByteStream,
     table::{Name, Protocol},
     trace, udp_front,
 };
@@ -64,9 +65,15 @@ impl ListenError {
 /// What a listener leads to.
 #[derive(Clone)]
 pub(crate) enum Entrance {
-    Ingress,
+    Ingress {
+        /// Whether its clients speak TLS.
+        secure: bool,
+    },
     Gateway(SharedPort),
-    NodePort { service: Name, port: u16 },
+    NodePort {
+        service: Name,
+        port: u16,
+    },
 }
 
 #[derive(Default)]
@@ -127,10 +134,14 @@ async fn serve_node_port(
     Ok(())
 }
 
-pub(crate) async fn listen_ingress(network: &Network, address: SocketAddr) -> Result<SocketAddr, ListenError> {
+pub(crate) async fn listen_ingress(
+    network: &Network,
+    address: SocketAddr,
+    secure: bool,
+) -> Result<SocketAddr, ListenError> {
     let (listener, bound) = bind(address).await?;
     let stop = network.inner().stopping.child_token();
-    network.inner().tasks.spawn(serve(network.clone(), listener, Entrance::Ingress, stop));
+    network.inner().tasks.spawn(serve(network.clone(), listener, Entrance::Ingress { secure }, stop));
     Ok(bound)
 }
 
@@ -189,15 +200,34 @@ pub(crate) async fn connection(
             }
             *port
         }
-        Entrance::Ingress => stream.local_addr().map_or(80, |address| address.port()),
+        Entrance::Ingress { .. } => stream.local_addr().map_or(80, |address| address.port()),
     };
-    let client = Client { peer: peer.ip(), from: network.visitor(peer.ip()), secure: false, port };
+    let secure = matches!(entrance, Entrance::Ingress { secure: true });
+    let client = Client { peer: peer.ip(), from: network.visitor(peer.ip()), secure, port };
+    if !secure {
+        return speak(&network, &entrance, client, stream, &stop).await;
+    }
+    let limit = network.inner().config.header_timeout;
+    match hello::accept(stream, limit, |name| network.inner().routes.tls(name)).await {
+        Ok(stream) => speak(&network, &entrance, client, stream, &stop).await,
+        Err(error) => tracing::debug!(%peer, %error, "TLS with a client failed"),
+    }
+}
+
+/// Speaks HTTP with a client.
+async fn speak(
+    network: &Network,
+    entrance: &Entrance,
+    client: Client,
+    stream: impl ByteStream,
+    stop: &CancellationToken,
+) {
     let answer = |request| {
         let (network, entrance) = (network.clone(), entrance.clone());
         async move { answer(&network, &entrance, (client, None), request).await }
     };
-    if let Err(error) = http_server::serve(&network.inner().config, stream, &stop, answer).await {
-        tracing::debug!(%peer, error, "a connection ended early");
+    if let Err(error) = http_server::serve(&network.inner().config, stream, stop, answer).await {
+        tracing::debug!(peer = %client.peer, error, "a connection ended early");
     }
 }
 
@@ -306,7 +336,7 @@ async fn routed(
 ) -> (Served, Option<Arc<str>>) {
     match entrance {
         Entrance::Gateway(port) => gateways::answer(network, port, (client, name), request).await,
-        Entrance::Ingress => match network.inner().routes.find(proxy::host(&request), &request) {
+        Entrance::Ingress { .. } => match network.inner().routes.find(proxy::host(&request), &request) {
             Some(found) => (proxy::serve(network, &found, client, request).await, Some(found.route)),
             None => (nobody(), None),
         },

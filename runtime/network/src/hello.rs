@@ -10,8 +10,9 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::stream::ByteStream;
+use crate::{certificates::ServerTls, stream::ByteStream};
 
 /// Bytes of a client's hello.
 const HELLO_BYTES_MAX: usize = 32 << 10;
@@ -25,6 +26,22 @@ pub(crate) async fn read<S: ByteStream>(mut stream: S, limit: Duration) -> io::R
     let name = tokio::time::timeout(limit, name(&mut stream, &mut seen)).await;
     let name = name.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client said nothing"))??;
     Ok((name, Replayed { first: seen.freeze(), stream }))
+}
+
+/// Speaks TLS with a client that names a host, as `tls` says for that.
+///
+/// # Errors
+/// When there is nothing to be shown for the host, or the client does not speak TLS in time.
+pub(crate) async fn accept<S: ByteStream>(
+    stream: S,
+    limit: Duration,
+    tls: impl FnOnce(&str) -> Option<ServerTls>,
+) -> io::Result<TlsStream<Replayed<S>>> {
+    let (name, stream) = read(stream, limit).await?;
+    let nothing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no certificate for {name:?}"));
+    let tls = tls(&name).ok_or_else(nothing)?;
+    let accepted = tokio::time::timeout(limit, TlsAcceptor::from(tls.config).accept(stream)).await;
+    accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS took too long"))?
 }
 
 async fn name<S: ByteStream>(stream: &mut S, seen: &mut BytesMut) -> io::Result<String> {

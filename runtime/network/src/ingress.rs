@@ -10,6 +10,7 @@ use http::Request;
 use parking_lot::RwLock;
 
 use crate::{
+    certificates::ServerTls,
     routes::{Action, Destination, Found, Host, Match, PathPattern, Route, RouteTable, WeightedBackend},
     table::{Backend, Ingress, Name, PathMatch},
 };
@@ -21,6 +22,8 @@ pub(crate) struct Routes(RwLock<State>);
 struct State {
     ingresses: BTreeMap<Name, Ingress>,
     compiled: Arc<RouteTable>,
+    /// The most exact first.
+    tls: Arc<[(Host, ServerTls)]>,
 }
 
 impl Routes {
@@ -41,6 +44,12 @@ impl Routes {
         let compiled = self.0.read().compiled.clone();
         compiled.find(host, request)
     }
+
+    /// What is shown to a client that names a host, in small letters, when it begins TLS.
+    pub(crate) fn tls(&self, host: &str) -> Option<ServerTls> {
+        let shown = self.0.read().tls.clone();
+        shown.iter().find(|(of, _)| of.matches(host)).map(|(_, tls)| tls.clone())
+    }
 }
 
 impl State {
@@ -51,6 +60,25 @@ impl State {
             Some(route(ingress, Host::Any, PathPattern::default(), backend))
         });
         self.compiled = Arc::new(RouteTable::new(rules.chain(fallback)));
+        let mut shown: Vec<(Host, ServerTls)> = Vec::new();
+        for tls in self.ingresses.values().flat_map(|ingress| &ingress.tls) {
+            let certificates = std::slice::from_ref(&tls.certificate);
+            let known = self.tls.iter().chain(&shown).find(|(_, known)| known.shows(certificates, true));
+            let made = match known {
+                Some((_, known)) => Ok(known.clone()),
+                None => ServerTls::new(certificates.to_vec(), true),
+            };
+            let Ok(made) = made.inspect_err(|error| tracing::warn!(%error, "an Ingress cannot speak TLS")) else {
+                continue;
+            };
+            match tls.hosts.is_empty() {
+                true => shown.push((Host::Any, made)),
+                false => shown.extend(tls.hosts.iter().map(|host| (Host::of_ingress(Some(host)), made.clone()))),
+            }
+        }
+        // Stable: of certificates for one host, that of the first Ingress by name is shown.
+        shown.sort_by(|(one, _), (other, _)| one.order(other));
+        self.tls = shown.into();
     }
 }
 
@@ -91,7 +119,12 @@ mod tests {
             backend: Backend { service: (*service).to_owned(), port: BackendPort::Number(80) },
         });
         let routes = Routes::default();
-        routes.put(Ingress { name: Name::new("d", "i"), default_backend: None, rules: rules.collect() });
+        routes.put(Ingress {
+            name: Name::new("d", "i"),
+            default_backend: None,
+            rules: rules.collect(),
+            tls: Vec::new(),
+        });
         routes
     }
 
@@ -138,7 +171,12 @@ mod tests {
     fn default_backends_come_last_and_removed_rules_are_gone() {
         let routes = routes(&[(None, "/a", "a")]);
         let backend = Backend { service: "z".to_owned(), port: BackendPort::Name("http".to_owned()) };
-        routes.put(Ingress { name: Name::new("a", "fallback"), default_backend: Some(backend), rules: Vec::new() });
+        routes.put(Ingress {
+            name: Name::new("a", "fallback"),
+            default_backend: Some(backend),
+            rules: Vec::new(),
+            tls: Vec::new(),
+        });
         assert_eq!(found(&routes, "x", "/a").as_deref(), Some("a"));
         assert_eq!(found(&routes, "x", "/b").as_deref(), Some("z"));
         routes.remove(&Name::new("d", "i"));

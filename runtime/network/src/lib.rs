@@ -412,7 +412,16 @@ impl Network {
     /// # Errors
     /// The address is taken or not ours.
     pub async fn listen_ingress(&self, address: SocketAddr) -> Result<SocketAddr, ListenError> {
-        front::listen_ingress(self, address).await
+        front::listen_ingress(self, address, false).await
+    }
+
+    /// Serves all Ingresses on an address to clients that speak TLS, with the certificates that Ingresses have for the hosts
+    /// that clients name; returns the address bound.
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    pub async fn listen_ingress_tls(&self, address: SocketAddr) -> Result<SocketAddr, ListenError> {
+        front::listen_ingress(self, address, true).await
     }
 
     /// Ready endpoints of a Service's port now, for messages and tests.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use crate::Settings;
+use crate::{Certificate, Settings};
 
 /// Namespace and name of a Service (or any object).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +145,17 @@ pub struct Ingress {
     pub default_backend: Option<Backend>,
     /// Its rules.
     pub rules: Vec<Rule>,
+    /// What it shows to clients that speak TLS.
+    pub tls: Vec<IngressTls>,
+}
+
+/// A certificate and the hosts that it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngressTls {
+    /// As in rules; none: for whoever names no host that another certificate is for.
+    pub hosts: Vec<String>,
+    /// The certificate.
+    pub certificate: Certificate,
 }
 
 /// Host and path of an Ingress rule.

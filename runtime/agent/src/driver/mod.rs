@@ -19,6 +19,7 @@ pub(crate) mod guest;
 pub(crate) mod hooks;
 pub(crate) mod http;
 pub(crate) mod images;
+pub(crate) mod ingress;
 pub(crate) mod logs;
 pub(crate) mod meter;
 pub(crate) mod meter_series;

@@ -1,21 +1,15 @@
-//! Keeps the network's table as the API has it: Services, EndpointSlices and Ingresses as plain data.
-//!
-//! Every Ingress is served, whatever its class: there is no other Ingress controller for guests.
+//! Keeps the network's table as the API has it: Services and EndpointSlices as plain data. Ingresses are in `ingress`.
 
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{
-        core::v1::Service,
-        discovery::v1::EndpointSlice,
-        networking::v1::{HTTPIngressPath, Ingress, IngressBackend},
-    },
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use podium_client::{Delta, Mirror, Recorder};
 use podium_network::{
     NamespaceEgress, Network,
-    table::{self, Backend, BackendPort, Name, PathMatch, Protocol, Rule},
+    table::{self, Name, Protocol},
 };
 
 use super::{traffic, way_out};
@@ -25,13 +19,12 @@ pub(crate) struct Sources {
     pub(crate) namespaces: Arc<dyn Mirror>,
     pub(crate) services: Arc<dyn Mirror>,
     pub(crate) slices: Arc<dyn Mirror>,
-    pub(crate) ingresses: Arc<dyn Mirror>,
 }
 
 /// Follows the mirrors until all of them have ended.
 pub(crate) async fn follow(network: Network, sources: Sources, recorder: Recorder) {
     let (mut namespaces, mut services) = (sources.namespaces.subscribe(), sources.services.subscribe());
-    let (mut slices, mut ingresses) = (sources.slices.subscribe(), sources.ingresses.subscribe());
+    let mut slices = sources.slices.subscribe();
     loop {
         tokio::select! {
             Some(delta) = namespaces.recv() => apply_namespace(&network, &delta),
@@ -40,7 +33,6 @@ pub(crate) async fn follow(network: Network, sources: Sources, recorder: Recorde
                 apply_service(&network, &delta);
             }
             Some(delta) = slices.recv() => apply_slice(&network, &delta),
-            Some(delta) = ingresses.recv() => apply_ingress(&network, &delta),
             else => return,
         }
     }
@@ -77,21 +69,11 @@ fn apply_slice(network: &Network, delta: &Delta) {
     }
 }
 
-fn apply_ingress(network: &Network, delta: &Delta) {
-    match delta {
-        Delta::Put { new, .. } => match new.downcast_ref() {
-            Some(object) => network.put_ingress(ingress(object)),
-            None => network.remove_ingress(&name_of(new.meta())),
-        },
-        Delta::Delete { old, .. } => network.remove_ingress(&name_of(old.meta())),
-    }
-}
-
-fn name_of(meta: &ObjectMeta) -> Name {
+pub(crate) fn name_of(meta: &ObjectMeta) -> Name {
     Name::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-fn port(number: i32) -> Option<u16> {
+pub(crate) fn port(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|p| *p > 0)
 }
 
@@ -155,35 +137,6 @@ fn slice(slice: &EndpointSlice) -> Option<table::Slice> {
     })
 }
 
-fn ingress(ingress: &Ingress) -> table::Ingress {
-    let spec = ingress.spec.clone().unwrap_or_default();
-    let rules = spec.rules.iter().flatten().flat_map(|rule| {
-        let paths = rule.http.iter().flat_map(|http| &http.paths);
-        paths.filter_map(|path| self::rule(rule.host.as_deref(), path))
-    });
-    table::Ingress {
-        name: name_of(&ingress.metadata),
-        default_backend: spec.default_backend.as_ref().and_then(backend),
-        rules: rules.collect(),
-    }
-}
-
-fn rule(host: Option<&str>, path: &HTTPIngressPath) -> Option<Rule> {
-    let text = path.path.clone().unwrap_or_else(|| "/".to_owned());
-    // `ImplementationSpecific` means prefix here.
-    let matched = if path.path_type == "Exact" { PathMatch::Exact(text) } else { PathMatch::Prefix(text) };
-    let host = host.filter(|h| !h.is_empty()).map(str::to_owned);
-    Some(Rule { host, path: matched, backend: backend(&path.backend)? })
-}
-
-fn backend(backend: &IngressBackend) -> Option<Backend> {
-    let service = backend.service.as_ref()?;
-    let port = service.port.as_ref()?;
-    let by_name = || port.name.clone().filter(|n| !n.is_empty()).map(BackendPort::Name);
-    let port = port.number.and_then(self::port).map(BackendPort::Number).or_else(by_name)?;
-    Some(Backend { service: service.name.clone(), port })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -230,29 +183,5 @@ mod tests {
         assert_eq!(told, [(true, true, false), (false, true, true), (true, true, false)]);
         let orphan = json!({ "metadata": { "name": "x" }, "addressType": "IPv4", "endpoints": [] });
         assert_eq!(slice(&serde_json::from_value(orphan).unwrap()), None);
-    }
-
-    #[test]
-    fn ingresses() {
-        let web = |port| json!({ "service": { "name": "web", "port": port } });
-        let json = json!({
-            "metadata": { "namespace": "a", "name": "i" },
-            "spec": {
-                "ingressClassName": "any",
-                "defaultBackend": web(json!({ "name": "http" })),
-                "rules": [{ "host": "x.example", "http": { "paths": [
-                    { "path": "/a", "pathType": "Exact", "backend": web(json!({ "number": 80 })) },
-                    { "pathType": "Prefix", "backend": web(json!({ "number": 81 })) },
-                    { "pathType": "Prefix", "backend": { "resource": { "kind": "X", "name": "y" } } },
-                ] } }],
-            },
-        });
-        let found = ingress(&serde_json::from_value(json).unwrap());
-        let backend = |port| Backend { service: "web".to_owned(), port };
-        assert_eq!(found.default_backend, Some(backend(BackendPort::Name("http".to_owned()))));
-        let host = Some("x.example".to_owned());
-        let rule = |path, port| Rule { host: host.clone(), path, backend: backend(BackendPort::Number(port)) };
-        let expected = [rule(PathMatch::Exact("/a".to_owned()), 80), rule(PathMatch::Prefix("/".to_owned()), 81)];
-        assert_eq!(found.rules, expected);
     }
 }

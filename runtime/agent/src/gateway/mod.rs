@@ -26,7 +26,10 @@ use podium_api::{ApiError, Kind, KindRef, Object, ObjectKey, kind_of};
 use podium_client::{ApiRef, Delta, Mirror, MirrorScope, Patch};
 use podium_network::{Certificate, Network, table::Name};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
 
 use self::{
     kinds::{GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute, read},
@@ -39,6 +42,8 @@ use crate::driver::{Shared, policies::name_of};
 const CLASS: &str = "podium";
 /// How long until a kind that is not served is looked for again, and what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long at most, the more often it was not there.
+const SELDOM: Duration = Duration::from_secs(60);
 
 /// Where a change comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,11 +91,18 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         class_made: false,
         failed: BTreeSet::new(),
     };
+    let (mut wait, mut next) = (AGAIN, Instant::now());
     loop {
-        let missing = driver.mirror_missing().await;
+        if next <= Instant::now() {
+            let missing = driver.mirror_missing().await;
+            // A node that may not look at Gateways does not ask without end.
+            wait = if missing { (wait * 2).min(SELDOM) } else { AGAIN };
+            next = Instant::now() + wait;
+        }
+        let again = driver.mirrored.len() < ALL.len() || !driver.failed.is_empty();
         let mut relevant = tokio::select! {
             Some(change) = changes.recv() => driver.hear(change),
-            () = tokio::time::sleep(AGAIN), if missing || !driver.failed.is_empty() => !driver.failed.is_empty(),
+            () = tokio::time::sleep_until(next), if again => !driver.failed.is_empty(),
         };
         while let Ok(change) = changes.try_recv() {
             relevant |= driver.hear(change);
@@ -327,7 +339,7 @@ fn ports_of(service: &Service) -> BTreeSet<u16> {
 }
 
 /// The certificate in a Secret.
-fn certificate(object: &dyn Object) -> Result<Certificate, String> {
+pub(crate) fn certificate(object: &dyn Object) -> Result<Certificate, String> {
     let secret: &Secret = object.downcast_ref().ok_or("it cannot be read")?;
     let data = |key: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(key));

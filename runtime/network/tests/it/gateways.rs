@@ -8,6 +8,7 @@ use podium_network::{
         Action, Destination, Filter, HeaderChanges, Host, Match, Mirror, PathChange, PathPattern, Redirect, Rewrite,
         Route, RouteTable, WeightedBackend,
     },
+    table::IngressTls,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -272,6 +273,32 @@ async fn tls_by_name_and_new_certificates_without_a_new_port() {
     assert!(secure(address, &trusts_renewed, "a.test").await.is_ok());
     // Who was connected still is.
     assert_eq!(ask(&mut to_a, "https://a.test/").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_ingress_shows_the_certificate_of_a_host() {
+    let network = network();
+    let (_web, _) = echo(&network, "web", 1);
+    let address = network.listen_ingress_tls(at("127.0.0.1:0")).await.unwrap();
+    let ((cert_a, trusts_a), (other, trusts_other)) = (certificate("a.test"), certificate("x.b.test"));
+    let shown = |hosts: &[&str], certificate: &Certificate| IngressTls {
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        certificate: certificate.clone(),
+    };
+    let with = |tls| Ingress { tls, ..ingress(None) };
+    network.put_ingress(with(vec![shown(&["a.test"], &cert_a)]));
+    let mut to_a = secure(address, &trusts_a, "a.test").await.unwrap();
+    let (status, said) = ask(&mut to_a, "https://a.test/app").await;
+    assert!(status == StatusCode::OK && said.contains("x-forwarded-proto=https"), "{said}");
+    assert!(secure(address, &trusts_other, "x.b.test").await.is_err(), "there is no certificate for it");
+    network.put_ingress(with(vec![shown(&["a.test"], &cert_a), shown(&[], &other)]));
+    assert!(secure(address, &trusts_other, "x.b.test").await.is_ok(), "shown where there is no other");
+    // Another one in its place is shown to whoever comes next.
+    let (renewed, trusts_renewed) = certificate("a.test");
+    network.put_ingress(with(vec![shown(&["*.test", "a.test"], &renewed)]));
+    assert!(secure(address, &trusts_a, "a.test").await.is_err());
+    assert!(secure(address, &trusts_renewed, "a.test").await.is_ok());
+    assert_eq!(ask(&mut to_a, "https://a.test/app").await.0, StatusCode::OK, "who was connected still is");
 }
 
 #[tokio::test]

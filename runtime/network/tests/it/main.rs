@@ -293,7 +293,7 @@ async fn fetch(address: SocketAddr, host: &str, path: &str) -> (StatusCode, Stri
 fn ingress(host: Option<&str>) -> Ingress {
     let backend = Backend { service: "web".into(), port: BackendPort::Name("http".into()) };
     let rule = Rule { host: host.map(Into::into), path: PathMatch::Prefix("/app".into()), backend };
-    Ingress { name: Name::new("default", "web"), default_backend: None, rules: vec![rule] }
+    Ingress { name: Name::new("default", "web"), default_backend: None, rules: vec![rule], tls: Vec::new() }
 }
 
 #[tokio::test]
