@@ -147,3 +147,29 @@ async fn containers_leave_messages() {
     }
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_computes_for_ever_costs_its_request_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    cluster.guest("http-p2.wasm");
+    let probe =
+        json!({ "httpGet": { "path": "/spin?n=600000", "port": 8080 }, "periodSeconds": 1, "failureThreshold": 1000 });
+    let app = |probes: Value| {
+        let mut app = json!({ "name": "a", "image": "file://http-p2.wasm" });
+        app.as_object_mut().unwrap().extend(probes.as_object().unwrap().clone());
+        json!({ "terminationGracePeriodSeconds": 1, "containers": [app] })
+    };
+    cluster.pod("spins", app(json!({ "livenessProbe": probe, "readinessProbe": probe }))).await;
+    cluster.pod("beside", app(json!({}))).await;
+    let beside = cluster.until_ready("beside").await;
+    for kind in ["Liveness", "Readiness"] {
+        let words = format!("{kind} probe failed: Get \"http://");
+        cluster.until_event("spins", "Unhealthy", &words).await;
+    }
+    let pod = cluster.json("Pod", "default", "spins").await.unwrap();
+    for pod in [&pod, &beside] {
+        assert_eq!(cluster.get_path(pod["status"]["podIP"].as_str().unwrap(), "/count").await, "1");
+    }
+    assert_eq!(container(&pod)["restartCount"], 0);
+    cluster.shutdown().await;
+}

@@ -31,6 +31,13 @@ async fn the_node_registers_and_beats() {
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/arch"], "wasm32");
     assert_eq!(node["spec"]["podCIDR"], "10.244.0.0/16");
     assert_eq!(node["status"]["capacity"]["pods"], "10000");
+    // Of the machine's own memory, less what is kept for others.
+    let kib = |list: &str| {
+        node["status"][list]["memory"].as_str().unwrap().strip_suffix("Ki").unwrap().parse::<u64>().unwrap()
+    };
+    let machine = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let machine: u64 = machine.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(0 < kib("allocatable") && kib("allocatable") < kib("capacity") && kib("capacity") <= machine, "{node:#}");
     let conditions = node["status"]["conditions"].as_array().unwrap();
     assert!(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{conditions:?}");
     let lease = cluster.until("Lease", "kube-node-lease", "n1", |lease| lease.is_some()).await.unwrap();
