@@ -4,7 +4,7 @@
 //! read on (0.3): a few hundred streams of one guest, and nothing in the process that needs such a thread would go on. Here a folder is
 //! read at once, within a bound, and given out of memory.
 //!
-//! Deliberately not here: core modules' `fd_readdir`, whose list lasts for one call.
+//! Deliberately not here: core modules' `fd_readdir`, whose list lasts for one call (see `sockets::p1`).
 
 use std::{
     fs::File,

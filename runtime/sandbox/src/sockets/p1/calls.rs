@@ -6,6 +6,7 @@ use wasmtime::{Caller, Linker};
 use wasmtime_wasi::{
     WasiView as _,
     p1::{
+        WasiP1Ctx,
         types::{self, Errno, Fdflags, Filetype, Rights},
         wasi_snapshot_preview1 as files,
     },
@@ -33,6 +34,11 @@ const SHUT_RECEIVE: i32 = 1;
 const SHUT_SEND: i32 = 2;
 /// A tag of `$prestat` that preview 1 does not know: 0 is a folder. What follows is the length of a name.
 const NO_FOLDER: u32 = 1;
+/// Bytes of `$filestat`, and where the size is among them.
+const FILESTAT_BYTES: usize = 64;
+const FILESTAT_SIZE: usize = 32;
+/// How much larger a list of a folder's entries is in memory than the folder: a name takes some twenty bytes there.
+const LIST_FACTOR: u64 = 16;
 /// Bytes of `$fdstat`.
 const FDSTAT_BYTES: usize = 24;
 
@@ -76,7 +82,8 @@ pub(super) fn link(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
         sock_send(fd, parts, count, flags, written);
         sock_shutdown(fd, how);
     }
-    link_open(linker)
+    link_open(linker)?;
+    link_readdir(linker)
 }
 
 /// Files that a module opens are renumbered.
@@ -105,6 +112,35 @@ fn link_open(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
         })
     })?;
     Ok(())
+}
+
+/// Each call makes the library list the whole folder, in memory that the container pays for meanwhile.
+fn link_readdir(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
+    type Arguments = (i32, i32, i32, i64, i32);
+    linker.func_wrap_async(MODULE, "fd_readdir", |mut caller: Caller<'_, CoreGuest>, arguments: Arguments| {
+        Box::new(async move {
+            let (fd, buffer, bytes, cookie, read) = arguments;
+            let memory = exported_memory(&mut caller);
+            let (mut memory, Preview1 { files, sockets }) = enter(&memory, &mut caller)?;
+            let fd = match sockets.named(fd) {
+                Named::File(fd) => fd,
+                Named::Socket(fd) if !sockets.open.contains_key(&fd) => return Ok(Errno::Badf as i32),
+                Named::Socket(_) => return Ok(Errno::Notdir as i32),
+            };
+            let list_bytes = folder_bytes(files, fd).await?.saturating_mul(LIST_FACTOR);
+            let Ok(_charge) = sockets.instance.charge(list_bytes) else { return Ok(Errno::Nomem as i32) };
+            files::fd_readdir(files, &mut memory, fd, buffer, bytes, cookie, read).await
+        })
+    })?;
+    Ok(())
+}
+
+/// What a folder itself takes up in its file system; 0 when it cannot be asked: whoever lists it hears why.
+async fn folder_bytes(files: &mut WasiP1Ctx, fd: i32) -> wasmtime::Result<u64> {
+    let mut stat = [0; FILESTAT_BYTES];
+    let code = files::fd_filestat_get(files, &mut GuestMemory::Unshared(&mut stat), fd, 0).await?;
+    let size = stat[FILESTAT_SIZE..].first_chunk().filter(|_| code == Errno::Success as i32);
+    Ok(size.map_or(0, |size| u64::from_le_bytes(*size)))
 }
 
 /// As a call returns it.

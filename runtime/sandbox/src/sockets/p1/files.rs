@@ -43,7 +43,6 @@ pub(super) fn link(linker: &mut Linker<CoreGuest>) -> wasmtime::Result<()> {
         waits fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32) on fd; else Inval;
         waits fd_pread(fd: i32, iovs: i32, count: i32, offset: i64, read: i32) on fd; else Spipe;
         waits fd_pwrite(fd: i32, iovs: i32, count: i32, offset: i64, written: i32) on fd; else Spipe;
-        waits fd_readdir(fd: i32, buffer: i32, bytes: i32, cookie: i64, read: i32) on fd; else Notdir;
         waits fd_seek(fd: i32, offset: i64, whence: i32, position: i32) on fd; else Spipe;
         waits fd_sync(fd: i32) on fd; else Inval;
         answers fd_tell(fd: i32, position: i32) on fd; else Spipe;
