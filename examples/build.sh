@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the example guests. Takes names, or builds those in Rust.
-# Rust: examples/NAME/NAME.wasm from the source beside it, with the rustup target wasm32-wasip2 (websocket: wasm32-wasip1) when it is installed, else
+# Rust: examples/NAME/NAME.wasm from the source beside it, with the rustup target wasm32-wasip2 when it is installed, else
 # with the toolchain whose env.sh is in the folder that GUEST_SDK names.
 # C: examples/c-hello/c-hello.wasm with the clang of wasi-sdk when WASI_SDK_PATH names it, else with PyPI's ziglang.
 # go-hello (needs go, or python3 with venv), js-hello (needs npm) and python-hello (needs python3 with venv):
@@ -10,11 +10,10 @@ cd "$(dirname "$0")"
 root=$(cd .. && pwd)
 out=$root/target/examples
 
-# rust NAME TARGET
 rust() {
-  . "$root/sdk/guest-toolchain.sh" "$2"
-  (cd "$1" && cargo build --release --target "$2")
-  cp "$CARGO_TARGET_DIR/$2/release/${1//-/_}.wasm" "$1/$1.wasm"
+  . "$root/sdk/guest-toolchain.sh" wasm32-wasip2
+  (cd "$1" && cargo build --release --target wasm32-wasip2)
+  cp "$CARGO_TARGET_DIR/wasm32-wasip2/release/${1//-/_}.wasm" "$1/$1.wasm"
   ls -l "$1/$1.wasm"
 }
 
@@ -79,7 +78,6 @@ for name in "$@"; do
     go-*) (golang "$name") ;;
     js-*) (javascript "$name") ;;
     python-*) (python "$name") ;;
-    websocket) (rust "$name" wasm32-wasip1) ;;
-    *) (rust "$name" wasm32-wasip2) ;;
+    *) (rust "$name") ;;
   esac
 done
