@@ -70,7 +70,7 @@ enum Need {
 
 /// What a request is about, if pods decide about it.
 fn needs(what: &Attributes<'_>) -> Option<Need> {
-    if what.group != "" || what.name.is_empty() || what.namespace.is_empty() {
+    if !what.group.is_empty() || what.name.is_empty() || what.namespace.is_empty() {
         return None;
     }
     let reads = matches!(what.verb, "get" | "list" | "watch");
