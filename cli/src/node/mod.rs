@@ -21,7 +21,6 @@ pub(crate) struct NodeCommand {
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for the whole life of the process")]
 enum Action {
     Join(join::JoinArgs),
 }

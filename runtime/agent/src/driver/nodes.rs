@@ -87,7 +87,7 @@ mod tests {
         for (why, other) in [
             ("this node itself", node("a", cidr.clone(), at("10.0.0.1"), 10250)),
             ("no port", node("c", cidr.clone(), at("10.0.0.4"), 0)),
-            ("no address", node("c", cidr.clone(), json!([]), 10250)),
+            ("no address", node("c", cidr, json!([]), 10250)),
             ("no pods", node("c", json!({}), at("10.0.0.4"), 10250)),
         ] {
             assert!(!apply(&mut known, &put(other), "a"), "{why}");
