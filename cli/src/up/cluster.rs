@@ -55,26 +55,40 @@ pub(crate) struct Cluster {
     kubeconfig: PathBuf,
 }
 
-impl Cluster {
-    /// Starts everything.
-    pub(crate) async fn start(args: &UpArgs, data: &DataDir, scheduling: podium_scheduler::Config) -> Result<Self> {
-        // Whoever holds the folder is said before any port, which is most likely theirs too.
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
-        must_be_free(args.api, "--api").await?;
-        let mut outer = NetworkConfig {
+/// The network with its listeners for clients outside.
+struct Listening {
+    network: Network,
+    http: SocketAddr,
+    dns: Option<SocketAddr>,
+}
+
+impl Listening {
+    async fn open(args: &UpArgs) -> Result<Self> {
+        let mut config = NetworkConfig {
             node_port_address: args.http.ip(),
             host_targets: args.allow_host_network_targets.clone().unwrap_or_default(),
             max_hosts: args.max_allowed_outbound_hosts.clone(),
             ..NetworkConfig::default()
         };
-        args.outside.apply(&mut outer)?;
-        let network = Network::new(outer);
+        args.outside.apply(&mut config)?;
+        let network = Network::new(config);
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         if let Some(address) = args.https {
             network.listen_ingress_tls(address).await.context("name another address with --https")?;
         }
         let dns = args.names.listen(&network).await?;
         args.traces.start(&network, args.node.node_name.clone())?;
+        Ok(Self { network, http, dns })
+    }
+}
+
+impl Cluster {
+    /// Starts everything.
+    pub(crate) async fn start(args: &UpArgs, data: &DataDir, scheduling: podium_scheduler::Config) -> Result<Self> {
+        // Whoever holds the folder is said before any port, which is most likely theirs too.
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(SledConfig::new(data.join("store")))?);
+        must_be_free(args.api, "--api").await?;
+        let Listening { network, http, dns } = Listening::open(args).await?;
         let compactor = podium_store::spawn_compactor(store.clone(), podium_store::CompactionPolicy::default());
         let mut config = ServerConfig::new(data.path(), args.api);
         args.server.apply(&mut config)?;

@@ -150,7 +150,7 @@ fn to_a_server(args: &Args) -> Result<Vec<Figure>> {
         endpoints: vec![endpoint],
     });
     let to = Backend { service: "web".to_owned(), port: BackendPort::Number(80) };
-    network.put_ingress(Ingress { name, default_backend: Some(to), rules: Vec::new() });
+    network.put_ingress(Ingress { name, default_backend: Some(to), rules: Vec::new(), tls: Vec::new() });
     let ingress = runtime.block_on(network.listen_ingress(LOOPBACK))?;
     let figures = compare(args, folder.path(), ("a server outside", &backend, &format!("http://{ingress}/")))?;
     runtime.block_on(network.shutdown(Duration::from_secs(1)));
