@@ -180,7 +180,7 @@ impl Running {
         let upstream = podium_registry::relay(Arc::new(Cluster(api.clone())));
         let at = args.images.registry.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         let registry = Listener::start(at, upstream).await.context("name another address with --registry")?;
-        let listen = args.listen.unwrap_or_else(|| node::listen_default(node_ip));
+        let listen = args.listen.map_or_else(|| node::listen_default(node_ip), |address| vec![address]);
         let mut config = config(args, data, registry.address())?;
         config.node_ip = node_ip;
         config.tunnel =

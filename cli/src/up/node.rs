@@ -123,7 +123,7 @@ impl Around<'_> {
         config.load_balancer = Some(args.load_balancer.clone().unwrap_or_else(|| outside.into()));
         let credentials = self.credentials(&config.node_name).await?;
         config.tunnel = Some(TunnelSettings {
-            listen: args.node_listen.unwrap_or_else(|| listen_default(args.api.ip())),
+            listen: args.node_listen.map_or_else(|| listen_default(args.api.ip()), |address| vec![address]),
             identity: credentials.clone(),
             roots: roots(self.server.ca_pem())?,
         });
@@ -231,9 +231,8 @@ pub(crate) fn roots(ca_pem: &str) -> Result<RootCertStore> {
 }
 
 /// Where a node of this address listens for others: at a kubelet's port, or any that is free.
-pub(crate) fn listen_default(ip: IpAddr) -> SocketAddr {
-    let usual = SocketAddr::new(ip, KUBELET_PORT);
-    if std::net::TcpListener::bind(usual).is_ok() { usual } else { SocketAddr::new(ip, 0) }
+pub(crate) fn listen_default(ip: IpAddr) -> Vec<SocketAddr> {
+    vec![SocketAddr::new(ip, KUBELET_PORT), SocketAddr::new(ip, 0)]
 }
 
 /// The address that others know this machine by: that of the API server.

@@ -20,58 +20,6 @@ pub(crate) fn decode_value<K: Kind>(value: &serde_json::Value) -> Result<Decoded
     })
 }
 
-/// Kinds that hold JSON of others, which is kept as it is.
-const WITH_FOREIGN_JSON: [&str; 5] =
-    ["ControllerRevision", "CustomResourceDefinition", "ResourceClaim", "ResourceClaimTemplate", "DeviceClass"];
-/// Lists at the top of a kind that Kubernetes writes although they hold nothing.
-const WRITTEN_EMPTY: [(&str, &str); 3] = [("ClusterRole", "rules"), ("EndpointSlice", "ports"), ("Role", "rules")];
-/// Fields that are maps of values, wherever they stand.
-const MAPS: [&str; 12] = [
-    "annotations",
-    "binaryData",
-    "data",
-    "hard",
-    "labels",
-    "limits",
-    "matchLabels",
-    "nodeSelector",
-    "overhead",
-    "requests",
-    "stringData",
-    "volumeAttributes",
-];
-
-/// Leaves out lists and maps that hold nothing, as Kubernetes does in writing them. Those that may not be left out are
-/// there again, empty, when the tree has been read.
-pub(crate) fn drop_empty<K: Kind>(tree: &mut serde_json::Value) {
-    let kind = K::NAMES.kind;
-    if WITH_FOREIGN_JSON.contains(&kind) {
-        return;
-    }
-    let written = WRITTEN_EMPTY.iter().filter(|(of, field)| *of == kind && tree[field] == serde_json::json!([]));
-    let written: Vec<_> = written.map(|(_, field)| *field).collect();
-    drop_empty_below(tree);
-    for field in written {
-        tree[field] = serde_json::json!([]);
-    }
-}
-
-fn drop_empty_below(tree: &mut serde_json::Value) {
-    use serde_json::Value;
-    match tree {
-        Value::Array(items) => items.iter_mut().for_each(drop_empty_below),
-        Value::Object(fields) => fields.retain(|name, value| {
-            drop_empty_below(value);
-            match value {
-                Value::Array(items) => !items.is_empty(),
-                Value::Object(fields) => !fields.is_empty() || !MAPS.contains(&name.as_str()),
-                _ => true,
-            }
-        }),
-        _ => {}
-    }
-}
-
 /// Reads one `K` from JSON.
 pub(crate) fn decode<K: Kind>(json: &[u8]) -> Result<Decoded, ApiError> {
     let mut unknown = Vec::new();
@@ -104,49 +52,5 @@ fn ignored_path(path: &serde_ignored::Path<'_>) -> String {
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
             ignored_path(parent)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::{
-        apps::v1::{ControllerRevision, Deployment},
-        rbac::v1::Role,
-    };
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn what_holds_nothing_is_left_out() {
-        fn check<K: Kind>(tree: Value, wanted: Value) {
-            let mut tree = tree;
-            drop_empty::<K>(&mut tree);
-            assert_eq!(tree, wanted);
-        }
-        check::<Deployment>(
-            json!({"metadata": {"finalizers": [], "labels": {}, "annotations": {"a": ""}}, "spec": {
-                "strategy": {}, "template": {"spec": {"tolerations": [], "nodeSelector": {}, "volumes": [{"emptyDir": {}}],
-                "containers": [{"command": [], "resources": {"limits": {}}, "args": [""]}]}},
-            }}),
-            json!({"metadata": {"annotations": {"a": ""}}, "spec": {
-                "strategy": {}, "template": {"spec": {"volumes": [{"emptyDir": {}}],
-                "containers": [{"resources": {}, "args": [""]}]}},
-            }}),
-        );
-        check::<Role>(json!({"metadata": {"labels": {}}, "rules": []}), json!({"metadata": {}, "rules": []}));
-        check::<Role>(json!({"rules": [{"verbs": ["get"], "resources": []}]}), json!({"rules": [{"verbs": ["get"]}]}));
-        check::<Role>(json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "a"}}));
-        let data = json!({"data": {"spec": {"list": [], "labels": {}}}});
-        check::<ControllerRevision>(data.clone(), data);
-    }
-
-    #[test]
-    fn what_must_be_there_is_there_again() {
-        let mut role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"},
-            "rules": [{"verbs": []}]});
-        drop_empty::<Role>(&mut role);
-        let read = decode_value::<Role>(&role).unwrap().object.to_value().unwrap();
-        assert_eq!(read["rules"], json!([{"verbs": []}]));
     }
 }

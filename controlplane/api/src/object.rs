@@ -439,8 +439,7 @@ impl<K: Kind> AnyKind for Typed<K> {
         crate::decode::decode::<K>(json)
     }
 
-    fn decode_value(&self, mut value: serde_json::Value) -> Result<Decoded, ApiError> {
-        crate::decode::drop_empty::<K>(&mut value);
+    fn decode_value(&self, value: serde_json::Value) -> Result<Decoded, ApiError> {
         crate::decode::decode_value::<K>(&value)
     }
 

@@ -215,8 +215,14 @@ async fn listen(config: &AgentConfig, network: &Network, server: &Arc<NodeServer
         limits: TunnelLimits::default(),
         node_requests: Some(server.clone()),
     };
-    let bound = network.listen_tunnel(settings, tunnel.listen).await;
-    bound.map(|address| Some(address.port())).map_err(StartError::Listen)
+    let mut refused = None;
+    for address in &tunnel.listen {
+        match network.listen_tunnel(settings.clone(), *address).await {
+            Ok(address) => return Ok(Some(address.port())),
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(None), |error| Err(StartError::Listen(error)))
 }
 
 async fn share(

@@ -18,8 +18,8 @@ use crate::{AddressPool, ImageGc, InterfacePolicy, Registries, ipam::Cidr, strea
 /// How other nodes and API servers reach this node.
 #[derive(Clone)]
 pub struct TunnelSettings {
-    /// Where it listens; port 0 picks one.
-    pub listen: SocketAddr,
+    /// Where it listens: at the first of these that nobody else has; port 0 picks one.
+    pub listen: Vec<SocketAddr>,
     /// What it shows.
     pub identity: Arc<dyn TunnelIdentity>,
     /// Whom it believes: the cluster's CA.

@@ -275,7 +275,7 @@ async fn deleted(kind: &Kind<'_>) {
     let trial = kind.cluster.delete(&format!("{}?dryRun=All", kind.object)).await;
     kind.ok("delete as a trial", &trial, 200);
     assert_eq!(substance(&kind.get().await), substance(&held), "{}: a trial deletes", kind.id);
-    kind.ok("delete", &delete(json!({"gracePeriodSeconds": 0})).await, 200);
+    kind.ok("delete", &delete(json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"})).await, 200);
     let going = kind.get().await;
     assert!(!going["metadata"]["deletionTimestamp"].is_null(), "{}: {going}", kind.id);
     let loosened = kind.cluster.patch(&kind.object, "merge-patch", json!({"metadata": {"finalizers": null}})).await;
@@ -295,7 +295,8 @@ async fn deleted(kind: &Kind<'_>) {
             200,
         );
         kind.get().await;
-        let path = format!("{}?labelSelector=delete=me&gracePeriodSeconds=0", kind.collection);
+        let path =
+            format!("{}?labelSelector=delete=me&gracePeriodSeconds=0&propagationPolicy=Background", kind.collection);
         kind.ok("delete collection", &kind.cluster.delete(&path).await, 200);
         gone(kind).await;
     }

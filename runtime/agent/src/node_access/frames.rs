@@ -70,10 +70,11 @@ pub(super) async fn ask(stream: PodStream, streams: Streams) -> Result<i32, Stri
     let Streams { stdin, stdout, stderr, size } = streams;
     let (mut incoming, outgoing) = tokio::io::split(stream);
     let lost = |error: io::Error| format!("the connection to the node is gone: {error}");
+    let mut taken = std::pin::pin!(take(&mut incoming, stdout, stderr));
     tokio::select! {
-        end = take(&mut incoming, stdout, stderr) => end.map_err(lost)?,
-        // It says why nothing can be sent any more, or goes on for ever.
-        Err(error) = send(outgoing, stdin, size) => Err(lost(error)),
+        end = &mut taken => end.map_err(lost)?,
+        // It says why nothing can be sent any more, or goes on for ever. What the node said before it went counts.
+        Err(error) = send(outgoing, stdin, size) => taken.await.unwrap_or_else(|_| Err(lost(error))),
     }
 }
 
