@@ -160,7 +160,9 @@ impl Balancer {
         if wanted == ingress(service) {
             return false;
         }
-        let patch = Patch::Merge(json!({ "status": { "loadBalancer": { "ingress": wanted } } }));
+        // None is written as no list, not as an empty one.
+        let shown = Some(&wanted).filter(|wanted| !wanted.is_empty());
+        let patch = Patch::Merge(json!({ "status": { "loadBalancer": { "ingress": shown } } }));
         let key = ObjectKey::of(&service.metadata);
         match self.shared.api.patch(&kind_of::<Service>(), &key, patch, Some("status")).await {
             Ok(_) => false,
