@@ -44,7 +44,6 @@ struct Podium {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for the whole life of the process")]
 enum Command {
     Apply(commands::apply::ApplyArgs),
     ClusterInfo(commands::cluster_info::ClusterInfoArgs),

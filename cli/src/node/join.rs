@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     connect::ConnectOptions,
-    up::{data_dir::DataDir, node, registry::RegistryArgs, test_images},
+    up::{
+        data_dir::DataDir, limits::LimitArgs, node, outside::OutsideArgs, registry::RegistryArgs, test_images,
+        traces::TraceArgs,
+    },
 };
 
 /// How long requests of clients outside may take once a stop has begun.
@@ -75,6 +78,12 @@ pub(super) struct JoinArgs {
     #[arg(long, value_name = "HOSTS")]
     max_allowed_outbound_hosts: Option<HostPatterns>,
     #[command(flatten)]
+    outside: OutsideArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     node: node::NodeArgs,
     #[command(flatten)]
     images: RegistryArgs,
@@ -106,6 +115,9 @@ pub(super) async fn run(args: JoinArgs, connect: &ConnectOptions) -> Result<Exit
     };
     println!("  cluster      {}", started.server);
     println!("  node         {name} at {}", started.address);
+    if let Some(http) = started.http {
+        println!("  ingresses    http://{http}/");
+    }
     println!("\nJoined after {:.2} s: kubectl get nodes shows it.\n", since.elapsed().as_secs_f64());
     println!("Ctrl-C drains and stops; pods stay bound to the node.");
     println!("\n{}: draining …", told.next().await);
@@ -165,6 +177,8 @@ struct Running {
     renewing: tokio::task::JoinHandle<()>,
     server: String,
     address: SocketAddr,
+    /// Where Ingresses are served.
+    http: Option<SocketAddr>,
 }
 
 impl Running {
@@ -174,14 +188,19 @@ impl Running {
         let endpoint = resolve(&known.server).await?;
         let node_ip = args.node.node_ip.map_or_else(|| own_address(endpoint), Ok)?;
         let network = network(args, node_ip, &known, endpoint)?;
-        if let Some(http) = args.http {
-            network.listen_ingress(http).await.context("name another address with --http")?;
-        }
+        args.traces.start(&network, Some(name.to_owned()))?;
+        let http = match args.http {
+            Some(http) => Some(network.listen_ingress(http).await.context("name another address with --http")?),
+            None => None,
+        };
         let upstream = podium_registry::relay(Arc::new(Cluster(api.clone())));
         let at = args.images.registry.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         let registry = Listener::start(at, upstream).await.context("name another address with --registry")?;
         let listen = args.listen.map_or_else(|| node::listen_default(node_ip), |address| vec![address]);
         let mut config = config(args, data, registry.address())?;
+        for collector in network.metrics().collectors() {
+            config.metrics.register(collector).context("register the network's metrics")?;
+        }
         config.node_ip = node_ip;
         config.tunnel =
             Some(TunnelSettings { listen, identity: credentials.clone(), roots: node::roots(&known.ca_pem)? });
@@ -191,7 +210,7 @@ impl Running {
         let address = SocketAddr::new(node_ip, agent.port().unwrap_or_default());
         let server = known.server.clone();
         let renewing = tokio::spawn(renew(credentials, api, known));
-        Ok(Self { agent, network, registry, renewing, server, address })
+        Ok(Self { agent, network, registry, renewing, server, address, http })
     }
 
     async fn shutdown(self) {
@@ -261,12 +280,15 @@ fn own_address(server: SocketAddr) -> Result<IpAddr> {
 }
 
 fn network(args: &JoinArgs, node_ip: IpAddr, known: &Known, server: SocketAddr) -> Result<Network> {
-    let network = Network::new(NetworkConfig {
+    let mut config = NetworkConfig {
         node_port_address: args.node_port_address.unwrap_or(node_ip),
         host_targets: args.allow_host_network_targets.clone().unwrap_or_default(),
         max_hosts: args.max_allowed_outbound_hosts.clone(),
         ..NetworkConfig::default()
-    });
+    };
+    args.outside.apply(&mut config)?;
+    args.limits.apply(&mut config);
+    let network = Network::new(config);
     network.open_endpoint(server, node::certificates(&known.ca_pem)?.into_iter().next());
     Ok(network)
 }

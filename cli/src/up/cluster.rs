@@ -71,6 +71,7 @@ impl Listening {
             ..NetworkConfig::default()
         };
         args.outside.apply(&mut config)?;
+        args.limits.apply(&mut config);
         let network = Network::new(config);
         let http = network.listen_ingress(args.http).await.context("name another address with --http")?;
         if let Some(address) = args.https {
@@ -101,7 +102,7 @@ impl Cluster {
         let server = ApiServer::start(config, store.clone()).await.context("the API server did not start")?;
         network.open_endpoint(server.addr(), CertificateDer::from_pem_slice(server.ca_pem().as_bytes()).ok());
         let kubeconfig = data.join("kubeconfig");
-        write_private(&kubeconfig, &server.admin_kubeconfig(&server.url()))?;
+        server.write_kubeconfig(&kubeconfig, &server.url())?;
         let api = server.api(Identity::new("podium-up", &["system:masters"]));
         own_kinds::install(&api).await?;
         let images = Images::start(&args.images, data, &server, &api).await?;
@@ -218,15 +219,4 @@ async fn must_be_free(address: SocketAddr, flag: &str) -> Result<()> {
         }
         Err(e) => Err(e).with_context(|| format!("cannot listen on {address}: name another address with {flag}")),
     }
-}
-
-/// Writes a file that only its owner may read.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let said = || format!("cannot write {}", path.display());
-    let temporary = path.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).with_context(said)?;
-    file.write_all(text.as_bytes()).with_context(said)?;
-    std::fs::rename(&temporary, path).with_context(said)
 }

@@ -9,16 +9,17 @@ mod cluster;
 pub(crate) mod data_dir;
 mod gateway;
 mod images_in_use;
+pub(crate) mod limits;
 mod names;
 pub(crate) mod node;
-mod outside;
+pub(crate) mod outside;
 mod own_kinds;
 mod progress;
 pub(crate) mod registry;
 mod scheduler;
 mod services;
 pub(crate) mod test_images;
-mod traces;
+pub(crate) mod traces;
 
 use std::{
     net::SocketAddr,
@@ -70,6 +71,8 @@ pub(crate) struct UpArgs {
     pub(crate) names: names::NameArgs,
     #[command(flatten)]
     pub(crate) outside: outside::OutsideArgs,
+    #[command(flatten)]
+    pub(crate) limits: limits::LimitArgs,
     #[command(flatten)]
     pub(crate) traces: traces::TraceArgs,
     #[command(flatten)]

@@ -162,6 +162,7 @@ impl Around<'_> {
             roots: roots(self.server.ca_pem())?,
             limits: TunnelLimits::default(),
             node_requests: None,
+            workloads: None,
         });
         let api = self.api("system:apiserver".to_owned(), "system:masters");
         let nodes = api.mirror(&kind_of::<Node>(), MirrorScope::default()).await.context("watch the nodes")?;

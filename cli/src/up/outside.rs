@@ -24,7 +24,7 @@ impl OutsideArgs {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub(super) fn apply(&self, config: &mut NetworkConfig) -> Result<()> {
+    pub(crate) fn apply(&self, config: &mut NetworkConfig) -> Result<()> {
         config.trusted_proxies.clone_from(&self.trusted_proxies);
         config.request_body_bytes_max = self.max_request_body;
         config.access_log = match self.access_log.as_deref() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use http::{Request, Response, Uri};
 use podium_apiserver::{ByteStream, ServiceBody, ServiceDialer};
-use podium_network::{Caller, Dialer, Network};
+use podium_network::{CallError, Caller, Dialer, Network};
 
 /// The pod network as the API server wants it.
 pub(crate) struct Pods {
@@ -39,16 +39,24 @@ impl ServiceDialer for Pods {
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
         let uri: Uri = format!("http://{address}{path}").parse().map_err(|error| format!("parse: {error}"))?;
         *request.uri_mut() = uri;
-        self.dialer.send(request).await.map_err(|error| error.to_string())
+        self.dialer.send(request).await.map_err(|error| words(address, &error))
     }
 
-    fn listens(&self, address: SocketAddr) -> bool {
-        self.network.listens(address.ip(), address.port())
+    async fn listens(&self, address: SocketAddr) -> bool {
+        self.network.listens_anywhere(address.ip(), address.port()).await
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
         let stream = self.network.connect_pod(address.ip(), address.port()).await;
-        stream.map(|stream| Box::new(stream) as Box<dyn ByteStream>).map_err(|error| error.to_string())
+        stream.map(|stream| Box::new(stream) as Box<dyn ByteStream>).map_err(|error| words(address, &error))
+    }
+}
+
+/// Why there is no answer: in the words of Go's library where it has any.
+fn words(address: SocketAddr, error: &CallError) -> String {
+    match error {
+        CallError::Refused(_) => format!("dial tcp {address}: connect: connection refused"),
+        error => error.to_string(),
     }
 }
 
@@ -57,7 +65,7 @@ mod tests {
     use std::sync::Arc;
 
     use http_body_util::{BodyExt as _, Full};
-    use podium_network::{Body, CallError, HttpHandler, NetworkConfig};
+    use podium_network::{Body, HttpHandler, NetworkConfig};
 
     use super::*;
 

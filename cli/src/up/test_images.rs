@@ -50,6 +50,8 @@ struct Image {
     entrypoint: &'static [&'static str],
     cmd: &'static [&'static str],
     port: Option<u16>,
+    /// Folders that it writes to.
+    volumes: &'static [&'static str],
 }
 
 const IMAGES: &[Image] = &[
@@ -60,6 +62,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &["/agnhost"],
         cmd: &["pause"],
         port: None,
+        volumes: &[],
     },
     Image {
         name: "busybox",
@@ -68,6 +71,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &[],
         cmd: &["sh"],
         port: None,
+        volumes: &[],
     },
     Image {
         name: "pause",
@@ -76,6 +80,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &["/pause"],
         cmd: &[],
         port: None,
+        volumes: &[],
     },
     Image {
         name: "httpd",
@@ -84,6 +89,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &[],
         cmd: &["httpd-foreground"],
         port: Some(80),
+        volumes: &["/tmp", "/usr/local/apache2/htdocs"],
     },
     Image {
         name: "nginx",
@@ -92,6 +98,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &[],
         cmd: &["nginx", "-g", "daemon off;"],
         port: Some(80),
+        volumes: &["/tmp", "/usr/share/nginx/html"],
     },
     Image {
         name: "nautilus",
@@ -100,6 +107,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &["nautilus"],
         cmd: &[],
         port: Some(80),
+        volumes: &[],
     },
     Image {
         name: "kitten",
@@ -108,6 +116,7 @@ const IMAGES: &[Image] = &[
         entrypoint: &["kitten"],
         cmd: &[],
         port: Some(80),
+        volumes: &[],
     },
 ];
 
@@ -122,10 +131,11 @@ impl Image {
     fn pack(&self) -> Result<Packed> {
         let layers = self.layers.iter().map(Layer::archive).collect::<Result<Vec<_>>>()?;
         let ports: serde_json::Map<_, _> = self.port.iter().map(|port| (format!("{port}/tcp"), json!({}))).collect();
+        let volumes: serde_json::Map<_, _> = self.volumes.iter().map(|path| ((*path).to_owned(), json!({}))).collect();
         let config = json!({
             "architecture": "wasm",
             "os": "wasip2",
-            "config": { "Entrypoint": self.entrypoint, "Cmd": self.cmd, "ExposedPorts": ports },
+            "config": { "Entrypoint": self.entrypoint, "Cmd": self.cmd, "ExposedPorts": ports, "Volumes": volumes },
             "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>() },
         });
         let config = Bytes::from(config.to_string());

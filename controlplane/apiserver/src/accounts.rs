@@ -33,6 +33,7 @@ use crate::{
     pki::write_private,
     registry::{Registry, Resource},
     server::StartError,
+    token_secrets,
 };
 
 /// Who issues the tokens, and whom they are for when nobody else is named.
@@ -193,7 +194,11 @@ impl Accounts {
         Ok(())
     }
 
-    fn sign(&self, claims: &Claims) -> Result<String, ApiError> {
+    /// A token that says this.
+    ///
+    /// # Errors
+    /// 500 when it cannot be signed.
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, ApiError> {
         let head = json!({"alg": "ES256", "kid": self.id, "typ": "JWT"}).to_string();
         let internal = |e: String| ApiError::internal(format!("signing a token: {e}"));
         let body = serde_json::to_vec(claims).map_err(|e| internal(e.to_string()))?;
@@ -204,7 +209,11 @@ impl Accounts {
 
     /// Whose token it is; `None` when it was not signed here, has expired, or what it is bound to is gone.
     pub(crate) fn identity(&self, registry: &Registry, token: &str) -> Option<Identity> {
-        let claims = self.verify(token, registry.clock().now())?;
+        let said = self.verify(token)?;
+        if let Some(claims) = token_secrets::Claims::of(&said) {
+            return claims.identity(registry, token);
+        }
+        let claims = in_time(said, registry.clock().now())?;
         let private = claims.private;
         let account = current::<ServiceAccount>(registry, &private.namespace, &private.serviceaccount)?;
         let mut extra = std::collections::BTreeMap::from([(
@@ -222,18 +231,12 @@ impl Accounts {
         if let Some(node) = &private.node {
             current::<Node>(registry, "", node)?;
         }
-        let groups = [
-            "system:serviceaccounts",
-            &format!("system:serviceaccounts:{}", private.namespace),
-            "system:authenticated",
-        ];
-        let mut identity = Identity::new(claims.sub, &groups);
-        identity.uid = account;
-        identity.extra = extra;
-        Some(identity)
+        let identity = account_identity(&private.namespace, &private.serviceaccount.name, &account);
+        Some(Identity { extra, ..identity })
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
+    /// What a token says that was signed here.
+    fn verify(&self, token: &str) -> Option<Value> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
@@ -245,14 +248,26 @@ impl Accounts {
         }
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).ok()?).ok()?;
-        let now = now.as_second();
-        let good = claims.iss == ISSUER
-            && claims.nbf <= now
-            && now < claims.exp
-            && claims.aud.iter().any(|audience| audience == ISSUER);
-        good.then_some(claims)
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).ok()?).ok()
     }
+}
+
+/// The claims of a token that is good now and here.
+fn in_time(said: Value, now: Timestamp) -> Option<Claims> {
+    let claims: Claims = serde_json::from_value(said).ok()?;
+    let now = now.as_second();
+    let good = claims.iss == ISSUER
+        && claims.nbf <= now
+        && now < claims.exp
+        && claims.aud.iter().any(|audience| audience == ISSUER);
+    good.then_some(claims)
+}
+
+/// A ServiceAccount as a user.
+pub(crate) fn account_identity(namespace: &str, name: &str, uid: &str) -> Identity {
+    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
+    let identity = Identity::new(format!("system:serviceaccount:{namespace}:{name}"), &groups);
+    Identity { uid: uid.to_owned(), ..identity }
 }
 
 fn reference(object: &impl Object) -> Reference {
@@ -320,23 +335,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("pki")).unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
+        let verify = |accounts: &Accounts, token: &str, now| in_time(accounts.verify(token)?, now);
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let good = claims(now);
         let token = accounts.sign(&good).unwrap();
-        assert_eq!(accounts.verify(&token, now), Some(good.clone()));
-        assert_eq!(Accounts::open(dir.path()).unwrap().verify(&token, now), Some(good.clone()), "the key is kept");
-        assert_eq!(accounts.verify(&token, Timestamp::from_second(good.exp).unwrap()), None, "expired");
-        assert_eq!(accounts.verify(&token, Timestamp::from_second(good.nbf - 1).unwrap()), None, "not yet");
+        assert_eq!(verify(&accounts, &token, now), Some(good.clone()));
+        assert_eq!(verify(&Accounts::open(dir.path()).unwrap(), &token, now), Some(good.clone()), "the key is kept");
+        assert_eq!(verify(&accounts, &token, Timestamp::from_second(good.exp).unwrap()), None, "expired");
+        assert_eq!(verify(&accounts, &token, Timestamp::from_second(good.nbf - 1).unwrap()), None, "not yet");
         let other = accounts.sign(&Claims { aud: vec!["vault".to_owned()], ..good }).unwrap();
-        assert_eq!(accounts.verify(&other, now), None, "for somebody else");
+        assert_eq!(verify(&accounts, &other, now), None, "for somebody else");
         let mut parts: Vec<&str> = token.split('.').collect();
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
         parts[0] = &none;
         for bad in [parts.join("."), token.replace('.', ""), String::new(), "a.b.c".to_owned(), format!("{token}x")] {
-            assert_eq!(accounts.verify(&bad, now), None, "{bad}");
+            assert_eq!(verify(&accounts, &bad, now), None, "{bad}");
         }
         let stranger = tempfile::tempdir().unwrap();
         std::fs::create_dir(stranger.path().join("pki")).unwrap();
-        assert_eq!(Accounts::open(stranger.path()).unwrap().verify(&token, now), None);
+        assert_eq!(verify(&Accounts::open(stranger.path()).unwrap(), &token, now), None);
     }
 }

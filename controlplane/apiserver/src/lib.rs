@@ -28,6 +28,7 @@ mod rbac;
 mod registry;
 mod server;
 mod streaming;
+mod token_secrets;
 mod usage;
 mod webhook;
 

@@ -7,9 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    io::Write as _,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -172,20 +170,7 @@ fn store(dir: &Path, name: &str, pair: Pair) -> Result<Pair, StartError> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
-    let write = || {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(file("write", path))
+    podium_client::write_private(path, text).map_err(file("write", path))
 }
 
 fn days_left(pair: &Pair, now: Timestamp) -> i64 {

@@ -25,6 +25,7 @@ use crate::{
     pki::{ADMIN, Pki, write_private},
     rbac,
     registry::Registry,
+    token_secrets,
     usage::Usage,
 };
 
@@ -118,6 +119,8 @@ impl ApiServer {
         let health = tokio::spawn(components::run(registry.clone(), frontend.stop.clone()));
         let policies = tokio::spawn(type_check::run(registry.clone(), frontend.stop.clone()));
         let certificates = tokio::spawn(certificates::run(registry.clone(), pki.signer()?, frontend.stop.clone()));
+        let tokens = (frontend.accounts.clone(), pki.ca_pem.clone());
+        let tokens = tokio::spawn(token_secrets::run(registry.clone(), tokens.0, tokens.1, frontend.stop.clone()));
         let events = tokio::spawn(expiry::events(registry.clone(), config.event_ttl, frontend.stop.clone()));
         let flow = tokio::spawn(frontend.flow.clone().run(registry.clone(), frontend.stop.clone()));
         let listener = tokio::spawn(connection::listen(listener, tls, frontend.clone()));
@@ -127,7 +130,19 @@ impl ApiServer {
             registry,
             frontend,
             pki,
-            tasks: vec![pump, namespaces, policies, certificates, events, services, custom, health, others, flow],
+            tasks: vec![
+                pump,
+                namespaces,
+                policies,
+                certificates,
+                tokens,
+                events,
+                services,
+                custom,
+                health,
+                others,
+                flow,
+            ],
             listener,
         })
     }

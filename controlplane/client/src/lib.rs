@@ -4,12 +4,14 @@
 pub mod clock;
 pub mod mirror;
 pub mod model;
+mod private_file;
 pub mod recorder;
 pub mod remote;
 
 pub use clock::{Clock, ClockRef, SystemClock, TokioClock};
 pub use mirror::MirrorStore;
 pub use model::ModelApi;
+pub use private_file::write_private;
 pub use recorder::{Note, Recorder};
 pub use remote::RemoteApi;
 
@@ -139,6 +141,10 @@ pub trait Api: Send + Sync + 'static {
 
     /// `POST pods/binding`: puts the pod with this uid on a node.
     async fn bind(&self, pod: &ObjectKey, uid: &str, node: &str) -> Result<(), ApiError>;
+
+    /// Says that the server was silent where it should have answered, or that it answers again after that: what is open is
+    /// given up, and watches begin anew at once, over new connections. In process there is nothing to give up.
+    fn give_up_connections(&self) {}
 
     /// `POST serviceaccounts/token`: a token of this ServiceAccount, as the request asks for it.
     async fn token(&self, account: &ObjectKey, _request: TokenRequest) -> Result<TokenRequest, ApiError> {

@@ -19,11 +19,11 @@ use k8s_openapi::{
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     },
     apimachinery::pkg::{
-        apis::meta::v1::{Condition, LabelSelector, ObjectMeta, Time},
+        apis::meta::v1::{Condition, LabelSelector, ObjectMeta, OwnerReference, Time},
         util::intstr::IntOrString,
     },
 };
-use podium_api::{Kind, Object, ObjectKey, kind_of, selector::Selector};
+use podium_api::{Kind, KindRef, Object, ObjectKey, kind_of, object::SubresourceBehaviour, selector::Selector};
 
 use crate::{
     Action, Controller, EventNote, Key, Keys, Plan, Trigger, View, ViewExt,
@@ -58,6 +58,11 @@ impl Controller for PodDisruptionBudgets {
             Trigger { kind: kind_of::<ReplicationController>(), keys: read },
             Trigger { kind: kind_of::<StatefulSet>(), keys: read },
         ]
+    }
+
+    /// Custom resources own pods too: those with a scale say how many they want.
+    fn any_kind(&self) -> Option<Keys> {
+        Some(|_, _| Vec::new())
     }
 
     fn reconcile(&self, key: &Key, view: &dyn View, now: Timestamp) -> Plan {
@@ -239,44 +244,66 @@ fn scaled(amount: &IntOrString, of: i32) -> Result<i32, String> {
 fn wanted(pods: &[Arc<Pod>], view: &dyn View) -> Result<i32, String> {
     let mut controllers = BTreeMap::new();
     for pod in pods {
+        let Some(owner) = controller_of(&pod.metadata) else { continue };
         let unknown = || format!("found no controllers for pod {:?}", name(&pod.metadata));
-        if let Some((uid, replicas)) = controller(&pod.metadata, view).ok_or_else(unknown)? {
-            controllers.insert(uid, replicas);
-        }
+        let (uid, replicas) = controller(&pod.metadata, owner, view)?.ok_or_else(unknown)?;
+        controllers.insert(uid, replicas);
     }
     let all = controllers.values().try_fold(0_i32, |sum, replicas| sum.checked_add(*replicas));
     all.ok_or_else(|| "more pods are wanted than can be counted".to_owned())
 }
 
-/// Who controls a pod in the end, and how many it wants. `None` when it is of a kind that does not say.
-fn controller(pod: &ObjectMeta, view: &dyn View) -> Option<Option<(String, i32)>> {
-    let Some(owner) = controller_of(pod) else { return Some(None) };
-    let key = |name: &str| ObjectKey::new(pod.namespace.clone().unwrap_or_default(), name);
-    let says = |meta: &ObjectMeta, uid: &str, replicas: Option<i32>| {
-        (meta.uid.as_deref() == Some(uid)).then(|| (uid.to_owned(), replicas.unwrap_or(1)))
-    };
-    let found = match owner.kind.as_str() {
-        "ReplicaSet" => {
-            let set = view.get_as::<ReplicaSet>(&key(&owner.name))?;
-            match controller_of(&set.metadata).filter(|above| above.kind == Deployment::NAMES.kind) {
-                Some(above) => {
-                    let deployment = view.get_as::<Deployment>(&key(&above.name))?;
-                    says(&deployment.metadata, &above.uid, deployment.spec.as_ref().and_then(|s| s.replicas))
-                }
-                None => says(&set.metadata, &owner.uid, set.spec.as_ref().and_then(|s| s.replicas)),
-            }
-        }
-        "ReplicationController" => {
-            let rc = view.get_as::<ReplicationController>(&key(&owner.name))?;
-            says(&rc.metadata, &owner.uid, rc.spec.as_ref().and_then(|s| s.replicas))
-        }
-        "StatefulSet" => {
-            let set = view.get_as::<StatefulSet>(&key(&owner.name))?;
-            says(&set.metadata, &owner.uid, set.spec.as_ref().and_then(|s| s.replicas))
-        }
-        _ => return None,
-    };
-    Some(found)
+/// Somebody who controls pods, and how many it wants.
+type Wanted = (String, i32);
+
+/// Who controls a pod in the end. `None` when nobody of that name and uid is there.
+///
+/// # Errors
+/// The kind of its owner does not say how many pods it wants.
+fn controller(pod: &ObjectMeta, owner: &OwnerReference, view: &dyn View) -> Result<Option<Wanted>, String> {
+    let namespace = pod.namespace.as_deref().unwrap_or_default();
+    match deployment(namespace, owner, view) {
+        Some(found) => Ok(Some(found)),
+        None => scaled_owner(namespace, owner, view),
+    }
+}
+
+/// The Deployment above a ReplicaSet.
+fn deployment(namespace: &str, owner: &OwnerReference, view: &dyn View) -> Option<Wanted> {
+    if !is_of::<ReplicaSet>(owner) {
+        return None;
+    }
+    let set = view.get_as::<ReplicaSet>(&ObjectKey::new(namespace, &*owner.name))?;
+    let above = controller_of(&set.metadata).filter(|above| is_of::<Deployment>(above))?;
+    let found = view.get_as::<Deployment>(&ObjectKey::new(namespace, &*above.name))?;
+    let is = |meta: &ObjectMeta, uid: &str| meta.uid.as_deref() == Some(uid);
+    let is_it = is(&set.metadata, &owner.uid) && is(&found.metadata, &above.uid);
+    is_it.then(|| (above.uid.clone(), found.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)))
+}
+
+fn group_of(owner: &OwnerReference) -> &str {
+    owner.api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+fn is_of<K: Kind>(owner: &OwnerReference) -> bool {
+    owner.kind == K::NAMES.kind && group_of(owner) == K::NAMES.group
+}
+
+/// Any owner that has a scale.
+fn scaled_owner(namespace: &str, owner: &OwnerReference, view: &dyn View) -> Result<Option<Wanted>, String> {
+    let is_its = |kind: &KindRef| kind.names().kind == owner.kind && kind.names().group == group_of(owner);
+    let mut known = view.kinds().into_iter().chain(podium_api::kinds::all());
+    let kind = known.find(is_its).ok_or_else(|| {
+        let OwnerReference { kind, api_version, .. } = owner;
+        format!("no matches for kind {kind:?} in version {api_version:?}")
+    })?;
+    let names = kind.names();
+    if !kind.subresources().iter().any(|sub| sub.behaviour == SubresourceBehaviour::Scale) {
+        return Err(format!("{} does not implement the scale subresource", names.qualified_resource()));
+    }
+    let found = view.get(&names, &ObjectKey::new(namespace, &*owner.name)).filter(|there| there.uid() == owner.uid);
+    let scale = found.and_then(|there| kind.scale(&*there));
+    Ok(scale.map(|scale| (owner.uid.clone(), scale.spec_replicas)))
 }
 
 /// The status with its condition and the generation that it is about.

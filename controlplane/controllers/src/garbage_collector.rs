@@ -1,10 +1,11 @@
 //! Garbage collection by owner references: what nobody owns any more goes.
 //!
 //! Keys are of every kind. An owner counts as gone when its mirror shows no object of its name with its uid and has got
-//! at least as far as the dependent's own revision. Owners of kinds that are not served here are taken to be there.
+//! at least as far as the dependent's own revision. Owners of kinds that are not served here are taken to be there. An owner in
+//! another namespace is none; what lives in no namespace and names one that does is never collected.
 //!
 //! # Source
-//! Kubernetes `pkg/controller/garbagecollector/garbagecollector.go`.
+//! Kubernetes `pkg/controller/garbagecollector/{garbagecollector.go,graph_builder.go}`.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Owner
 use podium_api::{Kind, KindRef, Object, ObjectKey, Scope};
 use serde_json::json;
 
-use crate::{Action, Controller, Key, Keys, Plan, Preconditions, Trigger, View, owners::patch_owners};
+use crate::{Action, Controller, EventNote, Key, Keys, Plan, Preconditions, Trigger, View, owners::patch_owners};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -91,12 +92,16 @@ fn dependents(owner: &dyn Object, view: &dyn View) -> Vec<std::sync::Arc<dyn Obj
     view.kinds().iter().flat_map(|kind| view.owned_by(&kind.names(), owner.uid())).collect()
 }
 
-/// Where an owner is to be found; `None` when it cannot be known.
-fn owner_key(dependent: &dyn Object, reference: &OwnerReference, view: &dyn View) -> Option<(KindRef, ObjectKey)> {
-    // By group and kind: the reference may name another version than the one that is stored.
+/// The kind of an owner, by group and kind: the reference may name another version than the one that is stored.
+fn owner_kind(reference: &OwnerReference, view: &dyn View) -> Option<KindRef> {
     let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
     let is_owner = |kind: &KindRef| kind.names().kind == reference.kind && kind.names().group == group;
-    let kind = view.kinds().into_iter().find(is_owner)?;
+    view.kinds().into_iter().find(is_owner)
+}
+
+/// Where an owner is to be found; `None` when it cannot be known.
+fn owner_key(dependent: &dyn Object, reference: &OwnerReference, view: &dyn View) -> Option<(KindRef, ObjectKey)> {
+    let kind = owner_kind(reference, view)?;
     let namespace = match (kind.scope(), dependent.meta().namespace.as_deref().unwrap_or_default()) {
         (Scope::Cluster, _) => "",
         (Scope::Namespaced, "") => return None,
@@ -125,9 +130,38 @@ fn owner_state(dependent: &dyn Object, reference: &OwnerReference, view: &dyn Vi
         }
         Some(_) => Owner::Solid,
         None => {
-            let created = dependent.meta().creation_timestamp.as_ref().map_or(now, |t| t.0);
-            let old = now.as_second() - created.as_second() > LAG_SECONDS_MAX;
-            if old || view.revision(&names) >= dependent.revision() { Owner::Gone } else { Owner::Unsure }
+            if is_old(dependent, now) || view.revision(&names) >= dependent.revision() {
+                Owner::Gone
+            } else {
+                Owner::Unsure
+            }
+        }
+    }
+}
+
+fn is_old(object: &dyn Object, now: Timestamp) -> bool {
+    let created = object.meta().creation_timestamp.as_ref().map_or(now, |t| t.0);
+    now.as_second() - created.as_second() > LAG_SECONDS_MAX
+}
+
+/// Says of owners that are there, but where they cannot own this object. Only of an object that has just come: it is judged
+/// then, and a look at all objects of a kind for each of many that go would be a long one.
+fn tell_misplaced(object: &dyn Object, view: &dyn View, now: Timestamp, plan: &mut Plan) {
+    if is_old(object, now) {
+        return;
+    }
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    for reference in object.meta().owner_references.iter().flatten() {
+        let Some(kind) = owner_kind(reference, view).filter(|kind| kind.scope() == Scope::Namespaced) else { continue };
+        let (names, OwnerReference { api_version, kind, name, uid, .. }) = (kind.names(), reference);
+        let key = ObjectKey::new(namespace, name);
+        let here = view.get(&names, &key).is_some_and(|owner| owner.uid() == uid);
+        if !here && view.list(&names, None).iter().any(|owner| owner.uid() == uid) {
+            let message = format!(
+                "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in \
+                 namespace {namespace:?}"
+            );
+            plan.push(Action::Event(EventNote::warning(object, "OwnerRefInvalidNamespace", message)));
         }
     }
 }
@@ -142,6 +176,7 @@ fn judge(object: &dyn Object, view: &dyn View, now: Timestamp, plan: &mut Plan) 
     if states.contains(&Owner::Unsure) {
         return plan.requeue_in(1);
     }
+    tell_misplaced(object, view, now, plan);
     let solid: Vec<OwnerReference> =
         references.iter().zip(&states).filter(|(_, s)| **s == Owner::Solid).map(|(r, _)| r.clone()).collect();
     if solid.len() == references.len() {

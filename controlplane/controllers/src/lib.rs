@@ -30,6 +30,7 @@ pub mod stateful_set;
 pub mod storage_protection;
 #[cfg(test)]
 mod test_support;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 pub mod view;
 
@@ -113,6 +114,7 @@ pub fn with(settings: Settings) -> Vec<Box<dyn Controller>> {
         Box::new(ttl_after_finished::TtlAfterFinished),
         Box::new(pod_garbage_collection::PodGarbageCollection),
         Box::new(certificate_cleaner::CertificateCleaner),
+        Box::new(token_cleaner::TokenCleaner),
         Box::new(endpoint_slice::EndpointSlices),
         Box::new(endpoint_slice_mirroring::Mirroring),
         Box::new(endpoints::EndpointsObjects),

@@ -1,11 +1,13 @@
 //! Node lifecycle: a node whose agent is silent becomes unreachable, and its pods go elsewhere in the end.
 //!
 //! Silence is a Lease in `kube-node-lease` that is older than the grace. One reconcile does one of: note silence
-//! in the status, set the taints that the status asks for, deal with the pods.
+//! in the status, set the taints that the status asks for, deal with the pods. Lost nodes of one zone are given up one after
+//! the other ([`pace`]).
 //!
 //! # Source
 //! Kubernetes `pkg/controller/nodelifecycle` and `pkg/controller/tainteviction`.
 
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ use k8s_openapi::{
 use podium_api::{Kind, Object, ObjectKey, kind_of};
 use serde_json::json;
 
+use self::pace::Verdict;
 use crate::{
     Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
     owners::delete,
@@ -32,11 +35,10 @@ use crate::{
 pub const GRACE_SECONDS: i64 = 40;
 /// How long pods that do not say otherwise stay on a node that is not ready or unreachable.
 pub const TOLERATION_SECONDS: i64 = 300;
-/// In clusters of so many nodes none is given up when so many percent of its zone are lost.
-const SMALL_CLUSTER: usize = 50;
-const LOST_PERCENT: usize = 55;
-/// How often it is looked whether that still holds.
+/// How often it is looked whether what holds a lost node still does.
 const LOOK_SECONDS: i64 = 5;
+/// How often at least it is looked whether a lost node's turn has come: those before it may be well again.
+const TURN_SECONDS_MAX: i64 = 30;
 /// At most so many pods are dealt with by one plan.
 const PODS_MAX: usize = 500;
 
@@ -87,11 +89,13 @@ impl Controller for NodeLifecycle {
         if silent_in >= 0 {
             plan.requeue_in(silent_in + 1);
         }
-        let disruption = if ready_status(&node) == Some("True") { Disruption::None } else { disrupted(&node, view) };
-        if disruption != Disruption::None {
-            plan.requeue_in(LOOK_SECONDS);
+        let verdict = if is_ready(&node) { Verdict::Go } else { pace::verdict(&node, view, now) };
+        match verdict {
+            Verdict::Go => {}
+            Verdict::Wait(seconds) => plan.requeue_in(seconds.min(TURN_SECONDS_MAX)),
+            Verdict::Hold | Verdict::TakeBack => plan.requeue_in(LOOK_SECONDS),
         }
-        match taints(&node, disruption, now) {
+        match taints(&node, verdict, now) {
             Some(taints) => plan.push(set_taints(&node, &taints)),
             None => attend_pods(&node, view, now, &mut plan),
         }
@@ -108,13 +112,25 @@ fn of_lease(object: &dyn Object, _view: &dyn View) -> Vec<Key> {
 fn of_pod(object: &dyn Object, view: &dyn View) -> Vec<Key> {
     let Some(name) = object.downcast_ref::<Pod>().map(node_name).filter(|n| !n.is_empty()) else { return Vec::new() };
     let key = ObjectKey::cluster(name);
-    let troubled = |node: &Arc<Node>| ready_status(node) != Some("True") || evicting(node).next().is_some();
+    let troubled = |node: &Arc<Node>| !is_ready(node) || evicting(node).next().is_some();
     view.get_as::<Node>(&key).filter(troubled).map(|_| Key::new(&Node::NAMES, key)).into_iter().collect()
 }
 
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+}
+
 fn ready_status(node: &Node) -> Option<&str> {
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str())
+    ready(node).map(|c| c.status.as_str())
+}
+
+fn is_ready(node: &Node) -> bool {
+    ready_status(node) == Some("True")
+}
+
+/// The taint by which a lost node has been given up.
+fn given_up(node: &Node) -> Option<&Taint> {
+    evicting(node).find(|taint| taint.key == NOT_READY || taint.key == UNREACHABLE)
 }
 
 /// The newest of: when the Lease was seen to be renewed, the node's creation, the time since when somebody listens (after a
@@ -158,38 +174,8 @@ fn note_silence(node: &Node, now: Timestamp, plan: &mut Plan) {
     plan.push(Action::Event(EventNote::normal(node, "NodeNotReady", message)));
 }
 
-/// When so many nodes are lost that it may be this side that is cut off, no pods are driven away.
-///
-/// # Source
-/// Kubernetes `pkg/controller/nodelifecycle/node_lifecycle_controller.go`, `handleDisruption` and `ComputeZoneState`. It also
-/// gives each zone one more lost node in ten seconds only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disruption {
-    None,
-    /// Most nodes of the zone are lost: no more of them are given up.
-    Zone,
-    /// All nodes are lost: none is given up.
-    All,
-}
-
-fn disrupted(node: &Node, view: &dyn View) -> Disruption {
-    let nodes = view.list_as::<Node>(None);
-    let is_ready = |node: &&Arc<Node>| ready_status(node) == Some("True");
-    if !nodes.iter().any(|node| is_ready(&node)) {
-        return Disruption::All;
-    }
-    let (ready, lost): (Vec<_>, Vec<_>) = nodes.iter().filter(|other| zone(other) == zone(node)).partition(is_ready);
-    let most = lost.len() > 2 && !ready.is_empty() && lost.len() * 100 >= (ready.len() + lost.len()) * LOST_PERCENT;
-    if most && nodes.len() <= SMALL_CLUSTER { Disruption::Zone } else { Disruption::None }
-}
-
-fn zone(node: &Node) -> [Option<&String>; 2] {
-    let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-    [label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone")]
-}
-
 /// The taints that the node is to have; `None` when it has them. Those of others stay.
-fn taints(node: &Node, disruption: Disruption, now: Timestamp) -> Option<Vec<Taint>> {
+fn taints(node: &Node, verdict: Verdict, now: Timestamp) -> Option<Vec<Taint>> {
     let spec = node.spec.as_ref();
     let known = spec.and_then(|s| s.taints.as_deref()).unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = match ready_status(node) {
@@ -197,12 +183,12 @@ fn taints(node: &Node, disruption: Disruption, now: Timestamp) -> Option<Vec<Tai
         Some("Unknown") => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
         _ => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
     };
-    let there = |effect: &str| known.iter().any(|t| t.effect == effect && [NOT_READY, UNREACHABLE].contains(&&*t.key));
-    match disruption {
-        Disruption::None => {}
-        Disruption::Zone if there("NoExecute") => {}
-        Disruption::Zone | Disruption::All => wanted.retain(|(_, effect)| *effect != "NoExecute"),
-    }
+    let stays = match verdict {
+        Verdict::Go => true,
+        Verdict::Wait(_) | Verdict::Hold => given_up(node).is_some(),
+        Verdict::TakeBack => false,
+    };
+    wanted.retain(|(_, effect)| stays || *effect != "NoExecute");
     if spec.and_then(|s| s.unschedulable).unwrap_or(false) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
@@ -238,7 +224,7 @@ fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
 
 /// Pods on a node that is not ready are not ready either, and leave when their toleration ends.
 fn attend_pods(node: &Node, view: &dyn View, now: Timestamp, plan: &mut Plan) {
-    let ready = ready_status(node) == Some("True");
+    let ready = is_ready(node);
     if ready && evicting(node).next().is_none() {
         return;
     }
@@ -260,6 +246,7 @@ fn attend_pods(node: &Node, view: &dyn View, now: Timestamp, plan: &mut Plan) {
         }
         if !ready && ready_condition(&pod).is_some_and(|c| c.status == "True") {
             plan.push(mark_not_ready(&pod, now));
+            plan.push(Action::Event(EventNote::warning(&*pod, "NodeNotReady", "Node is not ready")));
         }
     }
 }

@@ -58,6 +58,17 @@ pub(crate) fn claim_those<O: Kind, K: Kind>(
     view: &dyn View,
     actions: &mut Vec<Action>,
 ) -> Vec<Arc<K>> {
+    claim_and_adopt(owner, belongs, |_| true, view, actions)
+}
+
+/// The same, where not every orphan that matches is adopted.
+pub(crate) fn claim_and_adopt<O: Kind, K: Kind>(
+    owner: &O,
+    belongs: impl Fn(&K) -> bool,
+    adopts: impl Fn(&K) -> bool,
+    view: &dyn View,
+    actions: &mut Vec<Action>,
+) -> Vec<Arc<K>> {
     let (meta, uid) = (owner.metadata(), owner.metadata().uid.as_deref().unwrap_or_default());
     if uid.is_empty() {
         return Vec::new();
@@ -73,7 +84,8 @@ pub(crate) fn claim_those<O: Kind, K: Kind>(
         let theirs = k.metadata();
         theirs.namespace == meta.namespace && theirs.deletion_timestamp.is_none() && controller_of(theirs).is_none()
     };
-    let orphans: Vec<_> = view.owned_as::<K>("").into_iter().filter(|k| adoptable(k) && matches(k)).collect();
+    let orphans: Vec<_> =
+        view.owned_as::<K>("").into_iter().filter(|k| adoptable(k) && matches(k) && adopts(k)).collect();
     actions.extend(orphans.iter().map(|k| adopt(owner, &**k)));
     claimed.extend(orphans);
     claimed

@@ -339,6 +339,7 @@ fn replica_set(metadata: Value, words: &Words<'_>) -> Value {
         "status": {
             "replicas": there, "readyReplicas": ready, "observedGeneration": 1,
             "availableReplicas": words.number("available").unwrap_or(ready),
+            "terminatingReplicas": words.number("terminating"),
         },
     });
     let mut annotate = |word: &str, annotation: &str| {
@@ -375,6 +376,7 @@ fn deployment(metadata: Value, words: &Words<'_>) -> Value {
         "spec": {
             "replicas": words.number("replicas").unwrap_or(1), "paused": words.has("paused"),
             "progressDeadlineSeconds": words.number("deadline"), "revisionHistoryLimit": words.number("history"),
+            "minReadySeconds": words.number("min-ready"),
             "selector": {"matchLabels": {"app": "web"}}, "template": template(words, None), "strategy": strategy,
         },
     });
@@ -460,6 +462,7 @@ fn budget(metadata: Value, words: &Words<'_>) -> Value {
     })
 }
 
+/// `ready=False since=5`, `taints=KEY:EFFECT tainted=5`, `cordoned`.
 fn node(metadata: Value, words: &Words<'_>) -> Value {
     let taints: Vec<Value> = words
         .list("taints")
@@ -469,7 +472,9 @@ fn node(metadata: Value, words: &Words<'_>) -> Value {
     let ready = words.text("ready").unwrap_or("True");
     json!({
         "metadata": metadata, "spec": {"taints": taints, "unschedulable": words.has("cordoned")},
-        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        "status": {"conditions": [{
+            "type": "Ready", "status": ready, "lastTransitionTime": words.number("since").map(ago),
+        }]},
     })
 }
 

@@ -7,7 +7,11 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use crate::{change::Changes, pod::HostPort, resources::Resources};
+use crate::{
+    change::Changes,
+    pod::{HostPort, with_tag},
+    resources::Resources,
+};
 
 /// One node and what runs on it.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +34,7 @@ pub struct NodeInfo {
     pub nonzero: Resources,
     /// Ports of the node that its pods have.
     pub ports: Vec<HostPort>,
-    /// Names of the images on it.
+    /// Names of the images on it, with their tags.
     pub images: BTreeSet<String>,
     /// Its pods, by number.
     pub(crate) pods: Vec<u32>,
@@ -52,7 +56,11 @@ impl NodeInfo {
             soft_taints,
             unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             allocatable: allocatable.map(Resources::of).unwrap_or_default(),
-            images: images.iter().flat_map(|i| i.names.iter().flatten().cloned()).collect(),
+            images: images
+                .iter()
+                .flat_map(|i| i.names.iter().flatten())
+                .map(|name| with_tag(name).into_owned())
+                .collect(),
             ..Self::default()
         }
     }

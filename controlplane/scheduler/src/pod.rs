@@ -1,6 +1,6 @@
 //! [`PodInfo`]: everything the plugins need of a pod, worked out once when it enters the queue.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::api::core::v1::{Container, NodeSelector, Pod, PodSpec, PreferredSchedulingTerm, Toleration};
 use podium_api::ObjectKey;
@@ -87,7 +87,7 @@ pub struct PodInfo {
     pub preferred_affinity: Vec<PreferredSchedulingTerm>,
     /// `spec.tolerations`.
     pub tolerations: Vec<Toleration>,
-    /// Images of its containers.
+    /// Images of its containers and volumes, with their tags.
     pub images: Vec<String>,
     /// Claims that it uses.
     pub claims: Vec<ClaimUse>,
@@ -116,7 +116,7 @@ impl PodInfo {
             required_affinity: affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.clone()),
             preferred_affinity: preferred.unwrap_or_default(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
-            images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
+            images: images(spec),
             claims: claims(&base.key.name, spec),
             terms: PodTerms::of(pod, spec),
             ..base
@@ -176,6 +176,25 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
         Some(HostPort { protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), ip, port })
     });
     wanted.collect()
+}
+
+/// Init containers and image volumes count, too.
+///
+/// # Source
+/// Kubernetes `plugins/imagelocality/image_locality.go`.
+fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers).filter_map(|c| c.image.as_deref());
+    let volumes = spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.as_deref());
+    containers.chain(volumes).map(|image| with_tag(image).into_owned()).collect()
+}
+
+/// An image's name as nodes and pods mean it alike: without a tag it is `latest`.
+pub(crate) fn with_tag(image: &str) -> Cow<'_, str> {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    if image.is_empty() || image.starts_with("file://") || last.contains([':', '@']) {
+        return Cow::Borrowed(image);
+    }
+    Cow::Owned(format!("{image}:latest"))
 }
 
 fn claims(pod: &str, spec: &PodSpec) -> Vec<ClaimUse> {

@@ -36,6 +36,19 @@ pub(crate) struct Volumes {
     limits: HashMap<String, BTreeMap<String, usize>>,
 }
 
+/// What appeared or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// A claim.
+    Claim(ObjectKey),
+    /// A volume.
+    Volume(String),
+    /// A storage class.
+    Class(String),
+    /// How many volumes a node can attach.
+    Limits,
+}
+
 /// A volume as a CSI driver knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Attached {
@@ -230,6 +243,20 @@ impl Volumes {
 
     pub(crate) fn volume(&self, name: &str) -> Option<&Volume> {
         self.volumes.get(name)
+    }
+
+    /// Whether what changed may be what keeps a claim's pod from its node.
+    pub(crate) fn concerns(&self, stored: &Stored, claim: &ObjectKey) -> bool {
+        let known = self.claims.get(claim);
+        match stored {
+            Stored::Claim(key) => key == claim,
+            Stored::Class(class) => known.is_some_and(|claim| claim.class == *class),
+            Stored::Volume(name) => known.is_some_and(|claim| match claim.volume.as_str() {
+                "" => self.volumes.get(name).is_some_and(|volume| volume.class == claim.class),
+                its => its == name,
+            }),
+            Stored::Limits => true,
+        }
     }
 
     /// Whether a claim is bound only once its pod has a node.

@@ -19,7 +19,9 @@ use tokio::{
 use crate::{
     AgentConfig, CoreDumpReader, Endpoints, FileImages, LogReader,
     driver::{
-        Report, Shared, balancer, core_dumps,
+        Report, Shared, balancer,
+        bound_pods::BoundPods,
+        core_dumps,
         exec::Streamer,
         id_of,
         images::{Images, garbage},
@@ -99,7 +101,7 @@ impl Agent {
     ) -> Result<Self, StartError> {
         raise_open_files_limit();
         let server = Arc::new(NodeServer::default());
-        config.port = listen(&config, &network, &server).await?;
+        config.port = listen(&config, &api, &network, &server).await?;
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { path: dir.clone(), source })?;
         let machine = Machine::look(dir);
@@ -131,7 +133,7 @@ impl Agent {
             others.spawn(gateway::follow(shared.clone()));
         }
         let ingresses = mirror::<Ingress>(&*shared.api, None).await?;
-        others.spawn(ingress::follow(shared.network.clone(), shared.api.clone(), ingresses));
+        others.spawn(ingress::follow(shared.clone(), ingresses));
         others.spawn(translate::follow(shared.network.clone(), tables, shared.recorder.clone()));
         let writes_max = shared.config.status_writes_max;
         let status = StatusWriter::new(shared.api.clone(), shared.pods.clone(), writes_max, shared.metrics.clone());
@@ -206,7 +208,12 @@ impl Drop for Agent {
 }
 
 /// Lets other nodes in, if there are to be any; answers with the port.
-async fn listen(config: &AgentConfig, network: &Network, server: &Arc<NodeServer>) -> Result<Option<u16>, StartError> {
+async fn listen(
+    config: &AgentConfig,
+    api: &ApiRef,
+    network: &Network,
+    server: &Arc<NodeServer>,
+) -> Result<Option<u16>, StartError> {
     let Some(tunnel) = &config.tunnel else { return Ok(None) };
     let settings = TunnelConfig {
         node: config.node_name.clone(),
@@ -214,6 +221,7 @@ async fn listen(config: &AgentConfig, network: &Network, server: &Arc<NodeServer
         roots: tunnel.roots.clone(),
         limits: TunnelLimits::default(),
         node_requests: Some(server.clone()),
+        workloads: Some(Arc::new(BoundPods::new(api.clone()))),
     };
     let mut refused = None;
     for address in &tunnel.listen {

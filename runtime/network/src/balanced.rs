@@ -241,8 +241,12 @@ impl Network {
                 None if self.leads_beyond(from, endpoint.address.ip()) => Taker::Beyond,
                 None => {
                     let peer = self.elsewhere(endpoint.address.ip())?;
-                    let lost = endpoint.reach.get_or_init(|| peer.reach.clone()).is_lost();
-                    Taker::There((!lost).then_some(peer)?)
+                    if endpoint.reach.get_or_init(|| peer.reach.clone()).is_lost() {
+                        // It was chosen because there is nobody else.
+                        peer.want();
+                        return None;
+                    }
+                    Taker::There(peer)
                 }
             };
             Some((endpoint, taker))

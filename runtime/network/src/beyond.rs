@@ -51,8 +51,18 @@ impl Network {
     }
 
     fn may_lead(&self, service: &Name, to: SocketAddr) -> Result<(), SocketError> {
+        self.within_most(service, (Host::Ip(to.ip()), to.port()), to)
+    }
+
+    /// Whether a host outside is within what the Service's namespace and the operator let pods reach at most.
+    pub(crate) fn within_most(
+        &self,
+        service: &Name,
+        (host, port): (Host<'_>, u16),
+        shown: impl std::fmt::Display,
+    ) -> Result<(), SocketError> {
         let inner = self.inner();
-        let allows = |most: &HostPatterns| most.allow(Way::Tcp, Host::Ip(to.ip()), to.port());
+        let allows = |most: &HostPatterns| most.allow(Way::Tcp, host, port);
         let namespace = inner.namespaces.read().get(&service.namespace).and_then(|limits| limits.max.clone());
         let refusal = match (namespace, inner.outside.max_hosts()) {
             (Some(most), _) if !allows(&most) => Refusal::AboveNamespace,
@@ -61,6 +71,6 @@ impl Network {
         };
         inner.metrics.refused(refusal.reason());
         let advice = refusal.advice();
-        Err(SocketError::Denied(format!("service {service} leads to {to}, outside the cluster: {advice}")))
+        Err(SocketError::Denied(format!("service {service} leads to {shown}, outside the cluster: {advice}")))
     }
 }

@@ -18,10 +18,10 @@ use crate::{
     Body, CallError, CallTimeouts, Connection, Network, SocketError, TcpPort, UdpSocket,
     attach::Attached,
     calls::Behind,
-    egress::{Host, HostPatterns, Refusal, Way, decide},
+    egress::{HostPatterns, Way},
     http_client::HttpPool,
     leash::{Leashed, Watch},
-    names::{Known, Meaning, is_within, meaning},
+    names::{Known, Meaning, meaning},
     pods::{Permit, Pod},
     policy::{Opened, OutsideFlow, PodFacts, Source},
     ports::View,
@@ -36,9 +36,6 @@ use crate::{
 
 /// Names that lead to another name, one after the other.
 pub(crate) const ALIASES_MAX: usize = 8;
-
-/// Names with so many dots are taken as they are.
-const NDOTS: usize = 5;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +80,7 @@ pub(crate) struct Own {
     pod: Arc<Pod>,
     listeners: Mutex<Vec<Weak<Attached>>>,
     pub(crate) http: HttpPool,
-    seen: SeenNames,
+    pub(crate) seen: SeenNames,
 }
 
 /// Where a connection goes.
@@ -383,13 +380,10 @@ impl Dialer {
         Ok((local, to, Box::new(Leashed::new(stream, leash))))
     }
 
-    /// Whether something that is open to a host outside would be granted now.
-    pub(crate) fn still_allows(&self, flow: &OutsideFlow) -> bool {
-        let protocol = protocol(flow.way);
-        if !self.network.inner().policies.allows(self.source(), flow.to, protocol) {
-            return false;
-        }
-        flow.open_to_all || self.granted(|patterns| allowed_by(patterns, flow.way, flow.to, &flow.names)).is_ok()
+    pub(crate) async fn lookup_outside(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
+        let found = self.network.inner().outside.lookup(name).await?;
+        self.own.seen.note(name, &found);
+        Ok(found)
     }
 
     /// What a request to a pod is noted as when it has to wait; those of the node are not.
@@ -421,109 +415,6 @@ impl Dialer {
             }),
         }
     }
-
-    /// Whether the pod may go to an address outside, by its number or by a name that led there.
-    pub(crate) fn may_reach(&self, way: Way, to: SocketAddr) -> Result<(), SocketError> {
-        let outside = &self.network.inner().outside;
-        let names = self.own.seen.names(to.ip());
-        let granted = self.granted(|patterns| allowed_by(patterns, way, to, &names));
-        granted.map_err(|refusal| self.refused(way, &to.to_string(), refusal))?;
-        outside.judge(way, to).map_err(|why| self.refused_host(why))?;
-        self.network.inner().policies.judge(self.source(), to, protocol(way))
-    }
-
-    /// Whether the pod may go to a host outside by this name; its addresses are judged when they are known.
-    pub(crate) fn may_reach_name(&self, way: Way, name: &str, port: u16) -> Result<(), SocketError> {
-        let granted = self.granted(|patterns| patterns.allow(way, Host::Name(name), port));
-        granted.map_err(|refusal| self.refused(way, &format!("{name}:{port}"), refusal))?;
-        self.may_ask_for(name)
-    }
-
-    pub(crate) fn may_look_up(&self, name: &str) -> Result<(), SocketError> {
-        let granted = self.granted(|patterns| patterns.name(name));
-        granted.map_err(|refusal| self.refused(Way::Tcp, name, refusal))?;
-        self.may_ask_for(name)
-    }
-
-    /// A name that is asked for outside is something that goes out.
-    fn may_ask_for(&self, name: &str) -> Result<(), SocketError> {
-        let inner = self.network.inner();
-        inner.outside.judge_name(name).map_err(|why| self.refused_host(why))?;
-        if !inner.policies.any() {
-            return Ok(());
-        }
-        let dns = inner.services.addresses(&Name::new("kube-system", "kube-dns")).first().copied();
-        inner.policies.judge_names(self.source(), dns)
-    }
-
-    /// The name of a host outside in the first of the pod's search domains that has it and may be asked; else the name
-    /// itself. Names with many dots are not searched for, as with `ndots:5`.
-    pub(crate) async fn in_searched_domain(&self, name: String) -> String {
-        if self.own.member.searches.is_empty() || name.bytes().filter(|b| *b == b'.').count() >= NDOTS {
-            return name;
-        }
-        // Few pods have any.
-        Box::pin(self.search(name)).await
-    }
-
-    async fn search(&self, name: String) -> String {
-        let domain = self.network.inner().config.cluster_domain.as_str();
-        for outside in self.own.member.searches.iter().filter(|search| !is_within(search, domain)) {
-            let full = format!("{name}.{outside}");
-            if self.granted(|patterns| patterns.name(&full)).is_ok() && self.lookup_outside(&full).await.is_ok() {
-                return full;
-            }
-        }
-        name
-    }
-
-    pub(crate) async fn lookup_outside(&self, name: &str) -> Result<Vec<IpAddr>, SocketError> {
-        let found = self.network.inner().outside.lookup(name).await?;
-        self.own.seen.note(name, &found);
-        Ok(found)
-    }
-
-    fn granted(&self, holds: impl Fn(&HostPatterns) -> bool) -> Result<(), Refusal> {
-        let inner = self.network.inner();
-        let Caller { namespace, pod, .. } = &self.own.caller;
-        let limits = inner.namespaces.read().get(namespace).cloned();
-        let policies =
-            inner.egress_policies.of(namespace, || inner.policies.labels(&Name::new(namespace.as_str(), pod.as_str())));
-        decide(self.own.member.egress.as_ref(), limits.as_ref(), policies.as_deref(), &holds)?;
-        match inner.outside.max_hosts() {
-            Some(max) if !holds(max) => Err(Refusal::AboveNode),
-            _ => Ok(()),
-        }
-    }
-
-    fn refused(&self, way: Way, target: &str, refusal: Refusal) -> SocketError {
-        self.count_refusal(refusal.reason());
-        let Caller { namespace, pod, .. } = &self.own.caller;
-        let why = format!("{target} is outside the cluster: {}", refusal.advice());
-        tracing::debug!(namespace, pod, %way, target, reason = refusal.reason(), "a pod was refused a way out");
-        SocketError::Denied(why)
-    }
-
-    pub(crate) fn refused_host(&self, why: String) -> SocketError {
-        self.count_refusal("host");
-        let Caller { namespace, pod, .. } = &self.own.caller;
-        tracing::debug!(namespace, pod, why, "a pod was refused a way to the host");
-        SocketError::Denied(why)
-    }
-
-    fn count_refusal(&self, reason: &str) {
-        self.network.inner().metrics.refused(reason);
-    }
-}
-
-/// Whether patterns allow an address, by its number or by one of the names that led there.
-fn allowed_by(patterns: &HostPatterns, way: Way, to: SocketAddr, names: &[Arc<str>]) -> bool {
-    let by_name = |name: &Arc<str>| patterns.allow(way, Host::Name(name), to.port());
-    patterns.allow(way, Host::Ip(to.ip()), to.port()) || names.iter().any(by_name)
-}
-
-fn protocol(way: Way) -> Protocol {
-    if way == Way::Udp { Protocol::Udp } else { Protocol::Tcp }
 }
 
 /// From where a pod sees its own port under this address; `None` for other addresses.

@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use crate::{egress::HostPatterns, policy::Selector, table::Name};
+use crate::{egress::HostPatterns, limit::Limit, policy::Selector, table::Name};
 
 /// One policy of ways out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +29,25 @@ pub struct EgressPolicy {
 }
 
 /// All of them, by namespace.
-#[derive(Default)]
 pub(crate) struct EgressPolicies {
     any: AtomicBool,
     all: RwLock<HashMap<String, BTreeMap<String, EgressPolicy>>>,
+    /// How often refusals of ways out are logged.
+    pub(crate) said: Limit,
+}
+
+impl Default for EgressPolicies {
+    fn default() -> Self {
+        Self { any: AtomicBool::new(false), all: RwLock::default(), said: Limit::of_refusals() }
+    }
 }
 
 impl EgressPolicies {
+    /// Whether a namespace has any.
+    pub(crate) fn has_any_in(&self, namespace: &str) -> bool {
+        self.all.read().contains_key(namespace)
+    }
+
     pub(crate) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }

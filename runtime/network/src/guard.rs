@@ -40,7 +40,11 @@ impl Network {
 
     /// Removes a policy of ways out.
     pub fn remove_egress_policy(&self, name: &Name) {
-        let changed = self.inner().egress_policies.remove(name);
+        let policies = &self.inner().egress_policies;
+        let changed = policies.remove(name);
+        if changed && !policies.has_any_in(&name.namespace) {
+            self.metrics().forget_egress(&name.namespace);
+        }
         self.audit_if(changed);
     }
 

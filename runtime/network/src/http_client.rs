@@ -294,9 +294,9 @@ pub(crate) fn relative(mut request: Request<Body>) -> Request<Body> {
     {
         request.headers_mut().insert(header::HOST, host);
     }
-    let path = request.uri().path_and_query().map_or("/", uri::PathAndQuery::as_str);
-    if let Ok(path) = path.parse::<Uri>() {
-        *request.uri_mut() = path;
+    if request.uri().authority().is_some() {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.unwrap_or_else(|| uri::PathAndQuery::from_static("/")).into();
     }
     *request.version_mut() = Version::HTTP_11;
     request
@@ -426,7 +426,7 @@ impl PodHttp {
     /// so, else over HTTP/1.1.
     pub(crate) async fn send<F>(
         &self,
-        address: SocketAddr,
+        address: impl std::fmt::Display,
         request: Request<Body>,
         timeouts: CallTimeouts,
         connect: impl Fn() -> F,

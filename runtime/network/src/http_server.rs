@@ -2,7 +2,8 @@
 //! bytes.
 //!
 //! A client is cut off that does not send a head in time, that has its connection open for too long without a request, that
-//! sends nothing more of a body, or takes nothing of an answer. Requests whose end can be understood in two ways are refused by
+//! sends nothing more of a body, or takes nothing of an answer. WebSockets over HTTP/2 are asked for as over HTTP/1.1 (see
+//! `extended`). Requests whose end can be understood in two ways are refused by
 //! hyper; after one with both `Content-Length` and `Transfer-Encoding`, which means the latter, it closes the connection.
 
 use http::{Request, Response, StatusCode, header};
@@ -18,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Body, BoxError, NetworkConfig,
     bodies::heard,
+    extended::{self, Asked, Carried},
     http_client::paced_request,
     idle::{Activity, Stalling},
+    proxy,
     stream::ByteStream,
 };
 
@@ -49,9 +52,20 @@ where
     let stream = Stalling::new(stream, stall, activity.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let (under_way, activity) = (activity.begin(), activity.clone());
-        let answer = answer(request.map_incoming(stall));
+        let mut request = request.map_incoming(stall);
+        let asked = extended::translate(&mut request);
+        let websocket = asked == Ok(Asked::WebSocket);
+        if websocket {
+            // The stream outlasts its answer.
+            request.extensions_mut().insert(Carried::new(activity.begin()));
+        }
+        let answer = asked.map(|_| answer(request));
         async move {
-            let answer = answer.await;
+            let answer = match answer {
+                Ok(answer) => answer.await,
+                Err((status, why)) => proxy::text(status, why),
+            };
+            let answer = if websocket { extended::answered(answer) } else { answer };
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 activity.is_http_no_more();
             }
@@ -83,6 +97,7 @@ fn builder(config: &NetworkConfig) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_header_list_size(header_bytes_max)
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)

@@ -71,9 +71,7 @@ impl Activity {
     }
 }
 
-impl Hears for UnderWay {
-    fn bytes(&mut self, _count: u64) {}
-}
+impl Hears for UnderWay {}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

@@ -167,6 +167,53 @@ mod tests {
         check(&rules, "b.com", "/", Some("any"));
     }
 
+    /// The rules of Kubernetes' ingress-controller-conformance: `host_rules.feature` and `path_rules.feature`. Its other features
+    /// are shown where they are served: default backends and load balancing in `tests/it/main.rs`, certificates in
+    /// `tests/it/gateways.rs`, classes in the agent.
+    #[test]
+    fn the_conformance_suites_rules() {
+        let hosts = [(Some("*.foo.com"), "/", "wildcard-foo-com"), (Some("foo.bar.com"), "/", "foo-bar-com")];
+        for (host, expected) in [
+            ("foo.bar.com", Some("foo-bar-com")),
+            ("subdomain.bar.com", None),
+            ("bar.foo.com", Some("wildcard-foo-com")),
+            ("baz.bar.foo.com", None),
+            ("foo.com", None),
+        ] {
+            check(&hosts, host, "/", expected);
+        }
+        let paths = [
+            (Some("exact"), "=/foo", "foo-exact"),
+            (Some("prefix"), "/foo", "foo-prefix"),
+            (Some("prefix"), "/aaa/bbb", "aaa-slash-bbb-prefix"),
+            (Some("prefix"), "/aaa", "aaa-prefix"),
+            (Some("mixed"), "/foo", "foo-prefix"),
+            (Some("mixed"), "=/foo", "foo-exact"),
+            (Some("trailing"), "/aaa/bbb/", "aaa-slash-bbb-slash-prefix"),
+            (Some("trailing"), "=/foo/", "foo-slash-exact"),
+        ];
+        for (host, path, expected) in [
+            ("exact", "/foo", Some("foo-exact")),
+            ("exact", "/foo/", None),
+            ("exact", "/FOO", None),
+            ("exact", "/bar", None),
+            ("prefix", "/foo", Some("foo-prefix")),
+            ("prefix", "/foo/", Some("foo-prefix")),
+            ("prefix", "/FOO", None),
+            ("prefix", "/aaa/bbb", Some("aaa-slash-bbb-prefix")),
+            ("prefix", "/aaa/bbb/ccc", Some("aaa-slash-bbb-prefix")),
+            ("prefix", "/aaa/ccc", Some("aaa-prefix")),
+            ("prefix", "/aaaccc", None),
+            ("mixed", "/foo", Some("foo-exact")),
+            ("trailing", "/aaa/bbb", Some("aaa-slash-bbb-slash-prefix")),
+            ("trailing", "/aaa/bbb/", Some("aaa-slash-bbb-slash-prefix")),
+            ("trailing", "/foo/", Some("foo-slash-exact")),
+            ("trailing", "/foo", None),
+        ] {
+            check(&paths, host, path, expected);
+        }
+    }
+
     #[test]
     fn default_backends_come_last_and_removed_rules_are_gone() {
         let routes = routes(&[(None, "/a", "a")]);

@@ -17,9 +17,12 @@ mod dns;
 mod egress;
 mod egress_policy;
 mod error;
+mod extended;
+mod external;
 mod forwarded;
 mod front;
 mod gateways;
+mod granted;
 mod guard;
 mod hello;
 mod http_client;
@@ -95,7 +98,8 @@ pub use spans::{BadCollector, TracesConfig};
 pub use stream::{ByteStream, PodStream};
 pub use tcp::{Connection, Listener, TcpPort};
 pub use tunnel::{
-    NodeHandler, NodeStream, RemoteNode, ServeStream, TunnelConfig, TunnelIdentity, TunnelLimits, TunnelPeer,
+    Claim, NodeHandler, NodeStream, RemoteNode, ServeStream, TunnelConfig, TunnelIdentity, TunnelLimits, TunnelPeer,
+    Workloads,
 };
 pub use udp::UdpSocket;
 
@@ -300,6 +304,14 @@ impl Network {
         self.0.attachments.get(SocketAddr::new(ip, port)).is_some_and(|attached| attached.is_socket())
     }
 
+    /// The same of a pod of this or another node, which is asked.
+    pub async fn listens_anywhere(&self, ip: IpAddr, port: u16) -> bool {
+        match self.as_host(ip) {
+            Some(peer) => Box::pin(self.asks_whether_socket(&peer, SocketAddr::new(ip, port))).await == Some(true),
+            None => self.listens(ip, port),
+        }
+    }
+
     /// Opens a connection to a pod's port, of this or another node, as the node does it: for port-forward, probes and the API server's proxy. A pod
     /// that listens has it in its backlog when this returns; with a handler it speaks HTTP/1.1 or HTTP/2.
     ///
@@ -340,6 +352,11 @@ impl Network {
     /// Says where this node is: some Services prefer what is near.
     pub fn locate(&self, node: &str, zone: Option<&str>) {
         self.0.services.locate(Here { node: Some(node.to_owned()), zone: zone.map(str::to_owned) });
+    }
+
+    /// Says which address this node has: pods reach node ports there, as at those of the other nodes.
+    pub fn locate_at(&self, ip: IpAddr) {
+        self.0.services.nodes(|nodes| nodes.own = Some(ip.to_canonical()));
     }
 
     /// Tells somebody of Services that are called and have nobody. The first one stays.

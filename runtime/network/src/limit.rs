@@ -19,6 +19,11 @@ struct State {
 }
 
 impl Limit {
+    /// As refusals are logged: 20 at once, then one a second.
+    pub(crate) fn of_refusals() -> Self {
+        Self::new(20, Duration::from_secs(1))
+    }
+
     pub(crate) fn new(burst: u32, interval: Duration) -> Self {
         let state = State { left: f64::from(burst), at: None, held_back: 0 };
         Self { burst, interval, state: Mutex::new(state) }

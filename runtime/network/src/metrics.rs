@@ -21,6 +21,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     refused: IntCounterVec,
+    egress_decisions: IntCounterVec,
     retries: IntCounterVec,
     ejections: IntCounterVec,
     unserved: IntCounterVec,
@@ -86,8 +87,13 @@ impl Default for Metrics {
                 .expect("invariant: the metric's name and labels are well-formed"),
             refused: counters(
                 "podium_egress_refused_total",
-                "Ways out of the cluster that pods were refused, by reason: not_granted, namespace_max, egress_policy, host.",
+                "Ways out of the cluster that pods were refused, by reason: not_granted, namespace_max, egress_policy, node_max, host.",
                 &["reason"],
+            ),
+            egress_decisions: counters(
+                "podium_egress_policy_decisions_total",
+                "Ways out of the cluster that EgressPolicies decided on, by the policies' namespace.",
+                &["namespace", "verdict"],
             ),
             retries: counters("podium_service_retries_total", "Requests to a Service that were sent again.", &SERVICE),
             ejections: counters(
@@ -134,6 +140,7 @@ impl Metrics {
         let vectors = [
             &self.requests,
             &self.refused,
+            &self.egress_decisions,
             &self.retries,
             &self.ejections,
             &self.unserved,
@@ -167,6 +174,19 @@ impl Metrics {
     /// A pod was refused a way out.
     pub(crate) fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// EgressPolicies of a namespace decided on a way out.
+    pub(crate) fn egress_decided(&self, namespace: &str, verdict: &str) {
+        self.egress_decisions.with_label_values(&[namespace, verdict]).inc();
+    }
+
+    /// A namespace has no EgressPolicies any more.
+    pub(crate) fn forget_egress(&self, namespace: &str) {
+        // Absent is as good as removed.
+        for verdict in ["allowed", "denied"] {
+            let _ = self.egress_decisions.remove_label_values(&[namespace, verdict]);
+        }
     }
 
     /// What became of some spans.

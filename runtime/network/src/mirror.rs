@@ -4,23 +4,23 @@
 //! request fails. Mirrors at once are bounded; those past it get nothing.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::Request;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
 use crate::{
     Body, BoxError, CallTimeouts, Network,
+    bodies::{Hears, heard},
     policy::Source,
     routes::{Destination, Mirror},
     services::Lookup,
@@ -93,62 +93,39 @@ fn tee(body: Body) -> (Body, Body) {
     let (to, mut pieces) = mpsc::channel(PIECES_MAX);
     let ended = http_body::Body::is_end_stream(&body);
     let whole = Arc::new(AtomicBool::new(ended));
-    let first = Teed { body, to: Some(to).filter(|_| !ended), whole: whole.clone() };
+    let first = heard(body, Tee { to: Some(to).filter(|_| !ended), whole: whole.clone() });
     let copy = futures::stream::poll_fn(move |cx| {
         let piece = ready!(pieces.poll_recv(cx));
         let broken = piece.is_none() && !whole.swap(true, Ordering::Acquire);
         let error = || Err("the request that this is a copy of was given up, or was faster".into());
         Poll::Ready(if broken { Some(error()) } else { piece.map(Ok) })
     });
-    (first.boxed_unsync(), StreamBody::new(copy).boxed_unsync())
+    (first, StreamBody::new(copy).boxed_unsync())
 }
 
-pin_project_lite::pin_project! {
-    struct Teed {
-        #[pin]
-        body: Body,
-        to: Option<mpsc::Sender<Frame<Bytes>>>,
-        whole: Arc<AtomicBool>,
-    }
+/// Passes on what goes by, for as long as it is taken.
+struct Tee {
+    to: Option<mpsc::Sender<Frame<Bytes>>>,
+    /// Whether all has been passed on.
+    whole: Arc<AtomicBool>,
 }
 
-impl http_body::Body for Teed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        let mut body: Pin<&mut Body> = this.body;
-        let frame = ready!(body.as_mut().poll_frame(cx));
-        let copy = match &frame {
-            Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
-                (Some(data), _) => Some(Frame::data(data.clone())),
-                (None, Some(trailers)) => Some(Frame::trailers(trailers.clone())),
-                (None, None) => None,
-            },
-            _ => None,
+impl Hears for Tee {
+    fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), BoxError> {
+        let copy = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Frame::data(data.clone()),
+            (None, Some(trailers)) => Frame::trailers(trailers.clone()),
+            (None, None) => return Ok(()),
         };
-        let behind = copy.is_some_and(|copy| this.to.as_ref().is_some_and(|to| to.try_send(copy).is_err()));
-        let ended = match &frame {
-            Some(Ok(_)) => http_body::Body::is_end_stream(&*body),
-            Some(Err(_)) => false,
-            None => true,
-        };
-        if ended && !behind && this.to.is_some() {
-            this.whole.store(true, Ordering::Release);
-        }
-        if behind || ended || matches!(frame, Some(Err(_))) {
-            *this.to = None;
-        }
-        Poll::Ready(frame)
+        self.to = self.to.take().filter(|to| to.try_send(copy).is_ok());
+        Ok(())
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn over(&mut self, whole: bool) {
+        if whole && self.to.is_some() {
+            self.whole.store(true, Ordering::Release);
+        }
+        self.to = None;
     }
 }
 

@@ -1,13 +1,15 @@
 //! A request from outside on its way by a route: filters, one of the backends by weight, copies for mirrors, timeouts.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 
 use crate::{
-    Body, CallError, CallTimeouts, Network, mirror,
+    Body, CallError, CallTimeouts, Network,
+    external::Goal,
+    mirror,
     policy::Source,
     routes::{
         Destination, Filter, Found, HeaderChanges, WeightedBackend,
@@ -76,7 +78,7 @@ struct Work<'a> {
     found: &'a Found,
     client: Client,
     /// What becomes of the answer's headers.
-    answers: Vec<&'a HeaderChanges>,
+    answers: Vec<Cow<'a, HeaderChanges>>,
 }
 
 impl<'a> Work<'a> {
@@ -90,7 +92,11 @@ impl<'a> Work<'a> {
         for filter in filters {
             match filter {
                 Filter::RequestHeaders(changes) => changes.apply(request.headers_mut()),
-                Filter::ResponseHeaders(changes) => self.answers.push(changes),
+                Filter::ResponseHeaders(changes) => self.answers.push(Cow::Borrowed(changes)),
+                Filter::Cors(cors) => match cors.preflight(&request) {
+                    Some(headers) => return Err(Box::new(preflight(headers))),
+                    None => self.answers.extend(cors.answered(&request).map(Cow::Owned)),
+                },
                 Filter::Rewrite(rewrite) => rewrite.apply(&mut request, self.found.prefix_bytes),
                 Filter::Redirect(to) => redirect = Some(to),
                 Filter::Mirror(mirror) => {
@@ -114,11 +120,18 @@ impl<'a> Work<'a> {
 
     async fn send(&self, to: &Destination, request: Request<Body>) -> Response<Body> {
         let timeouts = CallTimeouts { one_try: self.found.action.try_timeout, ..CallTimeouts::default() };
-        let lookup = self.network.inner().services.backend(&to.service, &to.port);
-        match call(self.network, lookup, self.client.from, request, timeouts).await {
-            Some(answer) => answer,
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"),
-        }
+        let answer = match self.network.goal(to) {
+            Ok(Some(Goal::Port(port))) => {
+                call(self.network, Lookup::Found(port), self.client.from, request, timeouts).await
+            }
+            Ok(Some(Goal::Host(host))) => {
+                let answer = Box::pin(self.network.call_named(&host, request, timeouts)).await;
+                Some(answer.unwrap_or_else(|error| failure(&error)))
+            }
+            Ok(None) => None,
+            Err(error) => Some(failure(&error)),
+        };
+        answer.unwrap_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, "The service has no such port.\n"))
     }
 
     fn finish(&self, mut answer: Response<Body>) -> Response<Body> {
@@ -168,6 +181,13 @@ pub(crate) fn failure(error: &CallError) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// The answer to a preflight.
+fn preflight(headers: HeaderMap) -> Response<Body> {
+    let mut answer = text(StatusCode::NO_CONTENT, "");
+    *answer.headers_mut() = headers;
+    answer
 }
 
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<Body> {

@@ -23,9 +23,13 @@ use crate::{
 /// How long lies between two notes that a Service has nobody.
 const SAID_EACH: Duration = Duration::from_secs(10);
 
+mod at_nodes;
 mod records;
+#[cfg(test)]
+mod sim;
 mod state;
 
+use at_nodes::AtNodes;
 pub(crate) use records::{EndpointName, ReadyEndpoint, Stands};
 pub use state::{EndpointState, PortState, ServiceState};
 
@@ -45,6 +49,7 @@ struct Table {
     /// Which ready endpoints with names of their own have this address.
     named: HashMap<IpAddr, Vec<EndpointName>>,
     here: Here,
+    at_nodes: AtNodes,
 }
 
 /// A Service, its slices, or (while its other half has not been seen) only one of both.
@@ -150,21 +155,22 @@ impl Services {
     pub(crate) fn put(&self, service: Service, metrics: &Metrics) -> Vec<NodePort> {
         let mut table = self.0.write();
         let (name, here) = (service.name.clone(), table.here.clone());
-        let entry = table.entries.entry(name.clone()).or_default();
-        let old_ip = entry.service.as_ref().and_then(|(s, _)| s.cluster_ip);
-        let new_ip = service.cluster_ip;
-        let (was, now) = (entry.service.as_ref().map(|(s, _)| reached_at(s)), reached_at(&service));
-        let shared = match entry.service.take() {
-            Some((_, shared)) => shared,
-            None => Arc::new(Shared::new(name.clone(), metrics.clone())),
+        let Table { entries, at_nodes, .. } = &mut *table;
+        let entry = entries.entry(name.clone()).or_default();
+        let (new_ip, now) = (service.cluster_ip, reached_at(&service));
+        let (before, shared) = match entry.service.take() {
+            Some((before, shared)) => (Some(before), shared),
+            None => (None, Arc::new(Shared::new(name.clone(), metrics.clone()))),
         };
+        before.iter().for_each(|before| at_nodes.take(before));
+        at_nodes.put(&service);
         entry.service = Some((service, shared));
         entry.rebuild(&here);
-        if old_ip != new_ip {
-            old_ip.and_then(|ip| table.by_ip.remove(&ip));
-            new_ip.and_then(|ip| table.by_ip.insert(ip, name.clone()));
+        if let Some(before) = before {
+            let left = reached_at(&before).into_iter().filter(|at| !now.contains(at)).collect();
+            table.leave(&name, before.cluster_ip.filter(|ip| new_ip != Some(*ip)), left);
         }
-        table.leave(&name, was.unwrap_or_default());
+        new_ip.and_then(|ip| table.by_ip.insert(ip, name.clone()));
         for at in now {
             table.by_outer.entry(at).or_insert_with(|| name.clone());
         }
@@ -173,16 +179,17 @@ impl Services {
 
     pub(crate) fn remove(&self, name: &Name) -> Vec<NodePort> {
         let mut table = self.0.write();
-        if let Some(entry) = table.entries.get_mut(name) {
+        let Table { entries, at_nodes, .. } = &mut *table;
+        if let Some(entry) = entries.get_mut(name) {
             let service = entry.service.take().map(|(service, _)| service);
             entry.ports.clear();
             entry.outer.clear();
-            let empty = entry.slices.is_empty();
-            let (ip, was) = service.map(|s| (s.cluster_ip, reached_at(&s))).unwrap_or_default();
-            table.leave(name, was);
-            ip.and_then(|ip| table.by_ip.remove(&ip));
-            if empty {
-                table.entries.remove(name);
+            if entry.slices.is_empty() {
+                entries.remove(name);
+            }
+            if let Some(service) = service {
+                at_nodes.take(&service);
+                table.leave(name, service.cluster_ip, reached_at(&service));
             }
         }
         table.node_ports()
@@ -266,11 +273,19 @@ impl Services {
         number.map_or(Lookup::NoPort, |number| table.lookup(service, number, Protocol::Tcp))
     }
 
-    /// A Service by its stable address.
+    /// A Service by its stable address, one outside, or a node's.
     pub(crate) fn by_ip(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Lookup {
         let table = self.0.read();
-        let name = table.by_ip.get(&ip).or_else(|| table.by_outer.get(&(ip, protocol, port)));
-        name.map_or(Lookup::NoService, |name| table.lookup(name, port, protocol))
+        if let Some(name) = table.by_ip.get(&ip).or_else(|| table.by_outer.get(&(ip, protocol, port))) {
+            return table.lookup(name, port, protocol);
+        }
+        let at_node = table.at_nodes.find(ip, port, protocol);
+        at_node.map_or(Lookup::NoService, |(name, port)| table.lookup(name, *port, protocol))
+    }
+
+    /// Changes what is known of the nodes' addresses.
+    pub(crate) fn nodes(&self, change: impl FnOnce(&mut AtNodes)) {
+        change(&mut self.0.write().at_nodes);
     }
 
     pub(crate) fn ready_endpoints(&self, service: &Name, port: u16) -> Vec<SocketAddr> {
@@ -296,11 +311,21 @@ impl Table {
         entry.ports.get(&(protocol, port)).map_or(Lookup::NoPort, |p| Lookup::Found(p.clone()))
     }
 
-    /// A Service is not at these addresses any more.
-    fn leave(&mut self, name: &Name, all: Vec<(IpAddr, Protocol, u16)>) {
-        for at in all {
-            if self.by_outer.get(&at) == Some(name) {
-                self.by_outer.remove(&at);
+    /// A Service is not at these addresses any more: another one that names them has them now.
+    fn leave(&mut self, name: &Name, ip: Option<IpAddr>, outer: Vec<(IpAddr, Protocol, u16)>) {
+        let Self { entries, by_ip, by_outer, .. } = self;
+        let heir = |names: &dyn Fn(&Service) -> bool| {
+            let all = entries.iter().filter_map(|(of, entry)| Some((of, &entry.service.as_ref()?.0)));
+            all.filter(|(of, service)| *of != name && names(service)).map(|(of, _)| of).min().cloned()
+        };
+        if let Some(ip) = ip.filter(|ip| by_ip.get(ip) == Some(name)) {
+            by_ip.remove(&ip);
+            heir(&|service| service.cluster_ip == Some(ip)).and_then(|heir| by_ip.insert(ip, heir));
+        }
+        for at in outer {
+            if by_outer.get(&at) == Some(name) {
+                by_outer.remove(&at);
+                heir(&|service| reached_at(service).contains(&at)).and_then(|heir| by_outer.insert(at, heir));
             }
         }
     }
@@ -331,13 +356,7 @@ impl Table {
 
     fn node_ports(&self) -> Vec<NodePort> {
         let services = self.entries.values().filter_map(|e| e.service.as_ref());
-        let ports = services.flat_map(|(service, _)| {
-            service.ports.iter().filter_map(|p| {
-                let (protocol, service) = (p.protocol, service.name.clone());
-                p.node_port.map(|node_port| NodePort { protocol, node_port, service, port: p.port })
-            })
-        });
-        ports.collect()
+        services.flat_map(|(service, _)| at_nodes::node_ports(service)).collect()
     }
 }
 

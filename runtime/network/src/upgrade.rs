@@ -11,11 +11,14 @@ use hyper::{client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 
 use crate::{
-    Body, CallError, Network,
+    Body, CallError, Network, SocketError,
+    extended::Carried,
     http_client::{PATIENCE, answer, chain, relative, strip_hop},
     policy::Source,
     services::Port,
     splice::carry,
+    stream::PodStream,
+    table::Name,
 };
 
 /// Whether a client wants another protocol, and speaks one in which it can have it.
@@ -41,25 +44,29 @@ pub(crate) async fn pass_on(
     request: Request<Body>,
 ) -> Result<Response<Body>, CallError> {
     let since = Instant::now();
-    let shared = port.shared.clone();
-    let answer = send(network, port, from, request).await;
+    let (shared, service) = (port.shared.clone(), port.service.clone());
+    let visit = network.visit_service(port, from, network.node_side(), ());
+    let answer = pass_on_over(network, service, visit, request).await;
     shared.metrics().answered(answer.as_ref().ok().map(Response::status), since.elapsed().as_secs_f64());
     answer
 }
 
-async fn send(
+/// The same over a connection to whoever it is.
+///
+/// # Errors
+/// When there is no connection, or nobody answered.
+pub(crate) async fn pass_on_over(
     network: &Network,
-    port: Arc<Port>,
-    from: Source,
+    service: Name,
+    connect: impl Future<Output = Result<PodStream, SocketError>>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, CallError> {
-    let service = port.service.clone();
     let failed = |error: &hyper::Error| CallError::Failed(format!("service {service}: {}", chain(error)));
     let client = request.extensions_mut().remove::<OnUpgrade>();
+    let carried = request.extensions_mut().remove::<Carried>();
     let protocol = wanted(request.headers());
     strip_hop(request.headers_mut());
-    let stream = network.visit_service(port, from, network.node_side(), ()).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(connect.await?)).await.map_err(|e| failed(&e))?;
     // It ends with its connection.
     tokio::spawn(connection.with_upgrades());
     upgrading(request.headers_mut(), protocol.as_ref());
@@ -78,13 +85,14 @@ async fn send(
     upgrading(switching.headers_mut(), protocol.as_ref());
     let carrying = network.clone();
     network.inner().tasks.spawn(async move {
-        let carried = match tokio::try_join!(client, pod) {
+        let ended = match tokio::try_join!(client, pod) {
             Ok((client, pod)) => carry(&carrying, TokioIo::new(client), &mut TokioIo::new(pod)).await,
             Err(error) => return tracing::debug!(%service, %error, "a connection was not upgraded"),
         };
-        if let Err(error) = carried {
+        if let Err(error) = ended {
             tracing::debug!(%service, %error, "an upgraded connection ended early");
         }
+        drop(carried);
     });
     Ok(switching)
 }

@@ -12,6 +12,10 @@ use crate::{
     tasks::{spawn, within},
 };
 
+/// What the first record of a TLS connection begins with.
+const TLS_HANDSHAKE: u8 = 22;
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request";
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 16 << 20;
 /// How long a connection waits for another request.
@@ -184,9 +188,21 @@ where
 
 /// Reads a request. Its second part: whether the client wants the connection closed behind it.
 async fn request(reader: &mut Reader<'_>) -> Option<(Request, bool)> {
-    let (first, headers) = reader.head().await?;
-    let mut words = first.split(' ');
-    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    if reader.bytes.is_empty() && !reader.more().await {
+        return None;
+    }
+    if reader.bytes.first() == Some(&TLS_HANDSHAKE) {
+        // Whoever speaks TLS hears at once that nobody does here.
+        reader.connection.write(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+        return None;
+    }
+    let first = reader.line().await?;
+    let [method, target, version] = first.split(' ').collect::<Vec<_>>()[..] else {
+        // Whoever only tries whether somebody is there wants to hear something, as Go's servers say it.
+        reader.connection.write(BAD_REQUEST).await;
+        return None;
+    };
+    let headers = reader.headers(first.len()).await?;
     // Proxies name the host as well.
     let target = match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
@@ -234,11 +250,17 @@ impl Reader<'_> {
 
     async fn head(&mut self) -> Option<(String, Headers)> {
         let first = self.line().await?;
-        let (mut headers, mut size) = (Vec::new(), first.len());
+        let headers = self.headers(first.len()).await?;
+        Some((first, headers))
+    }
+
+    /// The lines behind the first one, that has had so many bytes.
+    async fn headers(&mut self, mut size: usize) -> Option<Headers> {
+        let mut headers = Vec::new();
         loop {
             let line = self.line().await?;
             if line.is_empty() {
-                return Some((first, headers));
+                return Some(headers);
             }
             size += line.len();
             if size > HEAD_BYTES_MAX {

@@ -25,6 +25,10 @@ use clap::Parser;
 
 use crate::figure::{Figure, table};
 
+/// That of the binary: some benchmarks run parts of it in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Podium. Build it with --release.
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = "Example:

@@ -58,7 +58,14 @@ async fn two() -> Result<[Network; 2]> {
         let server = sign(ExtendedKeyUsagePurpose::ServerAuth)?;
         let identity = Arc::new(Keys { server, client: sign(ExtendedKeyUsagePurpose::ClientAuth)? });
         let limits = TunnelLimits::default();
-        let config = TunnelConfig { node: name.clone(), identity, roots: roots.clone(), limits, node_requests: None };
+        let config = TunnelConfig {
+            node: name.clone(),
+            identity,
+            roots: roots.clone(),
+            limits,
+            node_requests: None,
+            workloads: None,
+        };
         let network = Network::new(NetworkConfig::default());
         let address = network.listen_tunnel(config, ([127, 0, 0, 1], 0).into()).await?;
         nodes.push(RemoteNode { name, address, pod_cidrs: vec![format!("10.244.{number}.0/24").parse()?] });

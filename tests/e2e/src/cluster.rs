@@ -5,11 +5,14 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU8, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a start may take. Generous: the machine may be busy with other tests.
@@ -32,6 +35,14 @@ pub fn podium_binary() -> Result<PathBuf> {
 pub fn repository() -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_dir.ancestors().nth(2).unwrap_or(crate_dir).to_path_buf()
+}
+
+/// An address of loopback that nobody else has: clusters that run beside each other may choose the same node ports.
+pub fn loopback() -> String {
+    static GIVEN: AtomicU8 = AtomicU8::new(0);
+    let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+    let [.., a, b, c] = std::process::id().to_be_bytes();
+    format!("127.{}.{}.{c}", 32 + given % 128, a ^ b)
 }
 
 /// A `podium` process that ended.
@@ -65,7 +76,7 @@ pub struct Podium {
     errors: mpsc::Receiver<String>,
     /// All that it has printed so far.
     pub stdout: String,
-    /// Where the Ingress of `up` listens, for example `http://127.0.0.1:8080/`.
+    /// Where it serves Ingresses, for example `http://127.0.0.1:8080/`; empty where it does not.
     pub url: String,
     /// How long it took until everything was ready.
     pub start_time: Duration,
@@ -77,13 +88,8 @@ impl Podium {
     /// # Errors
     /// It ended, or was not ready in time; with all that it printed.
     pub fn start(args: &[&str]) -> Result<Self> {
-        let mut podium = Self::spawn(&["up"], args)?;
-        podium.url = podium
-            .stdout
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"))
-            .with_context(|| format!("no URL in what podium up printed:\n{}", podium.stdout))?
-            .to_owned();
+        let podium = Self::spawn(&["up"], args)?;
+        ensure!(!podium.url.is_empty(), "no URL in what podium up printed:\n{}", podium.stdout);
         Ok(podium)
     }
 
@@ -121,6 +127,8 @@ impl Podium {
             Self { child, lines, errors, stdout: String::new(), url: String::new(), start_time: Duration::ZERO };
         podium.await_line("Ctrl-C", START_TIMEOUT)?;
         podium.start_time = since.elapsed();
+        let url = podium.stdout.split_whitespace().find(|word| word.starts_with("http://"));
+        podium.url = url.unwrap_or_default().to_owned();
         Ok(podium)
     }
 

@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod http;
 pub mod kubectl;
 pub mod transcript;
+pub mod wire;
 
 pub use cluster::{Cluster, Podium};

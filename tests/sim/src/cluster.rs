@@ -11,7 +11,8 @@ use rand::{RngExt, rngs::SmallRng};
 use crate::{
     clocks::{JumpyClock, OFF_SECONDS_MAX},
     faults::{Fault, Faults, FaultyApi, Wire},
-    machines::Machine,
+    machines::{Machine, Surroundings},
+    running::Running,
 };
 
 /// How many machines a cluster has.
@@ -44,6 +45,7 @@ pub(crate) struct Cluster {
     faults: Arc<Faults>,
     server_clock: Arc<JumpyClock>,
     machines: Vec<Machine>,
+    running: Arc<Running>,
     parts: [Part; 2],
 }
 
@@ -56,10 +58,12 @@ impl Cluster {
         seed: u64,
     ) -> Self {
         let (right, server_clock) = clocks;
+        let running = Arc::<Running>::default();
         let machine = |n: usize| {
             let (wire, clock) = (Arc::<Wire>::default(), JumpyClock::new(right));
             let api = Arc::new(FaultyApi::new(Arc::clone(model), Arc::clone(faults), Arc::clone(&wire)));
-            Machine::start(format!("n{n}"), api, (wire, clock), seed ^ n as u64)
+            let around = Surroundings { wire, clock, running: Arc::clone(&running) };
+            Machine::start(format!("n{n}"), api, around, seed ^ n as u64)
         };
         let machines = (0..MACHINES).map(machine).collect();
         let part = |role| {
@@ -67,9 +71,20 @@ impl Cluster {
             Part { role, seed, wire, clock, running: None }
         };
         let parts = [part(Role::Controllers), part(Role::Scheduler)];
-        let mut cluster = Self { model: Arc::clone(model), faults: Arc::clone(faults), server_clock, machines, parts };
+        let (model, faults) = (Arc::clone(model), Arc::clone(faults));
+        let mut cluster = Self { model, faults, server_clock, machines, running, parts };
         cluster.start_parts();
         cluster
+    }
+
+    pub(crate) fn machines(&self) -> &[Machine] {
+        &self.machines
+    }
+
+    /// # Errors
+    /// Something runs twice.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.running.check()
     }
 
     /// What has crashed of the control plane starts again.

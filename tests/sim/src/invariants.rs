@@ -4,7 +4,8 @@
 //! - A ReplicaSet never has more pods made than it wants.
 //! - A pod is bound at most once, and to a node that exists.
 //! - What [`availability`] says of roll-outs and evictions.
-//! - What [`placement`] says of room and of preemption.
+//! - What [`placement`] says of room, of taints and of preemption.
+//! - What [`recreate`] says of Deployments that are not rolled out but recreated.
 //! - What [`sets`] says of StatefulSets and DaemonSets.
 //!
 //! Controllers decide on what they have seen, which may be late: "wants" is the most that was asked for within the last
@@ -12,7 +13,9 @@
 
 mod availability;
 mod placement;
+mod recreate;
 mod sets;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, hash_map::DefaultHasher},
@@ -55,9 +58,12 @@ pub struct Invariants {
     numbered: sets::Sets,
     placement: placement::Placement,
     availability: availability::Availability,
+    recreated: recreate::Recreated,
     history: VecDeque<String>,
     digest: DefaultHasher,
     pods_made: u64,
+    /// More are never made.
+    pods_max: u64,
 }
 
 /// What was wanted of one object, newest last.
@@ -100,8 +106,8 @@ impl Wanted {
 }
 
 impl Invariants {
-    /// Watches a model.
-    pub async fn open(model: &ModelApi, faults: Arc<Faults>) -> Self {
+    /// Watches a model. More pods than `pods_max` are one too many.
+    pub async fn open(model: &ModelApi, faults: Arc<Faults>, pods_max: u64) -> Self {
         let sets = [kind_of::<Deployment>(), kind_of::<ReplicaSet>(), kind_of::<StatefulSet>(), kind_of::<DaemonSet>()];
         let kinds = sets.into_iter().chain([kind_of::<Node>(), kind_of::<PodDisruptionBudget>(), kind_of::<Pod>()]);
         Self {
@@ -115,9 +121,11 @@ impl Invariants {
             nodes: BTreeSet::new(),
             placement: placement::Placement::default(),
             availability: availability::Availability::default(),
+            recreated: recreate::Recreated::default(),
             history: VecDeque::new(),
             digest: DefaultHasher::new(),
             pods_made: 0,
+            pods_max,
         }
     }
 
@@ -153,7 +161,13 @@ impl Invariants {
     /// # Errors
     /// The first that breaks an invariant.
     pub fn check(&mut self) -> Result<(), String> {
-        self.changes.take().iter().try_for_each(|delta| self.change(delta))
+        for delta in self.changes.take() {
+            self.change(&delta)?;
+            if self.pods_made > self.pods_max {
+                return Err(format!("{} pods were made, at most {}", self.pods_made, self.pods_max));
+            }
+        }
+        Ok(())
     }
 
     fn change(&mut self, delta: &Delta) -> Result<(), String> {
@@ -162,18 +176,21 @@ impl Invariants {
         self.note(describe(&**object, gone));
         if let Some(node) = object.downcast_ref::<Node>() {
             self.nodes.insert(node.metadata.name.clone().unwrap_or_default());
-            self.numbered.node(node);
-            self.availability.node(node);
+            self.numbered.node(node, gone);
+            self.availability.node(node, gone);
+            self.placement.node(node, gone);
         } else if let Some(set) = object.downcast_ref::<StatefulSet>() {
             self.numbered.stateful_set(set, gone);
         } else if let Some(set) = object.downcast_ref::<DaemonSet>() {
             self.numbered.daemon_set(set, gone);
         } else if let Some(deployment) = object.downcast_ref::<Deployment>() {
             self.deployment(deployment);
+            self.recreated.deployment(deployment);
             self.availability.deployment(deployment, gone);
         } else if let Some(budget) = object.downcast_ref::<PodDisruptionBudget>() {
             self.availability.budget(budget, gone);
         } else if let Some(set) = object.downcast_ref::<ReplicaSet>() {
+            self.recreated.set(set, gone);
             return self.set(set, gone);
         } else if let Some(pod) = object.downcast_ref::<Pod>() {
             let old = match delta {
@@ -229,6 +246,7 @@ impl Invariants {
         }
         self.placement.pod(pod, old, gone)?;
         self.availability.pod(pod, gone)?;
+        self.recreated.pod(pod, gone)?;
         if job_of(&pod.metadata).is_some() {
             return Ok(());
         }

@@ -2,9 +2,9 @@
 //!
 //! Real parts: controllers, scheduler, their drivers, the event recorder and the kinds. Around them: the reference model
 //! of the API, an API in between that fails as networks fail ([`faults`]), machines that run pods and crash ([`machines`]),
-//! hosts that lose what runs on them and whose clocks jump ([`cluster`]), and users of Deployments ([`user`]), of StatefulSets
-//! and DaemonSets, of Jobs ([`jobs`]) and of budgets. After every step the invariants are checked on every change in order ([`invariants`]); at
-//! the end, without faults, everything must become what the user asked for.
+//! hosts that lose what runs on them and whose clocks jump ([`cluster`]), and users of Deployments ([`user`]), of
+//! StatefulSets and DaemonSets, of Jobs ([`jobs`]), of budgets and of nodes. After every step the invariants are checked on
+//! every change in order ([`invariants`]); at the end, without faults, everything must become what the user asked for.
 //!
 //! Equal seeds make equal runs, down to the last revision: a failure prints its seed, and the seed replays it.
 
@@ -15,9 +15,13 @@ mod evictor;
 pub mod faults;
 pub mod invariants;
 pub mod jobs;
+#[cfg(test)]
+mod lost_machine;
 pub mod machines;
 pub mod many;
 mod objects;
+mod operator;
+mod running;
 mod sets;
 pub mod user;
 
@@ -35,6 +39,8 @@ use crate::{
     faults::{FAULTS, Faults},
     invariants::Invariants,
     jobs::Jobs,
+    machines::Machine,
+    operator::Operator,
     sets::SetUser,
     user::User,
 };
@@ -89,38 +95,47 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// The first invariant that did not hold, or what had not become as asked for in the end.
 pub fn run(seed: u64) -> Result<Report, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
-    runtime.block_on(simulate(seed))
+    run_with(seed, u64::MAX)
 }
 
-async fn simulate(seed: u64) -> Result<Report, Failure> {
+/// The same with one more rule: never more than so many pods are made.
+fn run_with(seed: u64, pods_max: u64) -> Result<Report, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
+    runtime.block_on(simulate(seed, pods_max))
+}
+
+async fn simulate(seed: u64, pods_max: u64) -> Result<Report, Failure> {
     let mut random = SmallRng::seed_from_u64(seed);
     let start = Timestamp::from_second(1_800_000_000).expect("a valid time");
     let clock: ClockRef = Arc::new(TokioClock::starting_at(start));
     let server_clock = JumpyClock::new(&clock);
     let model = Arc::new(ModelApi::new(server_clock.clone()));
     let faults = Arc::new(Faults::new(random.random()));
-    let mut invariants = Invariants::open(&model, Arc::clone(&faults)).await;
+    let mut invariants = Invariants::open(&model, Arc::clone(&faults), pods_max).await;
     let mut users = Users::open(&model, &server_clock).await;
     let mut cluster = Cluster::start(&model, &faults, (&clock, server_clock), seed);
     let fail = |what: String, invariants: &Invariants| Failure { seed, what, history: invariants.history() };
     for _ in 0..STEPS {
-        let did =
-            if random.random_range(0..3) == 0 { cluster.suffer(&mut random) } else { users.act(&mut random).await };
+        let did = match random.random_range(0..3) {
+            0 => cluster.suffer(&mut random),
+            _ => users.act(cluster.machines(), &mut random).await,
+        };
         invariants.note(did);
         let pause = random.random_range(1..300);
         for _ in 0..pause {
             sleep(SLICE).await;
-            invariants.check().and_then(|()| users.jobs.check()).map_err(|what| fail(what, &invariants))?;
+            let held = invariants.check().and_then(|()| users.jobs.check()).and_then(|()| cluster.check());
+            held.map_err(|what| fail(what, &invariants))?;
         }
         cluster.start_parts();
     }
     faults.stop();
     cluster.mend();
-    users.jobs.release().await;
+    users.release().await;
     invariants.note("no more faults".to_owned());
-    let settled_seconds = settle(&mut users, &model, &mut invariants).await.map_err(|what| fail(what, &invariants))?;
+    let settled = settle(&mut users, &model, &mut invariants, &cluster).await;
+    let settled_seconds = settled.map_err(|what| fail(what, &invariants))?;
     cluster.shutdown().await;
     let (pods, digest) = (invariants.pods_made(), invariants.digest());
     Ok(Report { revision: model.revision().0, faults: faults.counts(), pods, digest, settled_seconds })
@@ -131,6 +146,7 @@ struct Users {
     deployer: User,
     sets: SetUser,
     evictor: Evictor,
+    operator: Operator,
     jobs: Jobs,
 }
 
@@ -140,18 +156,27 @@ impl Users {
             deployer: User::new(Arc::clone(model)),
             sets: SetUser::new(Arc::clone(model)),
             evictor: Evictor::new(Arc::clone(model), Arc::clone(clock)),
+            operator: Operator::new(Arc::clone(model)),
             jobs: Jobs::open(Arc::clone(model)).await,
         }
     }
 
     /// One thing happens; says what.
-    async fn act(&mut self, random: &mut SmallRng) -> String {
-        match random.random_range(0..12) {
+    async fn act(&mut self, machines: &[Machine], random: &mut SmallRng) -> String {
+        match random.random_range(0..14) {
             0..4 => self.deployer.act(random).await,
             4..7 => self.sets.act(random).await,
             7..9 => self.evictor.act(random).await,
+            9..11 => self.operator.act(machines, random).await,
             _ => self.jobs.act(random).await,
         }
+    }
+
+    /// Nothing is held back any more: from here on all can become as asked for.
+    async fn release(&self) {
+        self.deployer.release().await;
+        self.operator.release().await;
+        self.jobs.release().await;
     }
 
     /// What is not yet as asked for.
@@ -161,12 +186,18 @@ impl Users {
     }
 }
 
-async fn settle(users: &mut Users, model: &ModelApi, invariants: &mut Invariants) -> Result<u64, String> {
+async fn settle(
+    users: &mut Users,
+    model: &ModelApi,
+    invariants: &mut Invariants,
+    cluster: &Cluster,
+) -> Result<u64, String> {
     let mut missing = String::new();
     for second in 0..SETTLE_SECONDS {
         sleep(Duration::from_secs(1)).await;
         invariants.check()?;
         users.jobs.check()?;
+        cluster.check()?;
         match users.missing(model) {
             None => return Ok(second),
             Some(what) => missing = what,
@@ -189,9 +220,23 @@ mod tests {
             assert!(report.pods > 0 && report.revision > 100, "seed {seed} does next to nothing: {report:?}");
             faults.iter().zip(report.faults).for_each(|(sum, count)| _ = sum.fetch_add(count, Relaxed));
         };
-        many::run_many(0..1_000, many::cores(), seen).unwrap_or_else(|failure| panic!("{failure}"));
+        let failures = many::run_many(0..1_000, many::cores(), 1, seen);
+        assert!(failures.is_empty(), "{}", failures[0]);
         for (fault, count) in FAULTS.iter().zip(faults) {
             assert!(count.into_inner() > 500, "there is next to no {fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_that_fails_replays_exactly() {
+        for seed in [3, 4, 5] {
+            let failure = || run_with(seed, 5).expect_err("every cluster makes more pods");
+            let (first, again) = (failure(), failure());
+            assert_eq!((&first.what, &first.history), (&again.what, &again.history));
+            assert_eq!(first.what, "6 pods were made, at most 5");
+            assert!(first.history.last().is_some_and(|last| last.contains("Pod default/")), "{first}");
+            let command = format!("cargo run --release -p podium-sim -- --seed {seed} --seeds 1");
+            assert!(first.to_string().ends_with(&command), "{first}");
         }
     }
 

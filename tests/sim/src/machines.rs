@@ -2,7 +2,7 @@
 //!
 //! A crashed machine does nothing. When it is back nothing runs: pods that are never started again have failed, others start
 //! anew. What had ended before is still known. A machine that is cut off lets its pods run on unseen. An evicted pod becomes
-//! `Failed`.
+//! `Failed`. One whose Node was removed meanwhile registers again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,9 +34,12 @@ use crate::{
     faults::Wire,
     jobs::ending,
     objects::{is_ready, node, object},
+    running::Running,
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long a machine that was given up may still be shown pods that nobody waits for any more.
+const DOUBT: Duration = Duration::from_secs(60);
 
 /// A machine, as the simulation sees it.
 pub struct Machine {
@@ -44,17 +47,27 @@ pub struct Machine {
     wire: Arc<Wire>,
     clock: Arc<JumpyClock>,
     switches: Arc<Switches>,
+    running: Arc<Running>,
+}
+
+/// What a machine has of the world around it.
+pub(crate) struct Surroundings {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) clock: Arc<JumpyClock>,
+    pub(crate) running: Arc<Running>,
 }
 
 #[derive(Default)]
 struct Switches {
     crashed: AtomicBool,
+    given_up: AtomicBool,
     evict: AtomicBool,
 }
 
 impl Machine {
     /// Switches a machine on.
-    pub fn start(name: String, api: ApiRef, (wire, clock): (Arc<Wire>, Arc<JumpyClock>), seed: u64) -> Self {
+    pub(crate) fn start(name: String, api: ApiRef, around: Surroundings, seed: u64) -> Self {
+        let Surroundings { wire, clock, running } = around;
         let switches = Arc::new(Switches::default());
         let random = SmallRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(7));
         let agent = Agent {
@@ -62,13 +75,15 @@ impl Machine {
             api,
             clock: Arc::clone(&clock),
             switches: Arc::clone(&switches),
+            running: Arc::clone(&running),
             random,
             failed: BTreeSet::new(),
             ended: BTreeMap::new(),
             started_anew: BTreeSet::new(),
+            doubt: None,
         };
         tokio::spawn(agent.run());
-        Self { name, wire, clock, switches }
+        Self { name, wire, clock, switches, running }
     }
 
     /// Its name.
@@ -89,6 +104,18 @@ impl Machine {
     /// From now on it does nothing.
     pub fn crash(&self) {
         self.switches.crashed.store(true, Relaxed);
+        self.running.only(&self.name, |_| false);
+    }
+
+    /// While it does nothing somebody says that it will not come back. Its pods may be made again elsewhere, whether or not
+    /// it does.
+    pub(crate) fn give_up(&self) {
+        self.switches.given_up.store(true, Relaxed);
+    }
+
+    /// Whether it does nothing.
+    pub fn is_off(&self) -> bool {
+        self.switches.crashed.load(Relaxed)
     }
 
     /// It is back.
@@ -107,6 +134,7 @@ struct Agent {
     api: ApiRef,
     clock: Arc<JumpyClock>,
     switches: Arc<Switches>,
+    running: Arc<Running>,
     random: SmallRng,
     /// Uids of pods that have failed here: what the mirror still shows of them is old.
     failed: BTreeSet<String>,
@@ -114,16 +142,13 @@ struct Agent {
     ended: BTreeMap<String, &'static str>,
     /// Uids of pods whose containers died with the machine and are to be started again.
     started_anew: BTreeSet<String>,
+    /// Until then it may start what runs elsewhere by now.
+    doubt: Option<Instant>,
 }
 
 impl Agent {
     async fn run(mut self) {
-        while let Err(error) = self.api.create(object::<Node>(node(&self.name))).await {
-            if error.reason == podium_api::Reason::AlreadyExists {
-                break;
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
+        self.register().await;
         let scope = MirrorScope { namespace: None, fields: Some(format!("spec.nodeName={}", self.name)) };
         let Ok(pods) = self.api.mirror(&kind_of::<Pod>(), scope).await else { return };
         let mut beat: Option<Instant> = None;
@@ -135,13 +160,29 @@ impl Agent {
                 (beat, crashed) = (None, true);
                 continue;
             }
-            if std::mem::take(&mut crashed) {
+            if crashed {
+                self.register().await;
+                if self.switches.crashed.load(Relaxed) {
+                    continue;
+                }
+                crashed = false;
+                self.doubt = self.switches.given_up.swap(false, Relaxed).then(|| Instant::now() + DOUBT);
                 self.start_anew(&*pods);
             }
             if beat.is_none_or(|at| at.elapsed() >= HEARTBEAT) && self.heartbeat().await.is_ok() {
                 beat = Some(Instant::now());
             }
             self.care(&*pods).await;
+        }
+    }
+
+    /// Makes sure that there is a Node, while the machine is on.
+    async fn register(&self) {
+        while let Err(error) = self.api.create(object::<Node>(node(&self.name))).await {
+            if error.reason == podium_api::Reason::AlreadyExists || self.switches.crashed.load(Relaxed) {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
         }
     }
 
@@ -190,7 +231,12 @@ impl Agent {
     async fn care(&mut self, pods: &dyn Mirror) {
         let mut evict = self.switches.evict.swap(false, Relaxed);
         let mut seen = BTreeSet::new();
-        for pod in pods.list(None) {
+        let there = pods.list(None);
+        self.running.only(&self.name, |uid| there.iter().any(|pod| pod.uid() == uid));
+        for pod in there {
+            if self.switches.crashed.load(Relaxed) {
+                return;
+            }
             let key = pod.key();
             let Some(pod) = pod.downcast_ref::<Pod>() else { continue };
             let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -203,6 +249,7 @@ impl Agent {
             } else if phase == "Running" && evict && !self.ended.contains_key(&uid) {
                 evict = false;
                 self.failed.insert(uid.clone());
+                self.running.stop(&uid);
                 let _ = self.say(&key, &uid, "Failed").await;
             } else if let Some(phase) = self.ending(pod, &uid) {
                 let _ = self.say(&key, &uid, phase).await;
@@ -212,11 +259,20 @@ impl Agent {
                     let _ = self.say(&key, &uid, "Failed").await;
                 }
             } else if self.started_anew.remove(&uid) {
+                self.starts(&uid, &key.name);
                 let _ = self.say_ready(&key, &uid, "Running", false).await;
             } else if phase == "Pending" || phase == "Running" && !is_ready(pod) {
                 // Also when the node was thought lost: its pods were marked as not ready meanwhile.
+                self.starts(&uid, &key.name);
                 let _ = self.say(&key, &uid, "Running").await;
             }
+        }
+    }
+
+    /// A pod's containers run from now on.
+    fn starts(&self, uid: &str, name: &str) {
+        if self.doubt.is_none_or(|until| Instant::now() > until) {
+            self.running.start(uid, name, &self.name);
         }
     }
 
@@ -231,11 +287,13 @@ impl Agent {
         }
         let ending = ending(pod, &mut self.random)?;
         self.ended.insert(uid.to_owned(), ending);
+        self.running.stop(uid);
         Some(ending)
     }
 
     /// A pod is gone when it has been said how it ended, and not before: who waits for its last phase must see it.
     async fn end(&self, key: &ObjectKey, uid: String, phase: &str) {
+        self.running.stop(&uid);
         if !matches!(phase, "Succeeded" | "Failed") && self.say(key, &uid, "Failed").await.is_err() {
             return;
         }

@@ -23,6 +23,9 @@ struct Options {
     /// How many at a time [default: one for each core].
     #[arg(long)]
     threads: Option<usize>,
+    /// Goes on until so many have failed.
+    #[arg(long, default_value_t = 1)]
+    failures: usize,
     /// Prints what each came to.
     #[arg(long)]
     each: bool,
@@ -50,8 +53,11 @@ fn main() -> ExitCode {
         }
     };
     let seeds = options.seed..options.seed.saturating_add(options.seeds);
-    if let Err(failure) = many::run_many(seeds, options.threads.unwrap_or_else(many::cores), seen) {
+    let failures = many::run_many(seeds, options.threads.unwrap_or_else(many::cores), options.failures, seen);
+    for failure in &failures {
         eprintln!("seed {} fails:\n{failure}", failure.seed);
+    }
+    if !failures.is_empty() {
         return ExitCode::FAILURE;
     }
     let [clusters, changes, faults] = [clusters, changes, faults].map(AtomicU64::into_inner);

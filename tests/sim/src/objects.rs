@@ -21,7 +21,15 @@ pub(crate) const NODE_CORES: u32 = 64;
 
 /// Each Deployment has a priority of its own, and its pods are so large that a few nodes cannot hold those of all: the more
 /// important ones take the others' place while machines are down.
-pub(crate) fn deployment(name: &str, replicas: i32, surge: i32, unavailable: i32) -> Value {
+///
+/// `rolling`: `maxSurge` and `maxUnavailable`; none: all pods go before new ones come.
+pub(crate) fn deployment(name: &str, replicas: i32, rolling: Option<(i32, i32)>) -> Value {
+    let strategy = match rolling {
+        Some((surge, unavailable)) => {
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})
+        }
+        None => json!({"type": "Recreate"}),
+    };
     let priority = name.bytes().map(i32::from).sum::<i32>() % 3 * 10;
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -29,7 +37,7 @@ pub(crate) fn deployment(name: &str, replicas: i32, surge: i32, unavailable: i32
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+            "strategy": strategy,
             "template": {
                 "metadata": {"labels": {"app": name}},
                 "spec": {

@@ -51,10 +51,11 @@ impl User {
             return self.deploy(random).await;
         }
         let name = &names[random.random_range(0..names.len())];
-        match random.random_range(0..10) {
+        match random.random_range(0..11) {
             0..4 => self.scale(name, random.random_range(0..9)).await,
             4..7 => self.roll_out(name).await,
             7..9 => self.kill(random).await,
+            9 => self.pause(name, random.random_bool(0.5)).await,
             _ => self.delete(name).await,
         }
     }
@@ -64,11 +65,25 @@ impl User {
         let name = format!("web{}", self.made);
         let (replicas, surge) = (random.random_range(0..9), random.random_range(0..3));
         let unavailable = if surge == 0 { 1 } else { random.random_range(0..2) };
-        let made = object::<Deployment>(deployment(&name, replicas, surge, unavailable));
+        let rolling = random.random_bool(0.8).then_some((surge, unavailable));
+        let made = object::<Deployment>(deployment(&name, replicas, rolling));
         self.model.create(made).await.expect("the name is new");
         let asked = Asked { replicas: usize::try_from(replicas).unwrap_or(0), image: "image-0".to_owned() };
         self.asked.insert(name.clone(), asked);
-        format!("user deploys {name}: {replicas} replicas, maxSurge {surge}, maxUnavailable {unavailable}")
+        format!("user deploys {name}: {replicas} replicas, maxSurge and maxUnavailable {rolling:?}")
+    }
+
+    /// A Deployment that is paused is scaled, but not rolled out.
+    async fn pause(&self, name: &str, paused: bool) -> String {
+        self.patch(name, json!({"spec": {"paused": paused}})).await;
+        format!("user {} {name}", if paused { "pauses" } else { "resumes" })
+    }
+
+    /// Nothing is paused any more.
+    pub async fn release(&self) {
+        for name in self.asked.keys() {
+            self.pause(name, false).await;
+        }
     }
 
     async fn patch(&self, name: &str, patch: serde_json::Value) {

@@ -360,6 +360,25 @@ fn extension() -> Value {
     )
 }
 
+fn cors() -> Value {
+    let words = |item: Value, max: u32| {
+        let list = json!({ "type": "array", "maxItems": max, "items": item, "x-kubernetes-list-type": "set" });
+        holding(list, &[("!('*' in self && self.size() > 1)", "'*' cannot be specified alongside others")])
+    };
+    let origin = shaped(253, r"(^\*$)|(^https?:\/\/((\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+))(:([0-9]{1,5}))?$)");
+    let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "*"];
+    let header = || shaped(256, HEADER);
+    object(
+        &[],
+        json!({
+            "allowOrigins": words(origin, 64), "allowCredentials": { "type": "boolean" },
+            "allowMethods": words(one_of(&methods), 9), "allowHeaders": words(header(), 64),
+            "exposeHeaders": words(header(), 64),
+            "maxAge": { "type": "integer", "format": "int32", "minimum": 1, "default": 5 },
+        }),
+    )
+}
+
 fn http_filters() -> Value {
     let mut status = json!({ "type": "integer", "enum": [301, 302, 303, 307, 308] });
     status["default"] = 302.into();
@@ -377,6 +396,7 @@ fn http_filters() -> Value {
         ("RequestMirror", "requestMirror", mirror()),
         ("RequestRedirect", "requestRedirect", redirect),
         ("URLRewrite", "urlRewrite", rewrite),
+        ("CORS", "cors", cors()),
         ("ExtensionRef", "extensionRef", extension()),
     ])
 }

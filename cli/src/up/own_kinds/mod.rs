@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result};
 use podium_api::{
     Kind, ObjectKey, Reason,
     k8s_openapi::{
-        api::rbac::v1::ClusterRole, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        api::{networking::v1::IngressClass, rbac::v1::ClusterRole},
+        apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     },
     kind_of,
 };
@@ -28,7 +29,22 @@ pub(super) async fn install(api: &ApiRef) -> Result<()> {
     }
     ensure::<ClusterRole>(api, role("view", &["get", "list", "watch"]), "rules").await?;
     ensure::<ClusterRole>(api, role("admin", &["create", "update", "patch", "delete", "deletecollection"]), "rules")
-        .await
+        .await?;
+    make_ingress_class(api).await
+}
+
+/// Makes the class of the Ingresses that are served here, unless there is one of that name.
+async fn make_ingress_class(api: &ApiRef) -> Result<()> {
+    let class = json!({
+        "apiVersion": IngressClass::NAMES.api_version(), "kind": IngressClass::NAMES.kind,
+        "metadata": { "name": "podium" }, "spec": { "controller": "podium.dev/ingress" },
+    });
+    let made =
+        api.create(kind_of::<IngressClass>().decode_value(class).context("make the IngressClass podium")?.object);
+    match made.await {
+        Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
+        made => made.context("make the IngressClass podium").map(drop),
+    }
 }
 
 /// Makes an object, or brings the part of it that says what it is to what it should be.

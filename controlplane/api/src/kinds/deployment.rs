@@ -108,6 +108,8 @@ impl Kind for Deployment {
         );
         let unavailable = i64::from(status.unavailable_replicas.unwrap_or_default());
         errs.non_negative(&FieldPath::new("status").child("unavailableReplicas"), unavailable);
+        let terminating = i64::from(status.terminating_replicas.unwrap_or_default());
+        errs.non_negative(&FieldPath::new("status").child("terminatingReplicas"), terminating);
         let old = old.status.as_ref().and_then(|s| s.collision_count);
         replicas::validate_collisions(status.collision_count, old, errs);
     }

@@ -74,6 +74,8 @@ impl Kind for ReplicaSet {
             ("availableReplicas", status.available_replicas),
         ];
         replicas::validate_counts(status.replicas, status.observed_generation, &parts, "readyReplicas", errs);
+        let terminating = i64::from(status.terminating_replicas.unwrap_or_default());
+        errs.non_negative(&FieldPath::new("status").child("terminatingReplicas"), terminating);
     }
 }
 

@@ -68,9 +68,9 @@ pub trait ServiceDialer: Send + Sync + 'static {
     /// Why there is no answer.
     async fn send(&self, address: SocketAddr, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, String>;
 
-    /// Whether the pod there listens itself, so that what is spoken with it, TLS too, is its own matter. One that does not is
-    /// called, and knows of no connection.
-    fn listens(&self, _address: SocketAddr) -> bool {
+    /// Whether the pod there listens itself, so that what is spoken with it, TLS too, is its own matter. One that does not
+    /// is called, and knows of no connection.
+    async fn listens(&self, _address: SocketAddr) -> bool {
         false
     }
 

@@ -23,9 +23,11 @@ pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 /// What its ports say, as the `porter` of Kubernetes' conformance tests.
-const SAID: [(u16, &str); 6] = [
+const SAID: [(u16, &str); 7] = [
     (1080, "<a href=\"/rewriteme\">test</a>"),
     (160, "foo"),
+    // Listens itself, and speaks no TLS.
+    (161, "plain"),
     (162, "bar"),
     (443, "<a href=\"/tlsrewriteme\">test</a>"),
     (460, "tls baz"),
@@ -61,8 +63,8 @@ impl ServiceDialer for Porter {
         Ok(answer(address.port(), request).await)
     }
 
-    fn listens(&self, address: SocketAddr) -> bool {
-        matches!(address.port(), 443 | 460 | 462 | SOCKET)
+    async fn listens(&self, address: SocketAddr) -> bool {
+        matches!(address.port(), 161 | 443 | 460 | 462 | SOCKET)
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {

@@ -58,6 +58,7 @@ async fn through_a_service_and_a_pod() {
         (PODS, "https:porter:443", link("https:porter:443", "tlsrewriteme")),
         (PODS, "https:porter:460", "tls baz".to_owned()),
         (PODS, "https:porter:462", "tls qux".to_owned()),
+        (PODS, "https:porter:161", "plain".to_owned()),
     ] {
         let answer = cluster.get(&format!("{place}/{id}/proxy/")).await;
         assert_eq!((answer.status.as_u16(), answer.text), (200, wanted), "{id}");

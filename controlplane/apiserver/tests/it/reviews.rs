@@ -1,9 +1,13 @@
 //! Questions that are answered, tokens of ServiceAccounts, and acting as somebody else.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Cluster};
+use crate::{
+    harness::{Answer, Cluster},
+    raw::eventually,
+};
 
 const AUTHENTICATION: &str = "/apis/authentication.k8s.io/v1";
 const AUTHORIZATION: &str = "/apis/authorization.k8s.io/v1";
@@ -81,6 +85,49 @@ async fn tokens_of_service_accounts() {
     assert_eq!(cluster.post(&path, check).await.ok(201)["status"]["authenticated"], false, "the account is gone");
     let keys = cluster.get("/openid/v1/jwks").await.ok(200);
     assert_eq!(keys["keys"][0]["alg"], "ES256");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_holds_a_token_for_as_long_as_its_account_is_there() {
+    let cluster = Cluster::start().await;
+    let (accounts, secrets) = ("/api/v1/namespaces/default/serviceaccounts", "/api/v1/namespaces/default/secrets");
+    let robot = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    let secret = |name: &str, account: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": account}},
+        })
+    };
+    let made = cluster.post(accounts, robot.clone()).await.ok(201);
+    cluster.post(secrets, secret("robot", "robot")).await.ok(201);
+    let path = format!("{secrets}/robot");
+    eventually("the token is there", || async { cluster.get(&path).await.json()["data"]["token"].is_string() }).await;
+    let kept = cluster.get(&path).await.ok(200);
+    assert_eq!(kept["metadata"]["annotations"]["kubernetes.io/service-account.uid"], made["metadata"]["uid"]);
+    let plain = |key: &str| {
+        let bytes = STANDARD.decode(kept["data"][key].as_str().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(plain("namespace"), "default");
+    assert!(plain("ca.crt").starts_with("-----BEGIN CERTIFICATE-----"));
+    let check = review("authentication", "TokenReview", json!({"token": plain("token")}));
+    let reviews = format!("{AUTHENTICATION}/tokenreviews");
+    let status = cluster.post(&reviews, check.clone()).await.ok(201)["status"].clone();
+    assert_eq!(status["user"]["username"], "system:serviceaccount:default:robot");
+    assert_eq!(status["user"]["groups"][1], "system:serviceaccounts:default");
+    // What was taken back is no longer good, though it is signed.
+    let label = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
+    cluster.patch(&path, "merge-patch", label).await.ok(200);
+    assert_eq!(cluster.post(&reviews, check.clone()).await.ok(201)["status"]["authenticated"], false);
+    cluster.delete(&format!("{accounts}/robot")).await.ok(200);
+    eventually("the secret goes with its account", || async { cluster.get(&path).await.status == 404 }).await;
+    cluster.post(secrets, secret("stray", "nobody")).await.ok(201);
+    let stray = format!("{secrets}/stray");
+    eventually("a secret of nobody goes", || async { cluster.get(&stray).await.status == 404 }).await;
+    // Another account of the same name does not bring the token back.
+    cluster.post(accounts, robot).await.ok(201);
+    assert_eq!(cluster.post(&reviews, check).await.ok(201)["status"]["authenticated"], false);
     cluster.stop().await;
 }
 

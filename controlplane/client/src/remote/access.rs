@@ -4,9 +4,12 @@
 //! # Source
 //! Kubernetes `cmd/kubeadm/app/discovery/token/token.go`, `cmd/kubeadm/app/util/pubkeypin/pubkeypin.go`.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Request, Uri};
 use kube::{Client, Config, client::Body, config::AuthInfo};
+use parking_lot::Mutex;
 use podium_api::{ApiError, k8s_openapi::api::core::v1::ConfigMap};
 use sha2::{Digest as _, Sha256};
 use x509_parser::{parse_x509_certificate, pem::Pem};
@@ -69,7 +72,8 @@ impl RemoteApi {
     /// # Errors
     /// What of it cannot be used.
     pub fn connect(access: &Access) -> Result<Self, ApiError> {
-        Ok(Self::new(access.client()?))
+        let remote = Remote::new(access.client()?, Some(access.clone()));
+        Ok(Self { remote: Arc::new(remote), mirrors: Mutex::default() })
     }
 
     /// Goes on like this: new requests, and watches when they are opened again.
@@ -77,8 +81,7 @@ impl RemoteApi {
     /// # Errors
     /// What of it cannot be used; then nothing changes.
     pub fn reconnect(&self, access: &Access) -> Result<(), ApiError> {
-        *self.remote.client.write() = access.client()?;
-        Ok(())
+        self.remote.replace(access)
     }
 
     /// Sends a request to the server that is none of the API's; the answer comes as it is, whatever its status.
@@ -151,7 +154,7 @@ pub async fn discover_ca(server: &str, hashes: &[String]) -> Result<String, ApiE
 
 /// The CA that the server tells of.
 async fn ask(client: Client) -> Result<String, ApiError> {
-    let remote = Remote { client: parking_lot::RwLock::new(client) };
+    let remote = Remote::new(client, None);
     let body = remote.call(super::request(http::Method::GET, CLUSTER_INFO, None)?).await?;
     let unread = |why: &str| ApiError::internal(format!("the ConfigMap cluster-info of kube-public {why}"));
     let map: ConfigMap = serde_json::from_slice(&body).map_err(|_| unread("is none"))?;

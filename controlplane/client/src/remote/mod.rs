@@ -25,7 +25,7 @@ use podium_api::{
     kind_of,
 };
 use serde::Serialize;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 pub use self::access::{Access, Shown, ca_hashes, discover_ca};
 use crate::{Api, Mirror, MirrorScope, MirrorStore, Patch};
@@ -64,16 +64,31 @@ impl Drop for Reflected {
 impl RemoteApi {
     /// The API that this client talks to. Mirrors live as long as this does.
     pub fn new(client: Client) -> Self {
-        Self { remote: Arc::new(Remote { client: RwLock::new(client) }), mirrors: Mutex::default() }
+        Self { remote: Arc::new(Remote::new(client, None)), mirrors: Mutex::default() }
     }
 }
 
 /// The connection.
 struct Remote {
     client: RwLock<Client>,
+    /// How a new one is made.
+    access: RwLock<Option<Access>>,
+    /// Changes when what is open is given up.
+    given_up: watch::Sender<()>,
 }
 
 impl Remote {
+    fn new(client: Client, access: Option<Access>) -> Self {
+        Self { client: RwLock::new(client), access: RwLock::new(access), given_up: watch::Sender::new(()) }
+    }
+
+    /// Goes on by a new client.
+    fn replace(&self, access: &Access) -> Result<(), ApiError> {
+        *self.client.write() = access.client()?;
+        *self.access.write() = Some(access.clone());
+        Ok(())
+    }
+
     fn client(&self) -> Client {
         self.client.read().clone()
     }
@@ -180,6 +195,14 @@ impl Api for RemoteApi {
         let path = object_path(&kind_of::<Pod>(), pod, Some("binding"));
         let body = json(&Binding { metadata, target })?;
         self.remote.call(request(Method::POST, &path, Some(body))?).await.map(drop)
+    }
+
+    fn give_up_connections(&self) {
+        let access = self.remote.access.read().clone();
+        if let Some(Err(error)) = access.map(|access| self.remote.replace(&access)) {
+            tracing::warn!(%error, "the connections to the API server stay as they are");
+        }
+        self.remote.given_up.send_replace(());
     }
 
     async fn token(&self, account: &ObjectKey, asked: TokenRequest) -> Result<TokenRequest, ApiError> {

@@ -46,6 +46,15 @@ enum Next {
     Watch(Revision),
 }
 
+impl Next {
+    /// What has come is in the mirror: it goes on from there.
+    fn go_on(&mut self, store: &MirrorStore) {
+        if let Self::Watch(from) = self {
+            *from = store.revision().max(*from);
+        }
+    }
+}
+
 /// Lists once, then keeps the mirror current in a task of its own.
 pub(super) async fn start(remote: &Arc<Remote>, kind: &KindRef, scope: MirrorScope) -> Result<Reflected, ApiError> {
     let store = Arc::new(MirrorStore::new());
@@ -60,10 +69,20 @@ impl Reflector {
         let resource = self.kind.names().plural;
         let mut next = Next::Watch(from);
         let mut failures = 0;
+        let mut given_up = self.remote.given_up.subscribe();
         loop {
-            let result = match next {
-                Next::List => self.list().await,
-                Next::Watch(from) => self.watch(from).await,
+            let step = async {
+                match next {
+                    Next::List => self.list().await,
+                    Next::Watch(from) => self.watch(from).await,
+                }
+            };
+            let result = tokio::select! {
+                result = step => result,
+                _ = given_up.changed() => {
+                    next.go_on(&self.store);
+                    continue;
+                }
             };
             match result {
                 Ok(revision) => {
@@ -79,11 +98,9 @@ impl Reflector {
                     failures += 1;
                     let pause = backoff(failures);
                     tracing::warn!(resource, %error, ?pause, "the mirror is not being updated; trying again");
-                    // What came before the failure is in the mirror: go on from there.
-                    if let Next::Watch(from) = &mut next {
-                        *from = self.store.revision().max(*from);
-                    }
-                    tokio::time::sleep(pause).await;
+                    next.go_on(&self.store);
+                    // Whoever says that the server answers again is believed at once.
+                    let _ = tokio::time::timeout(pause, given_up.changed()).await;
                 }
             }
         }

@@ -13,7 +13,12 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A client whose server answers one after the other; when there is no more it hangs.
 fn scripted(answers: Vec<(u16, String)>) -> (RemoteApi, Asked) {
-    let script: Script = Arc::new(Mutex::new(answers.into()));
+    scripted_by(&Arc::new(Mutex::new(answers.into())))
+}
+
+/// The same with a script that goes on later.
+fn scripted_by(script: &Script) -> (RemoteApi, Asked) {
+    let script = Arc::clone(script);
     let asked = Asked::default();
     let log = Arc::clone(&asked);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -89,6 +94,37 @@ async fn a_mirror_lists_in_pages_watches_reconnects_and_lists_again_after_410() 
             format!("{watch}13"),
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_given_up_goes_on_from_where_it_was() {
+    let script: Script = Arc::new(Mutex::new(vec![page(&[map("a", 1)], 5, "")].into()));
+    let (api, asked) = scripted_by(&script);
+    let mirror = api.mirror(&kind_of::<ConfigMap>(), MirrorScope::default()).await.unwrap();
+    let mut deltas = mirror.subscribe();
+    assert_eq!(next(&mut deltas).await, "+d/a");
+    // The watch is silent: it is opened again when somebody says that the server is.
+    while asked.lock().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let since = tokio::time::Instant::now();
+    script.lock().push_back(events(&[("ADDED", map("b", 7))]));
+    api.give_up_connections();
+    assert_eq!(next(&mut deltas).await, "+d/b");
+    while asked.lock().len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    // One that waits to be tried again does not wait any longer.
+    script.lock().extend([(500, "broken".to_owned()), events(&[("ADDED", map("c", 8))])]);
+    api.give_up_connections();
+    while asked.lock().len() < 5 {
+        tokio::task::yield_now().await;
+    }
+    api.give_up_connections();
+    assert_eq!(next(&mut deltas).await, "+d/c");
+    assert_eq!(since.elapsed(), Duration::ZERO);
+    let from = |at: usize| asked.lock()[at].rsplit('=').next().map(str::to_owned).unwrap();
+    assert_eq!([1, 2, 3, 4, 5].map(from), ["5", "5", "7", "7", "7"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,6 +62,11 @@ impl Set {
         self.seen.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
     }
 
+    /// How many are on their way out; `None` when its controller has not counted them.
+    pub(super) fn terminating(&self) -> Option<i32> {
+        self.seen.status.as_ref()?.terminating_replicas
+    }
+
     /// How many are available of those that are wanted: its status may still count pods that it is about to delete.
     pub(super) fn stays_available(&self) -> i32 {
         self.available().min(self.replicas)

@@ -81,6 +81,8 @@ impl Work<'_> {
         let (present, ready, available) = (sum(Set::status_replicas), sum(Set::ready), sum(Set::available));
         let unavailable = (self.total() - available).max(0);
         let updated = self.new.as_ref().map_or(0, Set::status_replicas);
+        // Not known before all of them tell.
+        let terminating = self.all().map(Set::terminating).sum::<Option<i32>>();
         let nonzero = |n: i32| Some(n).filter(|n| *n != 0);
         self.status = DeploymentStatus {
             observed_generation: self.deployment.metadata.generation,
@@ -89,6 +91,7 @@ impl Work<'_> {
             ready_replicas: nonzero(ready),
             available_replicas: nonzero(available),
             unavailable_replicas: nonzero(unavailable),
+            terminating_replicas: terminating,
             ..std::mem::take(&mut self.status)
         };
         if available >= self.min_available() {

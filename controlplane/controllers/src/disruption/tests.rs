@@ -62,13 +62,38 @@ fn percentages_are_of_what_is_wanted() {
             r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":2}"#
         ]],
     );
-    // Nobody says how many there should be.
+    // Whoever has a scale says it by that.
     check(
-        "pdb b max=1; pod x owner=Job/j ready",
-        expect![[r#"
-            event Warning CalculateExpectedPodCountFailed: Failed to calculate the number of expected pods: found no controllers for pod "x"
-            status poddisruptionbudget b {["reason":"SyncFailed","status":"False"],"disruptedPods":{},"disruptionsAllowed":0}"#]],
+        "pdb b max=1; deployment d replicas=2; pod x owner=deployment/d ready; pod y owner=deployment/d ready",
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"SufficientPods","status":"True"],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":2}"#
+        ]],
     );
+    // A Deployment that is gone says nothing; its ReplicaSet does.
+    check(
+        &format!("pdb b max=1; rs web replicas=3 owner=deployment/gone; {PODS}"),
+        expect![[
+            r#"status poddisruptionbudget b {["reason":"InsufficientPods","status":"False"],"currentHealthy":2,"desiredHealthy":2,"disruptionsAllowed":0,"expectedPods":3}"#
+        ]],
+    );
+}
+
+#[test]
+fn says_why_nobody_knows_how_many_there_should_be() {
+    for (owner, why) in [
+        ("rs/gone", r#"found no controllers for pod "x""#),
+        ("configmap/c", "configmaps does not implement the scale subresource"),
+        ("Foo/f", r#"no matches for kind "Foo" in version "example.com/v1""#),
+    ] {
+        let plan = World::of(&format!("pdb b max=1; configmap c; pod x owner={owner} ready")).plan(
+            &PodDisruptionBudgets,
+            &PodDisruptionBudget::NAMES,
+            "b",
+        );
+        let failed = "event Warning CalculateExpectedPodCountFailed: Failed to calculate the number of expected pods:";
+        let status = r#"status poddisruptionbudget b {"conditions":[{"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptedPods":{},"disruptionsAllowed":0}"#;
+        assert_eq!(plan, format!("{failed} {why}\n{status}"), "{owner}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What the garbage collector plans.
 
 use expect_test::{Expect, expect};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{ConfigMap, Node, Pod},
+};
 
 use super::*;
 use crate::test_support::World;
@@ -30,6 +33,23 @@ fn deletes_what_nobody_owns() {
     pod("pod p owner=Foo/x", expect![[""]]);
     pod("pod p owner=rs/r deleting", expect![[""]]);
     pod("pod p", expect![[""]]);
+}
+
+#[test]
+fn an_owner_of_another_namespace_is_none() {
+    let there = serde_json::json!({"metadata": {"name": "c", "namespace": "other", "uid": "configmap/c"}});
+    let plan = |world: &str, names: &podium_api::Names, name: &str| {
+        World::of(world).plus::<ConfigMap>(there.clone()).plan(&GarbageCollector, names, name)
+    };
+    expect![[r#"
+        event Warning OwnerRefInvalidNamespace: ownerRef [v1/ConfigMap, namespace: d, name: c, uid: configmap/c] does not exist in namespace "d"
+        delete pod p Background"#]]
+    .assert_eq(&plan("pod p owner=configmap/c age=5", &Pod::NAMES, "p"));
+    assert_eq!(plan("pod p owner=configmap/c", &Pod::NAMES, "p"), "delete pod p Background", "it was told before");
+    assert_eq!(plan("pod p owner=configmap/gone age=5", &Pod::NAMES, "p"), "delete pod p Background");
+    // What lives in no namespace stays for ever.
+    expect![[r#"event Warning OwnerRefInvalidNamespace: ownerRef [v1/ConfigMap, namespace: , name: c, uid: configmap/c] does not exist in namespace """#]]
+        .assert_eq(&plan("node n owner=configmap/c age=5", &Node::NAMES, "n"));
 }
 
 #[test]

@@ -418,6 +418,13 @@ fn counts_although_pods_are_refused() {
 }
 
 #[test]
+fn leaves_alone_what_somebody_else_manages() {
+    check("completions=3 parallelism=2 managed-by=example.com/x", "a Running", expect![]);
+    let own = plan(&world("completions=3 parallelism=2 managed-by=kubernetes.io/job-controller", ""));
+    assert_eq!(own, plan(&world("completions=3 parallelism=2", "")));
+}
+
+#[test]
 fn lets_go_of_what_is_left_over() {
     let leftover = |world: &World| world.plan(&Jobs, &Pod::NAMES, "a");
     let gone = || World::of("").plus::<Pod>(pod("a Running going"));

@@ -89,6 +89,7 @@ fn pods_leave_in_the_end() {
         &node(taints),
         expect![[r#"
         status pod p {"conditions":[{"status":"False","type":"Ready"}],"phase":"Running"}
+        event Warning NodeNotReady: Node is not ready
         look again after 40s"#]],
     );
     check(
@@ -120,7 +121,11 @@ fn nobody_is_driven_away_when_it_may_be_this_side_that_is_cut_off() {
     let lost = |n: &str| format!("node {n} ready=Unknown; lease {n} renewed=41");
     let plan = |world: &str| World::of(world).plan(&NodeLifecycle::default(), &Node::NAMES, "n");
     let many = |lost_ones: usize, rest: &str| {
-        let others: Vec<String> = (1..lost_ones).map(|at| lost(&format!("lost-{at}"))).collect();
+        // They were given up long ago: nobody is before this one.
+        let gone = "taints=node.kubernetes.io/unreachable:NoExecute tainted=1000";
+        let others: Vec<String> = (1..lost_ones)
+            .map(|at| format!("node lost-{at} ready=Unknown {gone}; lease lost-{at} renewed=41"))
+            .collect();
         plan(&format!("{}; {}; {rest}", lost("n"), others.join("; ")))
     };
     expect![[r#"
@@ -139,6 +144,33 @@ fn nobody_is_driven_away_when_it_may_be_this_side_that_is_cut_off() {
     assert!(!gives_up(many(3, &well(2))), "most of a small cluster");
     assert!(gives_up(many(3, &well(3))), "half of it");
     assert!(gives_up(many(40, &well(20))), "a large cluster");
+}
+
+#[test]
+fn lost_nodes_of_a_zone_are_given_up_one_after_the_other() {
+    let given_up = |seconds: i64| format!("taints={UNREACHABLE}:NoExecute tainted={seconds}");
+    // When its turn is, beside `m` and others.
+    let check = |m: &str, others: &str, expected: Option<i64>| {
+        let world = format!("node n ready=Unknown since=20; lease n renewed=41; node m ready=Unknown {m}; {others}");
+        let plan = World::of(&world).plan(&NodeLifecycle::default(), &Node::NAMES, "n");
+        let wait = plan.rsplit_once("look again after ").map(|(_, wait)| wait.to_owned());
+        assert_eq!(wait, expected.map(|seconds| format!("{seconds}s")), "{world}");
+        assert_eq!(plan.contains("NoExecute"), expected.is_none(), "{world}");
+    };
+    let few = "node well; node fine; node good";
+    check("since=10", few, None);
+    check("since=30", few, Some(10));
+    check(&given_up(4), few, Some(6));
+    check(&given_up(10), few, None);
+    check(&given_up(4), &format!("node k ready=Unknown since=30; {few}"), Some(16));
+    check("since=30 labels=topology.kubernetes.io/zone:other", few, None);
+    // The clock was set back.
+    check(&given_up(-20), few, None);
+    let lost: String = (0..48).map(|at| format!("node lost-{at} ready=Unknown {}; ", given_up(800))).collect();
+    let most_of_a_large_zone = format!("{lost}node well");
+    check(&given_up(40), &most_of_a_large_zone, Some(30));
+    check(&given_up(75), &most_of_a_large_zone, Some(25));
+    check(&given_up(100), &most_of_a_large_zone, None);
 }
 
 #[test]

@@ -21,14 +21,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use podium_api::{ApiError, Object, Reason, kind_of};
+use podium_api::{ApiError, Object, Reason, Selector, kind_of};
 
 use self::replicated::Replicated;
 
 use crate::{
     Action, Controller, EventNote, Key, Plan, Trigger, View, ViewExt,
-    owners::{claim, controller_key, controller_of, controller_ref, delete, matching},
-    pods::is_active,
+    owners::{claim_and_adopt, controller_key, controller_of, controller_ref, delete, matching},
+    pods::{is_active, is_terminating},
 };
 
 /// At most so many pods are created or deleted by one plan.
@@ -93,14 +93,32 @@ fn triggers<R: Replicated>() -> Vec<Trigger> {
     ]
 }
 
+/// The pods that a set has claimed, as far as they have not ended.
+#[derive(Default)]
+struct Pods {
+    active: Vec<Arc<Pod>>,
+    /// How many are on their way out.
+    terminating: usize,
+}
+
+impl Pods {
+    /// An orphan that has ended is nobody's any more.
+    fn claim<R: Replicated>(rs: &R, selector: &Selector, view: &dyn View, actions: &mut Vec<Action>) -> Self {
+        let belongs = |pod: &Pod| selector.matches_option(pod.metadata.labels.as_ref());
+        let mut claimed = claim_and_adopt(rs, belongs, is_active, view, actions);
+        let terminating = claimed.iter().filter(|pod| is_terminating(pod)).count();
+        claimed.retain(|pod| is_active(pod));
+        Self { active: claimed, terminating }
+    }
+}
+
 fn reconcile<R: Replicated>(key: &Key, view: &dyn View, now: Timestamp) -> Plan {
     let Some(rs) = view.get_as::<R>(&key.object) else { return Plan::default() };
     let Some(selector) = rs.selector().filter(|s| !s.is_everything()) else { return Plan::default() };
     let mut plan = Plan::default();
-    let mut pods: Vec<Arc<Pod>> = claim(&*rs, &selector, view, &mut plan.actions);
-    pods.retain(|pod| is_active(pod));
+    let pods = Pods::claim(&*rs, &selector, view, &mut plan.actions);
     if rs.metadata().deletion_timestamp.is_none() {
-        manage(&*rs, &pods, view, now, &mut plan);
+        manage(&*rs, &pods.active, view, now, &mut plan);
     }
     status::update(&*rs, &pods, now, &mut plan);
     plan
@@ -113,12 +131,15 @@ fn refused<R: Replicated>(key: &Key, error: &ApiError, view: &dyn View, now: Tim
         return plan;
     }
     if let Some(rs) = view.get_as::<R>(&key.object) {
-        let message = format!("Error creating: {error}");
-        plan.push(Action::Event(EventNote::warning(&*rs, "FailedCreate", message)));
         let selector = rs.selector().filter(|s| !s.is_everything());
-        let mut pods = selector.map(|s| claim(&*rs, &s, view, &mut Vec::new())).unwrap_or_default();
-        pods.retain(|pod| is_active(pod));
-        status::failed(&*rs, &pods, error, now, &mut plan);
+        let pods = selector.map(|s| Pods::claim(&*rs, &s, view, &mut Vec::new())).unwrap_or_default();
+        let surplus = i32::try_from(pods.active.len()).is_ok_and(|active| active > rs.wanted());
+        let (reason, event, why) = match surplus {
+            true => ("FailedDelete", format!("Error deleting: {error}"), format!("unable to delete pods: {error}")),
+            false => ("FailedCreate", format!("Error creating: {error}"), error.message.clone()),
+        };
+        plan.push(Action::Event(EventNote::warning(&*rs, reason, event)));
+        status::failed(&*rs, &pods, (reason, why), now, &mut plan);
     }
     plan
 }

@@ -8,6 +8,8 @@ use podium_api::{Kind, selector::Selector};
 
 /// A kind that keeps a number of pods of one template.
 pub(crate) trait Replicated: Kind + Clone {
+    /// Whether its status counts the pods that are on their way out.
+    const TELLS_TERMINATING: bool;
     /// Which pods are its own; `None` when that cannot be read.
     fn selector(&self) -> Option<Selector>;
     /// How many it wants.
@@ -23,6 +25,8 @@ pub(crate) trait Replicated: Kind + Clone {
 }
 
 impl Replicated for ReplicaSet {
+    const TELLS_TERMINATING: bool = true;
+
     fn selector(&self) -> Option<Selector> {
         Selector::from_label_selector(Some(&self.spec.as_ref()?.selector)).ok()
     }
@@ -49,6 +53,8 @@ impl Replicated for ReplicaSet {
 }
 
 impl Replicated for ReplicationController {
+    const TELLS_TERMINATING: bool = false;
+
     fn selector(&self) -> Option<Selector> {
         self.spec.as_ref()?.selector.as_ref().map(Selector::from_labels)
     }

@@ -1,18 +1,13 @@
 //! What the status says of the pods.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::{ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::Pod,
-    },
+    api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use podium_api::{ApiError, selector::Selector};
+use podium_api::selector::Selector;
 
-use super::replicated::Replicated;
+use super::{Pods, replicated::Replicated};
 use crate::{
     Action, Plan,
     pods::{available_in, is_ready},
@@ -22,9 +17,10 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// Counts the active pods and, when the counts changed, writes them. Comes last in a plan: what was refused before keeps
 /// the condition `ReplicaFailure` in place.
-pub(super) fn update<R: Replicated>(rs: &R, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
+pub(super) fn update<R: Replicated>(rs: &R, pods: &Pods, now: Timestamp, plan: &mut Plan) {
     let min_ready_seconds = rs.min_ready_seconds();
-    let available_in: Vec<i64> = pods.iter().filter_map(|pod| available_in(pod, min_ready_seconds, now)).collect();
+    let available_in: Vec<i64> =
+        pods.active.iter().filter_map(|pod| available_in(pod, min_ready_seconds, now)).collect();
     if let Some(next) = available_in.iter().filter(|seconds| **seconds > 0).min() {
         plan.requeue_in(*next);
     }
@@ -36,21 +32,30 @@ pub(super) fn update<R: Replicated>(rs: &R, pods: &[Arc<Pod>], now: Timestamp, p
     write(rs, status, plan);
 }
 
-fn counted<R: Replicated>(rs: &R, pods: &[Arc<Pod>], available: usize) -> ReplicaSetStatus {
+fn counted<R: Replicated>(rs: &R, pods: &Pods, available: usize) -> ReplicaSetStatus {
     let labels = template_labels(rs);
     let mut status = rs.status().unwrap_or_default();
-    status.replicas = count(pods.len());
+    let active = || pods.active.iter();
+    status.replicas = count(pods.active.len());
     status.fully_labeled_replicas =
-        nonzero(pods.iter().filter(|p| labels.matches_option(p.metadata.labels.as_ref())).count());
-    status.ready_replicas = nonzero(pods.iter().filter(|p| is_ready(p)).count());
+        nonzero(active().filter(|p| labels.matches_option(p.metadata.labels.as_ref())).count());
+    status.ready_replicas = nonzero(active().filter(|p| is_ready(p)).count());
     status.available_replicas = nonzero(available);
+    // Zero is told too: it is how those who sum up know that this was counted at all.
+    status.terminating_replicas = R::TELLS_TERMINATING.then(|| count(pods.terminating));
     status.observed_generation = rs.metadata().generation;
     status
 }
 
-/// Says that pods could not be created, and how many there are all the same.
-pub(super) fn failed<R: Replicated>(rs: &R, pods: &[Arc<Pod>], error: &ApiError, now: Timestamp, plan: &mut Plan) {
-    let available = pods.iter().filter(|pod| available_in(pod, rs.min_ready_seconds(), now) == Some(0)).count();
+/// Says that pods could not be created or deleted and why, and how many there are all the same.
+pub(super) fn failed<R: Replicated>(
+    rs: &R,
+    pods: &Pods,
+    (reason, why): (&str, String),
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let available = pods.active.iter().filter(|pod| available_in(pod, rs.min_ready_seconds(), now) == Some(0)).count();
     let mut status = counted(rs, pods, available);
     let conditions = status.conditions.get_or_insert_default();
     if conditions.iter().any(|c| c.type_ == REPLICA_FAILURE && c.status == "True") {
@@ -60,8 +65,8 @@ pub(super) fn failed<R: Replicated>(rs: &R, pods: &[Arc<Pod>], error: &ApiError,
     conditions.push(ReplicaSetCondition {
         type_: REPLICA_FAILURE.to_owned(),
         status: "True".to_owned(),
-        reason: Some("FailedCreate".to_owned()),
-        message: Some(error.message.clone()),
+        reason: Some(reason.to_owned()),
+        message: Some(why),
         last_transition_time: Some(Time(now)),
     });
     write(rs, status, plan);

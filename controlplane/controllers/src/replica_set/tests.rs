@@ -17,29 +17,32 @@ fn creates_what_is_missing() {
     check(
         "rs web replicas=2 there=0 ready=0",
         expect![[r#"
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]],
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"replicas":0,"terminatingReplicas":0}"#]],
     );
     check(
         "rs web replicas=2 there=1; pod a owner=rs/web ready node=n1",
         expect![[r#"
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]],
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":0}"#]],
     );
     check(
         "rs web replicas=1; pod a owner=rs/web ready node=n1 deleting",
         expect![[r#"
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]],
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"replicas":0,"terminatingReplicas":1}"#]],
     );
     check(
         "rs web replicas=1; pod a owner=rs/web phase=Failed node=n1",
         expect![[r#"
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]],
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"replicas":0,"terminatingReplicas":0}"#]],
     );
-    check("rs web replicas=1 there=0 deleting", expect![[r#"status replicaset web {"replicas":0}"#]]);
+    check(
+        "rs web replicas=1 there=0 deleting",
+        expect![[r#"status replicaset web {"replicas":0,"terminatingReplicas":0}"#]],
+    );
 }
 
 #[test]
@@ -57,51 +60,51 @@ fn deletes_what_is_missed_least() {
     delete(
         "pod x owner=rs/web ready age=99",
         expect![[r#"
-        delete pod x
-        event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            delete pod x
+            event Normal SuccessfulDelete: Deleted pod: x
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n3 age=99",
         expect![[r#"
-        delete pod x
-        event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}"#]],
+            delete pod x
+            event Normal SuccessfulDelete: Deleted pod: x
+            status replicaset web {"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n3 ready age=99 annotations=controller.kubernetes.io/pod-deletion-cost:-1",
         expect![[r#"
             delete pod x
             event Normal SuccessfulDelete: Deleted pod: x
-            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n1 ready age=99",
         expect![[r#"
-        delete pod old
-        event Normal SuccessfulDelete: Deleted pod: old
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            delete pod old
+            event Normal SuccessfulDelete: Deleted pod: old
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n3 ready=5 age=99",
         expect![[r#"
-        delete pod x
-        event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            delete pod x
+            event Normal SuccessfulDelete: Deleted pod: x
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n3 ready restarts=3 age=99",
         expect![[r#"
-        delete pod x
-        event Normal SuccessfulDelete: Deleted pod: x
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            delete pod x
+            event Normal SuccessfulDelete: Deleted pod: x
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
     delete(
         "pod x owner=rs/web node=n3 ready age=99",
         expect![[r#"
-        delete pod young
-        event Normal SuccessfulDelete: Deleted pod: young
-        status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3}"#]],
+            delete pod young
+            event Normal SuccessfulDelete: Deleted pod: young
+            status replicaset web {"availableReplicas":3,"fullyLabeledReplicas":3,"readyReplicas":3,"replicas":3,"terminatingReplicas":0}"#]],
     );
 }
 
@@ -110,22 +113,29 @@ fn adopts_and_releases() {
     check(
         "rs web replicas=1; pod a ready node=n1",
         expect![[r#"
-        patch pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web"}]}}
-        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]],
+            patch pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web"}]}}
+            status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":0}"#]],
     );
     check(
         "rs web replicas=1; pod a ready node=n1 labels=app:other owner=rs/web",
         expect![[r#"
-        patch pod a {"metadata":{"ownerReferences":[]}}
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]],
+            patch pod a {"metadata":{"ownerReferences":[]}}
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"replicas":0,"terminatingReplicas":0}"#]],
     );
     check(
         "rs web replicas=1 there=0 ready=0; pod a node=n1 owner=rs/other",
         expect![[r#"
-        create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
-        status replicaset web {"replicas":0}"#]],
+            create pod web-* {"spec":{}}; tell SuccessfulCreate: Created pod: …
+            status replicaset web {"replicas":0,"terminatingReplicas":0}"#]],
     );
+}
+
+#[test]
+fn an_orphan_that_has_ended_is_left_alone() {
+    let plan =
+        World::of("rs web replicas=1; pod a phase=Succeeded node=n1").plan(&ReplicaSets, &ReplicaSet::NAMES, "web");
+    assert!(plan.starts_with("create pod web-*"), "{plan}");
 }
 
 #[test]
@@ -134,21 +144,25 @@ fn counts_pods_available_after_their_wait() {
     check(
         &format!("rs web replicas=2 min-ready=10; {pods}"),
         expect![[r#"
-        status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":2,"readyReplicas":2,"replicas":2}
-        look again after 6s"#]],
+            status replicaset web {"availableReplicas":1,"fullyLabeledReplicas":2,"readyReplicas":2,"replicas":2,"terminatingReplicas":0}
+            look again after 6s"#]],
     );
 }
 
 #[test]
 fn says_when_pods_are_refused() {
-    let world = World::of("rs web replicas=2 there=0; pod a owner=rs/web ready node=n1");
-    let names = podium_api::kind_of::<Pod>().names();
-    let error = ApiError::forbidden(&names, "web-x", "exceeded quota");
-    let key = Key::new(&ReplicaSet::NAMES, podium_api::ObjectKey::new("d", "web"));
-    let plan = ReplicaSets.refused(&key, &error, &world, Timestamp::from_second(NOW).unwrap());
+    let refused = |world: &str| {
+        let names = podium_api::kind_of::<Pod>().names();
+        let error = ApiError::forbidden(&names, "web-x", "exceeded quota");
+        let key = Key::new(&ReplicaSet::NAMES, podium_api::ObjectKey::new("d", "web"));
+        show(&ReplicaSets.refused(&key, &error, &World::of(world), Timestamp::from_second(NOW).unwrap()))
+    };
     expect![[r#"
         event Warning FailedCreate: Error creating: pods "web-x" is forbidden: exceeded quota
-        status replicaset web {"availableReplicas":1,"conditions":[{"reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}"#]].assert_eq(&show(&plan));
+        status replicaset web {"availableReplicas":1,"conditions":[{"reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":0}"#]].assert_eq(&refused("rs web replicas=2 there=0; pod a owner=rs/web ready node=n1"));
+    expect![[r#"
+        event Warning FailedDelete: Error deleting: pods "web-x" is forbidden: exceeded quota
+        status replicaset web {"availableReplicas":1,"conditions":[{"reason":"FailedDelete","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":0}"#]].assert_eq(&refused("rs web replicas=0 there=1; pod a owner=rs/web ready node=n1"));
 }
 
 #[test]

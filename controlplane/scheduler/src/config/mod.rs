@@ -78,7 +78,7 @@ const PLUGINS: [(&str, i64); 18] = [
 ];
 
 /// Plugins of Kubernetes that have nothing to do here: naming them is no mistake.
-const IDLE: [&str; 4] = ["NodeVolumeLimits", "DynamicResources", "NodeDeclaredFeatures", "GangScheduling"];
+const IDLE: [&str; 3] = ["DynamicResources", "NodeDeclaredFeatures", "GangScheduling"];
 
 impl Config {
     /// Reads a configuration.

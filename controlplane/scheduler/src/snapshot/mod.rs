@@ -25,7 +25,7 @@ use crate::{
     resources::Resources,
     terms::{Labels, Scope},
     topology::Topologies,
-    volumes::Volumes,
+    volumes::{Stored, Volumes},
 };
 
 /// All nodes, their pods, and what is counted of them.
@@ -68,6 +68,8 @@ pub struct Happened {
     slot: Option<u32>,
     /// The pod that came or left.
     pod: Option<Mover>,
+    /// What of storage is different.
+    stored: Option<Stored>,
 }
 
 /// A pod that came to a node or left it.
@@ -120,7 +122,7 @@ impl From<bool> for Help {
 
 impl Happened {
     fn only(changes: Changes) -> Self {
-        Self { changes, slot: None, pod: None }
+        Self { changes, ..Self::default() }
     }
 }
 
@@ -222,6 +224,10 @@ impl Snapshot {
     /// The queueing hints of Kubernetes' plugins (`isSchedulableAfter…`).
     pub fn help(&self, happened: &Happened, pod: &PodInfo, unblocked_by: Changes) -> Help {
         let shared = happened.changes.intersection(unblocked_by);
+        if let Some(stored) = &happened.stored {
+            let mut claims = pod.claims.iter().map(|c| ObjectKey::new(&*pod.key.namespace, &*c.name));
+            return (!shared.is_empty() && claims.any(|claim| self.volumes.concerns(stored, &claim))).into();
+        }
         let Some(node) = happened.slot.map(|slot| self.at(slot)) else { return (!shared.is_empty()).into() };
         if shared.intersects(Changes::DOMAINS) {
             return Help::Now;

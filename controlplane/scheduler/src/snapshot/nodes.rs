@@ -13,7 +13,7 @@ impl Snapshot {
             Some(slot) => (slot, self.refresh(slot, info)),
             None => (self.insert(info), Changes::NODE_ADDED | Changes::DOMAINS),
         };
-        Happened { changes, slot: Some(slot), pod: None }
+        Happened { changes, slot: Some(slot), ..Happened::default() }
     }
 
     /// A node went away. Its pods are remembered, in case it comes back.

@@ -127,7 +127,7 @@ impl Snapshot {
             None => self.strays.entry(name).or_default().push(at),
         }
         self.count(at, true);
-        Happened { changes: Changes::POD_CAME, slot, pod: Some(mover) }
+        Happened { changes: Changes::POD_CAME, slot, pod: Some(mover), stored: None }
     }
 
     /// Remembers what is written for the claims of an assumed pod: their volumes are promised until it is gone.
@@ -171,7 +171,8 @@ impl Snapshot {
         let mover = Mover::of(&gone);
         self.index.release(&gone.holders);
         self.index.leave(gone.group);
-        Happened { changes: Changes::POD_REMOVED | Changes::POD_LEFT, slot: gone.slot, pod: Some(mover) }
+        let changes = Changes::POD_REMOVED | Changes::POD_LEFT;
+        Happened { changes, slot: gone.slot, pod: Some(mover), stored: None }
     }
 
     /// A pod was told to end to make room; its mirror will say so.

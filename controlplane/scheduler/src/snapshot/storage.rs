@@ -1,22 +1,30 @@
 //! Claims, volumes and classes come, change and go.
 
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
-    storage::v1::{CSINode, StorageClass},
+use k8s_openapi::{
+    api::{
+        core::v1::{PersistentVolume, PersistentVolumeClaim},
+        storage::v1::{CSINode, StorageClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use podium_api::ObjectKey;
 
 use super::{Happened, Snapshot};
-use crate::change::Changes;
+use crate::{change::Changes, volumes::Stored};
 
-fn happened(different: bool) -> Happened {
-    Happened::only(if different { Changes::VOLUMES } else { Changes::NONE })
+fn happened(different: bool, stored: Stored) -> Happened {
+    let changes = if different { Changes::VOLUMES } else { Changes::NONE };
+    Happened { changes, stored: Some(stored), ..Happened::default() }
+}
+
+fn name(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
 }
 
 impl Snapshot {
     /// A claim appeared or changed.
     pub fn upsert_claim(&mut self, claim: &PersistentVolumeClaim) -> Happened {
-        happened(self.volumes.put_claim(claim))
+        happened(self.volumes.put_claim(claim), Stored::Claim(ObjectKey::of(&claim.metadata)))
     }
 
     /// A claim is gone.
@@ -26,7 +34,7 @@ impl Snapshot {
 
     /// A volume appeared or changed.
     pub fn upsert_volume(&mut self, volume: &PersistentVolume) -> Happened {
-        happened(self.volumes.put_volume(volume))
+        happened(self.volumes.put_volume(volume), Stored::Volume(name(&volume.metadata)))
     }
 
     /// A volume is gone.
@@ -36,7 +44,7 @@ impl Snapshot {
 
     /// A storage class appeared or changed.
     pub fn upsert_class(&mut self, class: &StorageClass) -> Happened {
-        happened(self.volumes.put_class(class))
+        happened(self.volumes.put_class(class), Stored::Class(name(&class.metadata)))
     }
 
     /// A storage class is gone.
@@ -46,7 +54,7 @@ impl Snapshot {
 
     /// What a node says of its CSI drivers appeared or changed.
     pub fn upsert_csi_node(&mut self, node: &CSINode) -> Happened {
-        happened(self.volumes.put_limits(node))
+        happened(self.volumes.put_limits(node), Stored::Limits)
     }
 
     /// A node says nothing of CSI drivers any more.

@@ -99,6 +99,32 @@ fn prefers_the_emptier_node_and_the_one_with_the_image() {
     assert_eq!(decide(&mut cluster(&[("a", soft), ("b", json!({}))]), &json!({})), "b");
 }
 
+/// However small a module is: where it is, it is compiled.
+#[test]
+fn an_image_is_known_by_any_of_its_names() {
+    let has = |name: &str| json!({"status": {"images": [{"names": [name], "sizeBytes": 1}]}});
+    let runs = |image: &str| json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+    let first = json!({"spec": {"initContainers": [{"name": "i", "image": "first"}]}});
+    let mounts = json!({"spec": {"volumes": [{"name": "v", "image": {"reference": "data:v1"}}]}});
+    for (there, pod, draws) in [
+        ("demo/app:v1", runs("demo/app:v1"), true),
+        ("demo/app:v1", runs("demo/app:v2"), false),
+        ("demo/app:latest", runs("demo/app"), true),
+        ("demo/app", runs("demo/app:latest"), true),
+        ("demo/app:v1", runs("demo/app"), false),
+        ("localhost:5000/app:latest", runs("localhost:5000/app"), true),
+        ("demo/app@sha256:ab", runs("demo/app@sha256:ab"), true),
+        ("file://app.wasm", runs("file://app.wasm"), true),
+        ("first:latest", first, true),
+        ("data:v1", mounts, true),
+    ] {
+        let mut snapshot = cluster(&[("a", json!({})), ("b", has(there)), ("c", json!({}))]);
+        let chosen = |tie| schedule(&PodInfo::of(&super::pod("p", &pod)), &mut snapshot, &Profile::default(), tie);
+        let on_b = (0..8).map(chosen).filter(|d| matches!(d, Decision::Bind { node, .. } if &**node == "b")).count();
+        assert_eq!(on_b == 8, draws, "{there} for {pod}: {on_b} of 8");
+    }
+}
+
 #[test]
 fn counts_each_pod_once() {
     let mut snapshot = cluster(&[("a", json!({}))]);

@@ -6,7 +6,7 @@ use super::{both, cluster, labels, node, place, pod, refusal, requests, zone};
 use crate::{Changes, Happened, Help, PodInfo, Snapshot};
 
 /// Whether a pod that is refused now is woken by what `change` does.
-fn woken(snapshot: &mut Snapshot, more: &Value, change: impl FnOnce(&mut Snapshot) -> Happened) -> bool {
+pub(super) fn woken(snapshot: &mut Snapshot, more: &Value, change: impl FnOnce(&mut Snapshot) -> Happened) -> bool {
     let refused = refusal(snapshot, more);
     let happened = change(snapshot);
     refused.unblocked_by.intersects(happened.changes)

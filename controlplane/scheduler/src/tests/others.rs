@@ -137,6 +137,40 @@ fn hard_spread_fills_the_emptiest_domain() {
     );
 }
 
+/// Where an equal pod goes, or that it goes nowhere, by the fields of the constraint.
+#[test]
+fn each_field_of_a_spread_constraint_has_its_say() {
+    let taint = json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    let on = |name: &str| json!({"spec": {"nodeSelector": {"kubernetes.io/hostname": name}}});
+    let full = "didn't match pod topology spread constraints";
+    // Two pods in zone a, one in b, none in c, whose only node is tainted.
+    let cases = [
+        (json!({}), json!({}), full),
+        (json!({"maxSkew": 2}), json!({}), "b1"),
+        (json!({"nodeTaintsPolicy": "Honor"}), json!({}), "b1"),
+        (json!({"nodeTaintsPolicy": "Honor", "minDomains": 2}), json!({}), "b1"),
+        (json!({"nodeTaintsPolicy": "Honor", "minDomains": 3}), json!({}), full),
+        (json!({"nodeTaintsPolicy": "Honor", "minDomains": 3, "maxSkew": 2}), json!({}), "b1"),
+        (json!({}), on("a1"), "a1"),
+        (json!({"minDomains": 2}), on("a1"), full),
+        (json!({"nodeAffinityPolicy": "Ignore", "nodeTaintsPolicy": "Honor"}), on("a1"), full),
+        (
+            json!({"labelSelector": {"matchLabels": {"app": "other"}}, "topologyKey": "kubernetes.io/hostname"}),
+            on("b1"),
+            "b1",
+        ),
+        (json!({"matchLabelKeys": ["rev"]}), both(labels(&[("rev", "2")]), &on("b1")), "b1"),
+        (json!({"matchLabelKeys": ["absent"]}), json!({}), full),
+        (json!({"topologyKey": "rack"}), json!({}), "(missing required label)"),
+    ];
+    for (constraint, pod, expected) in cases {
+        let mut snapshot = cluster(&[("a1", zone("a")), ("b1", zone("b")), ("c1", both(zone("c"), &taint))]);
+        place(&mut snapshot, &[("w1", "a1", app("web")), ("w2", "a1", app("web")), ("w3", "b1", app("web"))]);
+        let decision = decide(&mut snapshot, &both(spread(&constraint), &pod));
+        assert!(decision.contains(expected), "{constraint} {pod}: {decision}");
+    }
+}
+
 #[test]
 fn spread_minds_taints_labels_of_revisions_and_the_end_of_pods() {
     let taint = json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});

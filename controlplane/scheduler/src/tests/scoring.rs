@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{both, cluster, decide, labels, place, pod, requests, zone};
 use crate::{
-    Decision, PodInfo, Profile, Snapshot, Weighted, schedule,
-    scores::{Allocated, Strategy, WeightedResource},
+    Config, Decision, PodInfo, Profile, Snapshot, Weighted, schedule,
+    scores::{Allocated, BalancedAllocation, Strategy, WeightedResource},
 };
 
 fn two() -> Snapshot {
@@ -96,6 +96,61 @@ fn strategies_spread_gather_or_follow_a_line() {
     assert_eq!(chosen(&with(Strategy::Most, &usual)), "full");
     assert_eq!(chosen(&with(Strategy::Ratio(vec![(0, 0), (50, 100), (100, 0)]), &usual)), "half");
     assert_eq!(chosen(&with(Strategy::Ratio(vec![(0, 0), (100, 100)]), &[("cpu", 3)])), "full");
+}
+
+#[test]
+fn what_runs_out_together_is_preferred() {
+    let score = Box::new(BalancedAllocation::default());
+    let profile = Profile { scores: vec![Weighted { score, weight: 1 }], ..Profile::default() };
+    let mut snapshot = cluster(&[("cpu", json!({})), ("empty", json!({})), ("memory", json!({}))]);
+    place(&mut snapshot, &[("x", "cpu", requests("1", "0")), ("y", "memory", requests("0", "2Gi"))]);
+    for (more, best) in [
+        (requests("0", "2Gi"), "cpu"),
+        (requests("1", "0"), "memory"),
+        (requests("1", "2Gi"), "empty"),
+        (requests("400m", "1200Mi"), "empty"),
+    ] {
+        for tie in 0..8 {
+            match schedule(&PodInfo::of(&pod("p", &more)), &mut snapshot, &profile, tie) {
+                Decision::Bind { node, .. } => assert_eq!(&*node, best, "{more}"),
+                Decision::Unschedulable(refusal) => panic!("{}", refusal.message),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_configuration_says_what_is_preferred() {
+    let chosen = |strategy: Value, pod: &Value| {
+        let score = json!({"disabled": [{"name": "*"}], "enabled": [{"name": "NodeResourcesFit"}]});
+        let args = json!([{"name": "NodeResourcesFit", "args": {"scoringStrategy": strategy}}]);
+        let config = Config::from_value(json!({
+            "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+            "profiles": [{"plugins": {"score": score}, "pluginConfig": args}],
+        }));
+        let gpus = |n: &str| json!({"status": {"allocatable": {"example.com/gpu": n}}});
+        let mut snapshot = cluster(&[("empty", gpus("8")), ("half", gpus("4")), ("full", gpus("2"))]);
+        place(&mut snapshot, &[("x", "half", requests("800m", "1600Mi")), ("y", "full", requests("1400m", "2800Mi"))]);
+        match schedule(&PodInfo::of(&super::pod("p", pod)), &mut snapshot, &config.unwrap().profiles[0], 1) {
+            Decision::Bind { node, .. } => node.to_string(),
+            Decision::Unschedulable(refusal) => refusal.message,
+        }
+    };
+    let small = requests("200m", "400Mi");
+    let points = |points: &[(i64, i64)]| {
+        let shape: Vec<_> = points.iter().map(|(at, score)| json!({"utilization": at, "score": score})).collect();
+        json!({"shape": shape})
+    };
+    let ratio = |points| json!({"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": points});
+    assert_eq!(chosen(json!({"type": "LeastAllocated"}), &small), "empty");
+    assert_eq!(chosen(json!({"type": "MostAllocated"}), &small), "full");
+    assert_eq!(chosen(ratio(points(&[(0, 0), (50, 10), (100, 0)])), &small), "half");
+    assert_eq!(chosen(ratio(points(&[(0, 10), (100, 0)])), &small), "empty");
+    // By something else than CPU and memory.
+    let gpu = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]}});
+    let by_gpu = |kind: &str| json!({"type": kind, "resources": [{"name": "example.com/gpu", "weight": 3}]});
+    assert_eq!(chosen(by_gpu("MostAllocated"), &gpu), "full");
+    assert_eq!(chosen(by_gpu("LeastAllocated"), &gpu), "empty");
 }
 
 #[test]

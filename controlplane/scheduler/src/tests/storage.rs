@@ -4,8 +4,8 @@ use expect_test::expect;
 use podium_api::ObjectKey;
 use serde_json::{Value, json};
 
-use super::{both, cluster, decide, decision, labels, place, refusal};
-use crate::{Changes, Decision, Snapshot, VolumePlan};
+use super::{both, cluster, decide, decision, hints::woken, labels, place, refusal};
+use crate::{Changes, Decision, Happened, Snapshot, VolumePlan};
 
 fn two() -> Snapshot {
     let mut snapshot = cluster(&[("a", json!({})), ("b", json!({}))]);
@@ -20,15 +20,15 @@ fn two() -> Snapshot {
     snapshot
 }
 
-fn claim(snapshot: &mut Snapshot, class: &str, more: &Value) {
+fn claim(snapshot: &mut Snapshot, class: &str, more: &Value) -> Happened {
     let claim = json!({
         "metadata": {"name": "data", "namespace": "d", "uid": "c1"},
         "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     });
-    snapshot.upsert_claim(&serde_json::from_value(both(claim, more)).unwrap());
+    snapshot.upsert_claim(&serde_json::from_value(both(claim, more)).unwrap())
 }
 
-fn volume(snapshot: &mut Snapshot, name: &str, size: &str, node: Option<&str>, more: &Value) {
+fn volume(snapshot: &mut Snapshot, name: &str, size: &str, node: Option<&str>, more: &Value) -> Happened {
     let volume = json!({
         "metadata": {"name": name},
         "spec": {"storageClassName": "static", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": size}},
@@ -38,7 +38,7 @@ fn volume(snapshot: &mut Snapshot, name: &str, size: &str, node: Option<&str>, m
         let hostname = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [node]});
         json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [hostname]}]}}}})
     });
-    snapshot.upsert_volume(&serde_json::from_value(both(both(volume, &affinity), more)).unwrap());
+    snapshot.upsert_volume(&serde_json::from_value(both(both(volume, &affinity), more)).unwrap())
 }
 
 fn user() -> Value {
@@ -160,4 +160,34 @@ fn a_node_attaches_only_so_many_volumes_of_a_driver() {
     assert_eq!(decide(&mut snapshot, &uses(2)), "b");
     snapshot.upsert_csi_node(&limits("a", 2));
     assert_eq!(decide(&mut snapshot, &uses(3)), "a");
+}
+
+#[test]
+fn a_pod_waits_for_what_concerns_its_claims() {
+    let other = json!({"metadata": {"name": "other", "uid": "c2"}});
+    assert!(woken(&mut two(), &user(), |s| claim(s, "local", &json!({}))));
+    assert!(!woken(&mut two(), &user(), |s| claim(s, "local", &other)), "somebody else's");
+    let unbound = || {
+        let mut snapshot = two();
+        claim(&mut snapshot, "static", &json!({}));
+        snapshot
+    };
+    let dear = json!({"spec": {"storageClassName": "dear"}});
+    assert!(woken(&mut unbound(), &user(), |s| volume(s, "pv", "1Gi", None, &json!({}))));
+    assert!(!woken(&mut unbound(), &user(), |s| volume(s, "pv", "1Gi", None, &dear)), "of another class");
+    assert!(!woken(&mut unbound(), &user(), |s| claim(s, "static", &json!({}))), "nothing new");
+    let class = |name: &str| {
+        let class =
+            json!({"metadata": {"name": name}, "volumeBindingMode": "WaitForFirstConsumer", "provisioner": "x"});
+        serde_json::from_value(class).unwrap()
+    };
+    assert!(woken(&mut unbound(), &user(), |s| s.upsert_class(&class("static"))));
+    assert!(!woken(&mut unbound(), &user(), |s| s.upsert_class(&class("another"))));
+    let bound = || {
+        let mut snapshot = two();
+        claim(&mut snapshot, "static", &bound_to("gone"));
+        snapshot
+    };
+    assert!(woken(&mut bound(), &user(), |s| volume(s, "gone", "1Gi", None, &json!({}))));
+    assert!(!woken(&mut bound(), &user(), |s| volume(s, "pv", "1Gi", None, &json!({}))), "not its volume");
 }

@@ -11,7 +11,7 @@ mod request;
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use podium_api::ApiError;
-use podium_client::{Api, ClockRef};
+use podium_client::{Api, ClockRef, write_private};
 use podium_network::TunnelIdentity;
 use rustls::sign::CertifiedKey;
 
@@ -220,20 +220,6 @@ fn load(dir: &Path, purpose: Purpose, node: &str, now: Timestamp) -> Option<Held
             None
         }
     }
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    use std::io::Write as _;
-    let temporary = path.with_extension("new");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

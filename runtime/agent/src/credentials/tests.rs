@@ -9,8 +9,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams
 
 use super::*;
 
-/// Signs every request for an hour from the year 2026 on.
-async fn sign_all(api: Arc<ModelApi>) {
+/// From when on a certificate is good, and until when.
+type Life = [Timestamp; 2];
+
+/// Signs every request for a time that `life` says.
+async fn sign_all(api: Arc<ModelApi>, life: impl Fn() -> Life) {
     let key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -21,8 +24,9 @@ async fn sign_all(api: Arc<ModelApi>) {
         let mut csr = Csr::clone(&new.downcast_arc().unwrap());
         let asked = std::str::from_utf8(&csr.spec.request.0).unwrap();
         let mut asked = CertificateSigningRequestParams::from_pem(asked).unwrap();
-        asked.params.not_before = rcgen::date_time_ymd(2026, 1, 1);
-        asked.params.not_after = rcgen::date_time_ymd(2026, 1, 2);
+        let date =
+            |at: Timestamp| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(at.as_second().unsigned_abs());
+        [asked.params.not_before, asked.params.not_after] = life().map(date);
         let pem = asked.signed_by(&issuer).unwrap().pem();
         csr.status.get_or_insert_default().certificate = Some(ByteString(pem.into_bytes()));
         api.update(Box::new(csr), Some("status")).await.unwrap();
@@ -46,7 +50,8 @@ fn open(dir: &Path, node: &str, now: &'static str) -> Credentials {
 async fn made_once_kept_for_their_owner_and_renewed_before_they_end() {
     let dir = tempfile::tempdir().unwrap();
     let api = Arc::new(ModelApi::new(Arc::new(SystemClock)));
-    let signing = tokio::spawn(sign_all(api.clone()));
+    let day = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"].map(|at| at.parse().unwrap());
+    let signing = tokio::spawn(sign_all(api.clone(), move || day));
     let first = open(dir.path(), "n1", "2026-01-01T01:00:00Z");
     assert!(first.client_pem().is_none() && first.server().is_none());
     for purpose in Purpose::ALL {
@@ -65,5 +70,52 @@ async fn made_once_kept_for_their_owner_and_renewed_before_they_end() {
     assert_eq!(late.rest(), RETRY);
     assert!(late.ensure(&*api, Purpose::Client).await.unwrap(), "but to be renewed");
     assert_ne!(of(&late), of(&first));
+    signing.abort();
+}
+
+/// When the certificate ends that a node shows.
+fn ends(key: &CertifiedKey) -> Timestamp {
+    let (_, certificate) = x509_parser::parse_x509_certificate(&key.cert[0]).unwrap();
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_that_live_for_minutes_are_renewed_while_the_node_runs() {
+    const LIFE: SignedDuration = SignedDuration::from_mins(10);
+    let dir = tempfile::tempdir().unwrap();
+    let clock: ClockRef = Arc::new(podium_client::TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let api = Arc::new(ModelApi::new(clock.clone()));
+    let of = clock.clone();
+    let signing = tokio::spawn(sign_all(api.clone(), move || [of.now(), of.now().checked_add(LIFE).unwrap()]));
+    let credentials = Credentials::open(dir.path().join("pki"), "n1", clock.clone()).unwrap();
+    for purpose in Purpose::ALL {
+        credentials.ensure(&*api, purpose).await.unwrap();
+    }
+    let told = parking_lot::Mutex::new(0);
+    let renewed = |pem: Pem| {
+        assert_eq!(
+            Held::certified(&pem).unwrap().cert,
+            credentials.client().unwrap().cert,
+            "what is told is what is shown"
+        );
+        *told.lock() += 1;
+    };
+    let watched = async {
+        for _ in 0..360 {
+            // What the tunnel shows at any moment is good for some time yet.
+            for shown in [credentials.client(), credentials.server()] {
+                let left = ends(&shown.unwrap()).duration_since(clock.now());
+                assert!(left >= LIFE / 5 - SignedDuration::from_secs(60), "{left:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    };
+    tokio::select! {
+        () = credentials.keep(&*api, renewed) => {}
+        () = watched => {}
+    }
+    assert_eq!(*told.lock(), 7, "once in eight minutes, for an hour");
+    let again = Credentials::open(dir.path().join("pki"), "n1", clock).unwrap();
+    assert_eq!(again.client().unwrap().cert, credentials.client().unwrap().cert, "they are kept");
     signing.abort();
 }

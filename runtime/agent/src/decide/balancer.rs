@@ -39,6 +39,13 @@ impl From<IpAddr> for AddressPool {
 )]
 pub struct BadPool(String);
 
+impl AddressPool {
+    /// In their order.
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        &self.0
+    }
+}
+
 impl FromStr for AddressPool {
     type Err = BadPool;
 

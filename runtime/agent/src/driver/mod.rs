@@ -6,6 +6,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod balancer;
+pub(crate) mod bound_pods;
 pub(crate) mod command;
 pub(crate) mod core_dumps;
 pub(crate) mod deadline;

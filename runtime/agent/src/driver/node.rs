@@ -1,7 +1,8 @@
 //! The node itself: registration, heartbeats by Lease, status.
 //!
 //! # Source
-//! Kubernetes `pkg/kubelet/kubelet_node_status.go` and `pkg/kubelet/nodestatus/setters.go`.
+//! Kubernetes `pkg/kubelet/kubelet_node_status.go` (what it does on repeated failures of its heartbeat, too) and
+//! `pkg/kubelet/nodestatus/setters.go`.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -268,9 +269,17 @@ fn condition((type_, status, reason, message): &Said, before: Option<&NodeStatus
 pub(crate) async fn heartbeat(shared: Arc<Shared>) {
     let mut ticks = interval(shared.config.lease_renew_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_silent = false;
     loop {
         ticks.tick().await;
-        match renew(&shared.config, &*shared.api).await {
+        let renewed = renew(&shared.config, &*shared.api).await;
+        let is_silent = renewed.as_ref().is_err_and(|error| error.reason == Reason::Timeout);
+        // Connections that are silent may stay so when the server can be reached again, and with them the watches.
+        if is_silent || was_silent && renewed.is_ok() {
+            shared.api.give_up_connections();
+        }
+        was_silent = is_silent || was_silent && renewed.is_err();
+        match renewed {
             // It may have counted as lost before.
             Ok(()) => shared.state.contradict(),
             Err(error) => {
@@ -345,6 +354,7 @@ pub(crate) async fn keep_status(shared: Arc<Shared>, machine: Machine) {
 }
 
 async fn limited<T>(call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    let late = || ApiError::internal(format!("no answer from the API within {} s", WRITE_TIMEOUT.as_secs()));
+    let seconds = WRITE_TIMEOUT.as_secs();
+    let late = || ApiError::new(Reason::Timeout, format!("no answer from the API within {seconds} s"));
     timeout(WRITE_TIMEOUT, call).await.unwrap_or_else(|_| Err(late()))
 }

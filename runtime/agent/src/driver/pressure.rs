@@ -7,7 +7,7 @@
 //! A look costs a few reads of `/proc`, once a second; folders are walked every ten seconds, and only where a limit is.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::{
+    api::core::v1::{Node, ObjectReference},
+    apimachinery::pkg::api::resource::Quantity as WireQuantity,
+};
 use podium_api::{ObjectKey, quantity::Quantity};
 use podium_client::{Mirror, Note};
 use tokio::{
@@ -70,6 +73,13 @@ impl NodeState {
         }
     }
 
+    /// Somebody offers something else on this node than can be had: its status is to be said again.
+    fn follow_offers(&self) {
+        if self.node().is_some_and(|node| offers_something_else(&node)) {
+            self.changed.notify_one();
+        }
+    }
+
     /// What the node is short of.
     pub(crate) fn pressure(&self) -> Pressure {
         Pressure { memory: self.memory.load(Ordering::Acquire), disk: self.disk.load(Ordering::Acquire) }
@@ -93,6 +103,16 @@ impl NodeState {
 fn counts_as_lost(node: &Node) -> bool {
     let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.any(|c| c.type_ == "Ready" && c.status != "True")
+}
+
+/// Whether what others have put into a node's capacity (devices, licences) is not what is allocatable.
+fn offers_something_else(node: &Node) -> bool {
+    node.status.as_ref().is_some_and(|s| of_others(s.capacity.as_ref()).ne(of_others(s.allocatable.as_ref())))
+}
+
+fn of_others(list: Option<&BTreeMap<String, WireQuantity>>) -> impl Iterator<Item = (&String, &WireQuantity)> {
+    const OWN: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pods"];
+    list.into_iter().flatten().filter(|(name, _)| !OWN.contains(&name.as_str()))
 }
 
 impl AgentConfig {
@@ -126,6 +146,7 @@ async fn look(shared: &Arc<Shared>) {
     let group = Group::of_this_process();
     loop {
         ticks.tick().await;
+        shared.state.follow_offers();
         let (disk_total, disk_bytes) = disk(&shared.config.data_dir);
         let thresholds = shared.config.thresholds(disk_total);
         let seen = Observation { memory_bytes: memory_left(shared, group.as_ref(), &thresholds), disk_bytes };

@@ -209,7 +209,8 @@ async fn settings(
         services: &services,
     };
     let variables = env::environment(spec, &around).map_err(config_error)?;
-    let mounts = volumes.mounts(spec, &variables).map_err(config_error)?;
+    let mut mounts = volumes.mounts(spec, &variables).map_err(config_error)?;
+    volumes.add_of_image(&spec.name, &image.volumes, &mut mounts);
     let args = env::argv(spec, &variables, image);
     Ok(Settings { args, env: variables.into_list(image), mounts })
 }

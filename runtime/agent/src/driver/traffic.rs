@@ -27,6 +27,7 @@ pub(crate) async fn connect(shared: &Arc<Shared>) {
     let found = shared.api.get(&kind_of::<Node>(), &ObjectKey::new("", node)).await;
     let zone = found.ok().and_then(|node| node.meta().labels.as_ref()?.get(ZONE).cloned());
     shared.network.locate(node, zone.as_deref());
+    shared.network.locate_at(shared.config.node_ip);
     let unserved = Unserved { services: shared.services.clone(), recorder: shared.recorder.clone() };
     shared.network.observe(Arc::new(unserved));
 }

@@ -7,7 +7,17 @@ use prometheus::TextEncoder;
 use super::Shared;
 
 /// Beginnings of the names of series that are the agent's, of all that this process has.
-const OWN: [&str; 4] = ["podium_agent_", "podium_service_", "podium_egress_", "process_"];
+const OWN: [&str; 9] = [
+    "podium_agent_",
+    "podium_service_",
+    "podium_route_",
+    "podium_tunnel_",
+    "podium_network_",
+    "podium_egress_",
+    "podium_dns_",
+    "podium_trace_",
+    "process_",
+];
 
 /// Series as text.
 #[derive(Default)]

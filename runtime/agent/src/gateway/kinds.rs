@@ -143,7 +143,11 @@ parts! {
     Filter {
         r#type: String, request_header_modifier: Option<HeaderModifier>,
         response_header_modifier: Option<HeaderModifier>, request_mirror: Option<MirrorFilter>,
-        request_redirect: Option<RedirectFilter>, url_rewrite: Option<RewriteFilter>,
+        request_redirect: Option<RedirectFilter>, url_rewrite: Option<RewriteFilter>, cors: Option<CorsFilter>,
+    }
+    CorsFilter {
+        allow_origins: Vec<String>, allow_credentials: bool, allow_methods: Vec<String>, allow_headers: Vec<String>,
+        expose_headers: Vec<String>, max_age: Option<u32>,
     }
     HeaderModifier { set: Vec<NamedValue>, add: Vec<NamedValue>, remove: Vec<String>, }
     MirrorFilter { backend_ref: ObjectRef, percent: Option<u32>, fraction: Option<Fraction>, }

@@ -56,6 +56,9 @@ pub(crate) fn sites(seen: &Seen, here: Here) -> Vec<Site<'_>> {
         seen.served().into_iter().map(|(name, gateway)| site(seen, here, name, gateway)).collect();
     let mut taken: HashMap<SocketAddr, Taken> = HashMap::new();
     for site in sites.iter_mut().filter(|site| site.refused.is_none()) {
+        if site.gateway.spec.addresses.is_empty() {
+            site.addresses = vec![site.address(&taken, here, &seen.pool)];
+        }
         for point in &mut site.points {
             let Some(speaks) = point.speaks else { continue };
             let at = site.addresses.iter().map(|ip| SocketAddr::new(*ip, point.listener.port));
@@ -67,6 +70,25 @@ pub(crate) fn sites(seen: &Seen, here: Here) -> Vec<Site<'_>> {
         }
     }
     sites
+}
+
+impl Site<'_> {
+    /// The address of a Gateway that names none: the one of the pool that it has, where all listen, or another of the pool;
+    /// the first at which no older listener is in its way.
+    fn address(&self, taken: &HashMap<SocketAddr, Taken>, here: Here, pool: &[IpAddr]) -> IpAddr {
+        // Whoever listens at every address has each port once.
+        let pool = if here.listen.is_unspecified() { &[] } else { pool };
+        let said = self.gateway.status["addresses"][0]["value"].as_str().and_then(|text| text.parse().ok());
+        let has = said.filter(|ip| pool.contains(ip));
+        let free = |ip: IpAddr, point: &Point<'_>| {
+            let at = SocketAddr::new(ip, point.listener.port);
+            let conflict =
+                |speaks| taken.get(&at).is_some_and(|taken| taken.conflict(at, speaks, &point.host).is_some());
+            !point.speaks.is_some_and(conflict)
+        };
+        let mut all = has.into_iter().chain([here.listen]).chain(pool.iter().copied());
+        all.find(|ip| self.points.iter().all(|point| free(*ip, point))).unwrap_or(here.listen)
+    }
 }
 
 /// What is taken of a port.

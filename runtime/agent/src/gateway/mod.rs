@@ -6,6 +6,8 @@
 
 mod compile;
 mod conditions;
+#[cfg(test)]
+mod conformance;
 mod kinds;
 mod listeners;
 mod rules;
@@ -33,7 +35,7 @@ use tokio::{
 
 use self::{
     kinds::{GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute, read},
-    seen::{CONTROLLER, Here, Seen},
+    seen::{Backend, CONTROLLER, Here, Seen},
     status::Write,
 };
 use crate::driver::{Shared, policies::name_of};
@@ -78,12 +80,14 @@ type Change = (Source, Option<Delta>);
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let (to, mut changes) = unbounded_channel();
     let here = Here { listen: shared.network.node_port_address(), shown: shared.config.node_ip };
+    let pool = shared.config.load_balancer.as_ref().map(|pool| pool.addresses().to_vec()).unwrap_or_default();
+    let seen = Seen { pool, ..Seen::default() };
     let mut driver = Driver {
         api: shared.api.clone(),
         network: shared.network.clone(),
         shared,
         here,
-        seen: Seen::default(),
+        seen,
         secrets: None,
         read: BTreeMap::new(),
         mirrored: BTreeSet::new(),
@@ -212,7 +216,7 @@ impl Driver {
                 change(&mut seen.namespaces, name.name, labels) && !seen.gateways.is_empty()
             }
             Source::Services => {
-                let ports = new.and_then(|new| new.downcast_ref()).map(ports_of);
+                let ports = new.and_then(|new| new.downcast_ref()).map(backend_of);
                 change(&mut seen.services, name, ports) && !seen.gateways.is_empty()
             }
             Source::Secrets => seen.wanted_secrets().contains(&name),
@@ -332,10 +336,13 @@ fn change<K: Ord, V: PartialEq>(all: &mut BTreeMap<K, V>, key: K, new: Option<V>
     differs
 }
 
-fn ports_of(service: &Service) -> BTreeSet<u16> {
+fn backend_of(service: &Service) -> Backend {
+    if service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
+        return Backend::External;
+    }
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    tcp.filter_map(|port| u16::try_from(port.port).ok()).collect()
+    Backend::Ports(tcp.filter_map(|port| u16::try_from(port.port).ok()).collect())
 }
 
 /// The certificate in a Secret.

@@ -8,19 +8,22 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use podium_network::{
     routes::{
-        self, Action, Destination, HeaderChanges, Match, Mirror, PathChange, PathPattern, Pattern, Redirect, Rewrite,
-        TextPattern, WeightedBackend,
+        self, Action, Cors, Destination, HeaderChanges, Match, Mirror, Origin, PathChange, PathPattern, Pattern,
+        Redirect, Rewrite, TextPattern, WeightedBackend, Words,
     },
     table::BackendPort,
 };
 
 use super::{
     kinds::{
-        BackendRef, Filter, GrpcMatch, GrpcRule, HeaderModifier, HttpMatch, HttpRule, MethodMatch, MirrorFilter,
-        NamedValue, ObjectRef, PathModifier, RedirectFilter, TlsRule,
+        BackendRef, CorsFilter, Filter, GrpcMatch, GrpcRule, HeaderModifier, HttpMatch, HttpRule, MethodMatch,
+        MirrorFilter, NamedValue, ObjectRef, PathModifier, RedirectFilter, TlsRule,
     },
     seen::{Namer, Seen, Unresolved},
 };
+
+/// How long the answer to a preflight is kept when nobody says.
+const CORS_MAX_AGE_SECONDS: u32 = 5;
 
 /// The rules of one route.
 #[derive(Debug, Default)]
@@ -207,6 +210,7 @@ impl Work<'_> {
             "RequestMirror" => {
                 Ok(routes::Filter::Mirror(self.mirror(filter.request_mirror.as_ref().ok_or_else(missing)?)))
             }
+            "CORS" => cors(filter.cors.as_ref().ok_or_else(missing)?).map(Arc::new).map(routes::Filter::Cors),
             other => Err(format!("filters of type {other} are not supported")),
         }
     }
@@ -232,6 +236,19 @@ fn changes_of(modifier: &HeaderModifier) -> Result<HeaderChanges, String> {
     };
     let remove = modifier.remove.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?;
     Ok(HeaderChanges { set: pairs(&modifier.set)?, add: pairs(&modifier.add)?, remove })
+}
+
+fn cors(filter: &CorsFilter) -> Result<Cors, String> {
+    let origin = |text: &String| Origin::new(text).ok_or_else(|| format!("{text:?} is no origin"));
+    let words = |words: &[String]| Words::new(words).map_err(|word| format!("{word:?} cannot be said in a header"));
+    Ok(Cors {
+        origins: filter.allow_origins.iter().map(origin).collect::<Result<_, _>>()?,
+        methods: words(&filter.allow_methods)?,
+        headers: words(&filter.allow_headers)?,
+        exposed: words(&filter.expose_headers)?,
+        credentials: filter.allow_credentials,
+        max_age_seconds: filter.max_age.unwrap_or(CORS_MAX_AGE_SECONDS),
+    })
 }
 
 fn redirect(filter: &RedirectFilter) -> Result<Redirect, String> {

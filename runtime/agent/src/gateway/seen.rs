@@ -26,10 +26,20 @@ pub(crate) struct Seen {
     pub(crate) tls: BTreeMap<Name, Arc<TLSRoute>>,
     pub(crate) grants: BTreeMap<Name, Arc<ReferenceGrant>>,
     pub(crate) namespaces: NamespaceLabels,
-    /// Ports of TCP.
-    pub(crate) services: BTreeMap<Name, BTreeSet<u16>>,
+    pub(crate) services: BTreeMap<Name, Backend>,
+    /// Addresses that Gateways may have which name none and find another's listener in their way.
+    pub(crate) pool: Vec<IpAddr>,
     /// Those that a listener names, as far as they are there.
     pub(crate) secrets: BTreeMap<Name, Result<Certificate, String>>,
+}
+
+/// A Service as routes may name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Its ports of TCP.
+    Ports(BTreeSet<u16>),
+    /// It only names a host (`ExternalName`).
+    External,
 }
 
 /// Where this is.
@@ -93,6 +103,10 @@ impl Seen {
     }
 
     /// The Service and port that a reference names.
+    ///
+    /// # Source
+    /// Gateway API, `BackendObjectReference`: implementations should not lead to Services of type ExternalName
+    /// (CVE-2021-25740).
     pub(crate) fn service(&self, namer: Namer<'_>, to: &ObjectRef) -> Result<(Name, u16), Unresolved> {
         let unresolved = |reason, message| Err(Unresolved { reason, message });
         let (group, kind) = (to.group.as_deref().unwrap_or_default(), to.kind.as_deref().unwrap_or("Service"));
@@ -110,8 +124,13 @@ impl Seen {
             );
             return unresolved("RefNotPermitted", message);
         }
-        let Some(ports) = self.services.get(&name) else {
-            return unresolved("BackendNotFound", format!("there is no Service {name}"));
+        let ports = match self.services.get(&name) {
+            None => return unresolved("BackendNotFound", format!("there is no Service {name}")),
+            Some(Backend::External) => {
+                let message = format!("Service {name} is of type ExternalName, and routes lead to no such Service");
+                return unresolved("UnsupportedValue", message);
+            }
+            Some(Backend::Ports(ports)) => ports,
         };
         match to.port.filter(|port| ports.contains(port)) {
             Some(port) => Ok((name, port)),

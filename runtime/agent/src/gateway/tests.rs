@@ -1,4 +1,4 @@
-//! What is said of Gateways and routes, as tables: the shapes of Gateway API's conformance tests.
+//! What is said of Gateways and routes, as tables. What becomes of requests is in `conformance`.
 //!
 //! A cluster is written in lines, the oldest object first; what comes out is each listener and each route with the conditions
 //! that are not as one hopes.
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{
     compile::compile,
-    seen::{CONTROLLER, Here, Seen},
+    seen::{Backend, CONTROLLER, Here, Seen},
     status::{self, Write},
 };
 
-const HERE: Here = Here {
+pub(super) const HERE: Here = Here {
     listen: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
     shown: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
 };
@@ -103,7 +103,7 @@ fn certificate() -> Certificate {
 }
 
 /// Reads a cluster: one object a line, the class `podium` is there.
-fn seen(text: &str) -> Seen {
+pub(super) fn seen(text: &str) -> Seen {
     let mut seen = Seen::default();
     let class = Name::new("", "podium");
     seen.classes.insert(class.clone(), object(0, &class, json!({ "controllerName": CONTROLLER })));
@@ -116,17 +116,25 @@ fn seen(text: &str) -> Seen {
                 let labels = words[2..].iter().filter_map(|w| w.split_once('='));
                 seen.namespaces.insert(of.name, labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
             }
-            "service" => drop(seen.services.insert(of, words[2..].iter().map(|port| port.parse().unwrap()).collect())),
+            "service" => {
+                let ports = || words[2..].iter().map(|port| port.parse().unwrap()).collect();
+                let backend = if words[2] == "external" { Backend::External } else { Backend::Ports(ports()) };
+                seen.services.insert(of, backend);
+            }
             "secret" => {
                 let read = if words.get(2) == Some(&"bad") { Err("it is bad".to_owned()) } else { Ok(certificate()) };
                 seen.secrets.insert(of, read);
             }
             "grant" => {
-                let (from, namespace) = words[2].split_once('@').unwrap();
-                let (to, named) = words[3].split_once('/').map_or((words[3], None), |(to, named)| (to, Some(named)));
-                let group = super::kinds::GROUP;
-                let from = json!([{ "group": group, "kind": from, "namespace": namespace }]);
-                let spec = json!({ "from": from, "to": [{ "group": "", "kind": to, "name": named }] });
+                let group = |text: &'static str, text_of: &str| {
+                    let (of, group) = text_of.split_once('%').unwrap_or((text_of, text));
+                    (of.to_owned(), group.to_owned())
+                };
+                let ((from, from_group), (to, to_group)) = (group(super::kinds::GROUP, words[2]), group("", words[3]));
+                let (from, namespace) = from.split_once('@').unwrap();
+                let (to, named) = to.split_once('/').map_or((&*to, None), |(to, named)| (to, Some(named)));
+                let from = json!([{ "group": from_group, "kind": from, "namespace": namespace }]);
+                let spec = json!({ "from": from, "to": [{ "group": to_group, "kind": to, "name": named }] });
                 seen.grants.insert(of.clone(), object(at, &of, spec));
             }
             "gateway" => {
@@ -227,7 +235,7 @@ fn check_with(cluster: &str, failing: &[u16], expected: &str) {
     assert_eq!(found, expected, "{cluster}");
 }
 
-fn check(cluster: &str, expected: &str) {
+pub(super) fn check(cluster: &str, expected: &str) {
     check_with(cluster, &[], expected);
 }
 
@@ -326,6 +334,7 @@ fn references_to_backends() {
         "service a/web 80
         service b/web 80
         service b/other 80
+        service a/named external
         grant b/g HTTPRoute@a Service/web
         gateway a/gw | http HTTP:80
         HTTPRoute a/granted parents=gw to=b/web:80
@@ -335,10 +344,11 @@ fn references_to_backends() {
         HTTPRoute a/kind parents=gw to=Thing@web:80
         HTTPRoute a/partly parents=gw to=web:80,b/other:80
         GRPCRoute a/other-kind parents=gw to=b/web:80
-        HTTPRoute a/nothing parents=gw",
+        HTTPRoute a/nothing parents=gw
+        HTTPRoute a/external parents=gw to=named:80",
         "
         Gateway a/gw 127.0.0.1
-          http 8 HTTPRoute,GRPCRoute
+          http 9 HTTPRoute,GRPCRoute
         HTTPRoute a/granted < gw
         HTTPRoute a/not-granted < gw ResolvedRefs=False/RefNotPermitted
         HTTPRoute a/missing < gw ResolvedRefs=False/BackendNotFound
@@ -347,6 +357,7 @@ fn references_to_backends() {
         HTTPRoute a/partly < gw ResolvedRefs=False/RefNotPermitted
         GRPCRoute a/other-kind < gw ResolvedRefs=False/RefNotPermitted
         HTTPRoute a/nothing < gw
+        HTTPRoute a/external < gw ResolvedRefs=False/UnsupportedValue
         ",
     );
 }
@@ -439,6 +450,38 @@ fn older_listeners_keep_their_ports() {
         HTTPRoute b/r < new#same Accepted=False/NotAllowedByListeners
         ",
     );
+}
+
+#[test]
+fn who_names_no_address_gets_one_where_there_is_room() {
+    let ip = |last| std::net::IpAddr::from([127, 0, 1, last]);
+    let here = Here { listen: ip(0), shown: ip(0) };
+    let found = |seen: &Seen, here: Here| -> Vec<String> {
+        let of = |site: &super::listeners::Site<'_>| {
+            let conflict = site.points[0].conflict.as_ref().map(|(reason, _)| format!(" {reason}")).unwrap_or_default();
+            format!("{} {}{conflict}", site.name.name, site.addresses[0])
+        };
+        compile(seen, here).sites.iter().map(of).collect()
+    };
+    let mut seen = seen(
+        "gateway a/one | http HTTP:80
+        gateway a/two | http HTTP:80
+        gateway a/three | http HTTP:80
+        gateway a/four | http HTTP:80
+        gateway a/port | http HTTP:81
+        gateway a/host | http HTTP:80 host=x.test",
+    );
+    seen.pool = vec![ip(0), ip(1), ip(2)];
+    let expected = ["one 127.0.1.0", "two 127.0.1.1", "three 127.0.1.2", "four 127.0.1.0 HostnameConflict"];
+    assert_eq!(found(&seen, here)[..4], expected);
+    assert_eq!(found(&seen, here)[4..], ["port 127.0.1.0", "host 127.0.1.0"]);
+    // Who has one keeps it, whoever goes.
+    let two = std::sync::Arc::make_mut(seen.gateways.get_mut(&name("a/two")).unwrap());
+    two.status = json!({ "addresses": [{ "type": "IPAddress", "value": "127.0.1.1" }] });
+    seen.gateways.remove(&name("a/one"));
+    assert_eq!(found(&seen, here)[..2], ["two 127.0.1.1", "three 127.0.1.0"]);
+    // Every address is one.
+    assert_eq!(found(&seen, HERE)[1], "three 0.0.0.0 HostnameConflict");
 }
 
 #[test]

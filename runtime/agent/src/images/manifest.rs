@@ -169,6 +169,7 @@ struct RunConfig {
     env: Option<Vec<String>>,
     working_dir: Option<String>,
     exposed_ports: Option<std::collections::BTreeMap<String, serde_json::Value>>,
+    volumes: Option<std::collections::BTreeMap<String, serde_json::Value>>,
 }
 
 /// Reads the config of a container image: how it is run.
@@ -186,6 +187,12 @@ pub(crate) fn config(bytes: &[u8]) -> Result<ImageConfig, String> {
         env: run.env.iter().flatten().filter_map(variable).collect(),
         working_dir: run.working_dir.filter(|dir| !dir.is_empty()),
         exposed_ports: run.exposed_ports.iter().flat_map(|ports| ports.keys()).filter_map(port).collect(),
+        volumes: run
+            .volumes
+            .into_iter()
+            .flat_map(|folders| folders.into_keys())
+            .filter(|path| is_folder(path))
+            .collect(),
     };
     let program = config.entrypoint.iter().chain(&config.cmd).next();
     let module = program.is_none_or(|program| program.split('#').next().unwrap_or_default().ends_with(".wasm"));
@@ -198,6 +205,12 @@ pub(crate) fn config(bytes: &[u8]) -> Result<ImageConfig, String> {
         ));
     }
     Ok(config)
+}
+
+/// Whether a path is that of a folder below the root, and says so plainly.
+fn is_folder(path: &str) -> bool {
+    let parts = || path.split('/').skip(1);
+    path.starts_with('/') && path.len() > 1 && parts().all(|part| !matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -291,12 +304,14 @@ mod tests {
         let of = |os: &str, entrypoint: &[&str]| {
             let text = json!({ "os": os, "architecture": "amd64", "config": {
                 "Entrypoint": entrypoint, "Env": ["A=1=2", "B="], "WorkingDir": "/srv", "ExposedPorts": { "80/tcp": {}, "53/udp": {} },
+                "Volumes": { "/data": {}, "/": {}, "/a/../b": {}, "relative": {}, "/twice//": {} },
             } });
             config(text.to_string().as_bytes())
         };
         let found = of("linux", &["/app.wasm", "serve"]).unwrap();
         assert_eq!(found.env, [("A".to_owned(), "1=2".to_owned()), ("B".to_owned(), String::new())]);
         assert_eq!((found.working_dir.as_deref(), found.exposed_ports.as_slice()), (Some("/srv"), [80].as_slice()));
+        assert_eq!(found.volumes, ["/data"]);
         assert!(of("wasip1", &["/anything"]).is_ok());
         assert!(of("linux", &["/docker-entrypoint.sh"]).unwrap_err().contains("made for linux/amd64"));
         assert!(config(b"nonsense").is_err());

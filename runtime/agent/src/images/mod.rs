@@ -37,6 +37,8 @@ pub struct ImageConfig {
     pub working_dir: Option<String>,
     /// TCP ports that it says it answers on.
     pub exposed_ports: Vec<u16>,
+    /// Folders that it says it writes to, as absolute paths.
+    pub volumes: Vec<String>,
 }
 
 /// One image on this machine.

@@ -53,6 +53,9 @@ use crate::{
     driver::PodId,
 };
 
+/// So many folders of a container are made because its image says that it writes to them; more are left out.
+const IMAGE_VOLUMES_MAX: usize = 16;
+
 /// Where volumes may lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -116,6 +119,10 @@ pub(crate) struct PodVolumes {
     ip: IpAddr,
     pod: Mutex<Arc<Pod>>,
     volumes: BTreeMap<String, Arc<Volume>>,
+    /// Those of containers, for what their images say that they write to.
+    of_images: Mutex<BTreeMap<String, Arc<Volume>>>,
+    /// Where they lie.
+    dir: PathBuf,
     stores: Arc<OpenStores>,
     wanted: Wanted,
     /// What pays for its volumes in memory.
@@ -175,6 +182,8 @@ impl Volumes {
             ip,
             pod: Mutex::new(pod.clone()),
             volumes: BTreeMap::new(),
+            of_images: Mutex::default(),
+            dir: self.places.pods.join(&*id.uid).join("volumes"),
             stores: self.stores.clone(),
             wanted,
             group: Arc::downgrade(group),
@@ -379,6 +388,30 @@ fn type_of(spec: &VolumeSpec) -> String {
 }
 
 impl PodVolumes {
+    /// All of them, those of images last.
+    fn all(&self) -> Vec<Arc<Volume>> {
+        self.volumes.values().cloned().chain(self.of_images.lock().values().cloned()).collect()
+    }
+
+    /// Adds a folder for each that the container's image says it writes to and where the pod mounts nothing. It is empty at
+    /// first, the container's own, and goes with the pod.
+    pub(crate) fn add_of_image(&self, container: &str, folders: &[String], mounts: &mut Vec<Mount>) {
+        for (at, folder) in folders.iter().enumerate().take(IMAGE_VOLUMES_MAX) {
+            if mounts.iter().any(|mount| mount.guest_path.trim_end_matches('/') == folder) {
+                continue;
+            }
+            // No volume of a pod has such a name.
+            let name = format!("image~{container}~{at}");
+            let make = || {
+                let (dir, made) = (self.dir.join(&name), AtomicBool::new(false));
+                let place = Place::Empty(Empty { dir, made, limit_bytes: None, in_memory: false });
+                Arc::new(Volume::new(name.clone(), place))
+            };
+            let source = self.of_images.lock().entry(name.clone()).or_insert_with(make).clone();
+            mounts.push(Mount { guest_path: folder.clone(), source, sub_path: None, read_only: false });
+        }
+    }
+
     /// What `wasi:keyvalue` opens for one container.
     pub(crate) fn stores(&self, spec: &Spec) -> Option<Arc<dyn Stores>> {
         let mounts = spec.volume_mounts.iter().flatten().filter(|mount| mount.read_only != Some(true));

@@ -10,7 +10,7 @@ use podium_api::quantity::{Format, Quantity};
 
 use super::{
     PodVolumes, Volumes,
-    volume::{Empty, Place},
+    volume::{Empty, Place, Volume},
 };
 use crate::driver::PodId;
 
@@ -35,9 +35,10 @@ impl Volumes {
         let entry = self.pods.lock().get(uid).cloned();
         let volumes = entry.as_ref().and_then(|entry| entry.volumes.get());
         let mut usage = PodUsage::default();
-        for (name, empty) in volumes.into_iter().flat_map(|v| empties(v)) {
+        for volume in volumes.into_iter().flat_map(|v| v.all()) {
+            let Some(empty) = held(&volume) else { continue };
             let list = if empty.in_memory { &mut usage.in_memory } else { &mut usage.on_disk };
-            list.push((name.to_owned(), size(empty)));
+            list.push((volume.name.clone(), size(empty)));
         }
         usage
     }
@@ -51,7 +52,7 @@ impl Volumes {
         };
         for pod in pods {
             let Some(group) = pod.group.upgrade() else { continue };
-            let sizes = empties(&pod).filter(|(_, empty)| empty.in_memory).map(|(_, empty)| size(empty));
+            let sizes = pod.volumes.values().filter_map(|v| held(v)).filter(|empty| empty.in_memory).map(size);
             group.bill_files(sizes.fold(0, u64::saturating_add));
         }
     }
@@ -66,9 +67,10 @@ impl Volumes {
     pub(crate) fn over_limit(&self) -> Vec<(PodId, String)> {
         let pods: Vec<Arc<PodVolumes>> = self.pods.lock().values().filter_map(|e| e.volumes.get().cloned()).collect();
         let over = |pod: &Arc<PodVolumes>| {
-            let found = empties(pod).find_map(|(name, empty)| {
+            let found = pod.volumes.values().find_map(|volume| {
+                let empty = held(volume)?;
                 let limit = empty.limit_bytes.filter(|limit| size(empty) > *limit)?;
-                Some((name, limit))
+                Some((&volume.name, limit))
             });
             let (name, limit) = found?;
             let limit = Quantity::from_value(i64::try_from(limit).unwrap_or(i64::MAX), Format::BinarySi);
@@ -85,12 +87,12 @@ impl PodVolumes {
     }
 }
 
-/// Those that hold anything yet.
-fn empties(pod: &PodVolumes) -> impl Iterator<Item = (&str, &Empty)> {
-    pod.volumes.values().filter_map(|volume| match &volume.place {
-        Place::Empty(empty) if empty.made.load(std::sync::atomic::Ordering::Acquire) => Some((&*volume.name, empty)),
+/// A folder of the pod's own that holds anything yet.
+fn held(volume: &Volume) -> Option<&Empty> {
+    match &volume.place {
+        Place::Empty(empty) if empty.made.load(std::sync::atomic::Ordering::Acquire) => Some(empty),
         _ => None,
-    })
+    }
 }
 
 /// Bytes of all files of a volume. `u64::MAX`: they cannot be counted.

@@ -20,7 +20,9 @@ mod volumes;
 use std::time::Duration;
 
 use cluster::Cluster;
-use serde_json::json;
+use podium_api::ObjectKey;
+use podium_client::{Api as _, Patch};
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +44,22 @@ async fn the_node_registers_and_beats() {
     assert!(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{conditions:?}");
     let lease = cluster.until("Lease", "kube-node-lease", "n1", |lease| lease.is_some()).await.unwrap();
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
+    cluster.shutdown().await;
+}
+
+/// As Kubernetes' own tests do it: they put something into the capacity alone, and expect the node's agent to follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_offer_on_the_node_can_be_had() {
+    let cluster = Cluster::start().await;
+    for amount in [json!("3"), json!("5"), json!(null)] {
+        let patch = Patch::Strategic(json!({ "status": { "capacity": { "example.com/foo": amount } } }));
+        let (node, key) = (cluster::kind("Node"), ObjectKey::cluster("n1"));
+        cluster.api.patch(&node, &key, patch, Some("status")).await.unwrap();
+        let allocatable = |node: &Value| node["status"]["allocatable"]["example.com/foo"].clone();
+        let said = cluster.until("Node", "", "n1", |n| n.is_some_and(|n| allocatable(n) == amount)).await.unwrap();
+        assert_eq!(said["status"]["capacity"]["example.com/foo"], amount);
+        assert_eq!(said["status"]["allocatable"]["pods"], "10000");
+    }
     cluster.shutdown().await;
 }
 

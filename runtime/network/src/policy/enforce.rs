@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::RwLock;
@@ -30,9 +29,6 @@ use crate::{
 
 /// Decisions remembered; when there are more, all are made anew.
 const REMEMBERED_MAX: usize = 65_536;
-/// Refusals in the log at once, and how long until the next.
-const SAID_AT_ONCE: u32 = 20;
-const SAID_EACH: Duration = Duration::from_secs(1);
 
 /// What is asked: who, where to (`None`: names of hosts outside), by what.
 type Question = (Source, Option<SocketAddr>, Protocol);
@@ -62,7 +58,7 @@ impl Policies {
             remembered: RwLock::default(),
             decisions: metrics.decisions.clone(),
             cut: metrics.cut.clone(),
-            said: Limit::new(SAID_AT_ONCE, SAID_EACH),
+            said: Limit::of_refusals(),
             flows: Flows::default(),
             auditing: AtomicBool::new(false),
         }

@@ -3,6 +3,7 @@
 //! A [`Route`] says what a request has to look like and what is done with it; a [`RouteTable`] finds the route of a request.
 //! Nothing here reads a clock or a socket. Kubernetes' objects, and what is wrong with them, are the agent's.
 
+mod cors;
 pub(crate) mod filters;
 mod host;
 mod query;
@@ -13,7 +14,11 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-pub use self::{host::Host, table::RouteTable};
+pub use self::{
+    cors::{Cors, Origin, Words},
+    host::Host,
+    table::RouteTable,
+};
 pub(crate) use self::{host::without_port, table::Found};
 use crate::table::{BackendPort, Name};
 
@@ -143,6 +148,8 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// A copy of the request is sent elsewhere too; its answer is not waited for.
     Mirror(Mirror),
+    /// Pages of other origins may ask; their preflights are answered.
+    Cors(Arc<Cors>),
 }
 
 /// Changes of headers: those that are set replace, those that are added do not.

@@ -284,8 +284,29 @@ fn a_prefix_tells_its_length() {
         let found = table.find("x", &Request::get(path).body(()).unwrap()).unwrap();
         assert_eq!(found.prefix_bytes, length, "{path}");
     }
-    let hosts = RouteTable::new([route("wild", "*.a.com"), route("exact", "x.a.com")]);
-    for (host, expected) in [("x.a.com", Some("exact")), ("y.a.com", Some("wild")), ("a.com", None)] {
-        assert_eq!(hosts.find_host(host).map(|f| f.route.to_string()).as_deref(), expected);
+}
+
+/// What a connection is for that names a host: the shapes of `tlsroute-hostname-intersection`.
+#[test]
+fn hosts_of_connections() {
+    for (routes, hosts) in [
+        (
+            &[("wild", "*.a.com"), ("exact", "x.a.com")][..],
+            &[("x.a.com", "exact"), ("y.a.com", "wild"), ("a.com", "")][..],
+        ),
+        (
+            &[("exact", "abc.example.com"), ("wide", "*.com")],
+            &[("abc.example.com", "exact"), ("other.example.com", "wide")],
+        ),
+        (
+            &[("wide", "*.com"), ("narrow", "*.example.com"), ("any", "")],
+            &[("abc.example.com", "narrow"), ("x.com", "wide"), ("x.org", "any")],
+        ),
+    ] {
+        let table = RouteTable::new(routes.iter().map(|(name, text)| route(name, text)));
+        for (host, expected) in hosts {
+            let found = table.find_host(host).map(|found| found.route.to_string()).unwrap_or_default();
+            assert_eq!(found, *expected, "{host}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use rustls::{RootCertStore, sign::CertifiedKey};
 
+use super::Workloads;
 use crate::{Body, CallError, IpRange, PodStream, proxy};
 
 /// Certificates and keys, asked for at each new connection: they may change while the node runs.
@@ -122,6 +123,8 @@ pub struct TunnelConfig {
     pub limits: TunnelLimits,
     /// What it answers itself.
     pub node_requests: Option<Arc<dyn NodeHandler>>,
+    /// Who pods of other nodes are. `None`: who their node says.
+    pub workloads: Option<Arc<dyn Workloads>>,
 }
 
 /// A node and what it has.

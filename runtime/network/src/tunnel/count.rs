@@ -1,16 +1,11 @@
 //! What the tunnels count: connections, streams, bytes, failures, and for whom.
 
-use std::{
-    collections::HashSet,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{InspectReader, InspectWriter};
 
 use super::wire::Identity;
 
@@ -157,60 +152,17 @@ impl Drop for UnderWay {
     }
 }
 
+/// Counts bytes that go one way.
+type Counting = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A socket whose bytes are counted.
-pub(crate) struct Tallied<S> {
-    stream: S,
-    bytes: Option<[prometheus::IntCounter; 2]>,
-}
+pub(crate) type Tallied<S> = InspectReader<InspectWriter<S, Counting>, Counting>;
 
-impl<S> Tallied<S> {
-    pub(crate) fn new(stream: S, bytes: Option<IntCounterVec>) -> Self {
-        let bytes = bytes.map(|bytes| [Way::In, Way::Out].map(|way| bytes.with_label_values(&[way.word()])));
-        Self { stream, bytes }
-    }
-
-    fn count(&self, way: Way, count: usize) {
-        if let Some(bytes) = &self.bytes {
-            bytes[way as usize].inc_by(count as u64);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Tallied<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
-        self.count(Way::In, out.filled().len() - before);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tallied<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.count(Way::Out, count);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
-        self.count(Way::Out, count);
-        Poll::Ready(Ok(count))
-    }
+/// Counts what comes and goes through a socket.
+pub(crate) fn tallied<S: AsyncRead + AsyncWrite>(stream: S, bytes: Option<&IntCounterVec>) -> Tallied<S> {
+    let counting = |way: Way| -> Counting {
+        let counter = bytes.map(|bytes| bytes.with_label_values(&[way.word()]));
+        Box::new(move |some| counter.iter().for_each(|counter| counter.inc_by(some.len() as u64)))
+    };
+    InspectReader::new(InspectWriter::new(stream, counting(Way::Out)), counting(Way::In))
 }

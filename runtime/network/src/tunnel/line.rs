@@ -2,7 +2,7 @@
 //!
 //! Invariant: at most one task makes the connection; all who need it meanwhile wait for that one. A node whose connection
 //! broke or could not be made counts as out of reach, and nobody waits for it, until a connection stands again: the task
-//! tries, first at once, then less and less often.
+//! tries, first at once, then less and less often, but soon where somebody has nobody else to ask.
 
 use std::{
     net::SocketAddr,
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -31,11 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RemoteNode, TunnelConfig, TunnelLimits,
-    count::{Tallied, Way},
+    count::{Tallied, Way, tallied},
     datagrams::Outbox,
     tls::{self, Role},
 };
 use crate::{CallError, Inner, http_client::chain};
+
+/// How long a node that cannot be reached rests at least, where somebody wants it.
+const WANTED_AFTER: Duration = Duration::from_millis(500);
 
 /// What a connection carries.
 type Wire = TlsStream<Tallied<TcpStream>>;
@@ -66,6 +69,8 @@ pub(crate) struct Peer {
     broken: Mutex<Option<(u64, Tell)>>,
     /// Datagrams on their way to it.
     pub(crate) datagrams: Mutex<Option<Outbox>>,
+    /// Somebody wants it who has nobody else: those who choose pass over what is out of reach.
+    wanted: Notify,
     gone: CancellationToken,
 }
 
@@ -95,8 +100,8 @@ pub(crate) struct Line {
 impl Peer {
     pub(crate) fn new(node: RemoteNode, role: Role, config: TunnelConfig, network: Weak<Inner>) -> Arc<Self> {
         let (state, reach, gone) = (Mutex::new(State::Idle), Arc::default(), CancellationToken::new());
-        let (broken, datagrams) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { node, role, config, network, state, reach, broken, datagrams, gone })
+        let (broken, datagrams, wanted) = (Mutex::default(), Mutex::default(), Notify::new());
+        Arc::new(Self { node, role, config, network, state, reach, broken, datagrams, wanted, gone })
     }
 
     pub(crate) fn limits(&self) -> &TunnelLimits {
@@ -119,7 +124,10 @@ impl Peer {
             let mut state = self.state.lock();
             match &*state {
                 State::Up(line) => return Ok(line.clone()),
-                State::Lost(why) => return Err(self.out_of_reach(why)),
+                State::Lost(why) => {
+                    self.want();
+                    return Err(self.out_of_reach(why));
+                }
                 State::Connecting(connecting) => connecting.clone(),
                 State::Idle => {
                     let (tell, connecting) = promise();
@@ -134,6 +142,11 @@ impl Peer {
             Ok(Err(why)) => Err(self.out_of_reach(&why)),
             Err(_) => Err(self.out_of_reach("it was given up")),
         }
+    }
+
+    /// Somebody wants it and has nobody else to ask: it is tried soon, if it is out of reach.
+    pub(crate) fn want(&self) {
+        self.wanted.notify_one();
     }
 
     fn out_of_reach(&self, why: &str) -> CallError {
@@ -182,11 +195,19 @@ impl Peer {
                 Err(why) => self.failed(&why, tell.take()),
             }
             tokio::select! {
-                () = sleep(backoff.mul_f64(rand::random_range(0.75..1.25))) => {}
+                () = self.rest(backoff.mul_f64(rand::random_range(0.75..1.25))) => {}
                 () = self.gone.cancelled() => return,
             }
             backoff = (backoff * 2).min(self.limits().backoff_max);
         }
+    }
+
+    /// Waits for so long, or less when somebody wants it.
+    async fn rest(&self, long: Duration) {
+        let soon = long.min(WANTED_AFTER);
+        sleep(soon).await;
+        // It is no matter which of both it was.
+        let _ = timeout(long - soon, self.wanted.notified()).await;
     }
 
     fn stands(&self, line: &Line, tell: Option<Tell>) {
@@ -276,7 +297,7 @@ impl Peer {
         // Small messages are sent at once.
         let _ = tcp.set_nodelay(true);
         let bytes = self.network.upgrade().map(|network| network.metrics.tunnels.bytes.clone());
-        let tcp = Tallied::new(tcp, bytes);
+        let tcp = tallied(tcp, bytes.as_ref());
         let name = ServerName::IpAddress(address.ip().into());
         let stream = TlsConnector::from(tls).connect(name, tcp).await;
         let stream = stream.map_err(|error| format!("TLS with {address}: {}", chain(&error)))?;

@@ -15,6 +15,7 @@ mod replay;
 mod server;
 mod tls;
 pub(crate) mod wire;
+mod workloads;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,6 +28,7 @@ pub use self::config::{
     NodeHandler, NodeStream, RemoteNode, ServeStream, TunnelConfig, TunnelIdentity, TunnelLimits, TunnelPeer,
 };
 use self::tls::Role;
+pub use self::workloads::{Claim, Workloads};
 pub(crate) use self::{client::Missed, line::Peer, nodes::Tunnels};
 use crate::{
     Body, CallError, CallTimeouts, ListenError, Network, PodStream, SocketError,
@@ -58,6 +60,7 @@ impl Network {
 
     /// Says which nodes there are: replaces what was known. This node itself may be among them.
     pub fn set_nodes(&self, nodes: Vec<RemoteNode>) {
+        self.inner().services.nodes(|at| at.others = nodes.iter().map(|node| node.address.ip()).collect());
         self.inner().tunnels.put(nodes);
     }
 
@@ -85,12 +88,10 @@ impl Network {
 
     /// A node as the API server goes to it.
     fn node_peer(&self, node: &str) -> Result<Arc<Peer>, CallError> {
-        let tunnels = &self.inner().tunnels;
-        let may = tunnels.config().is_some_and(|config| config.identity.api_server().is_some());
-        if !may {
+        if !self.is_api_server() {
             return Err(CallError::Failed("only the API server asks nodes themselves".to_owned()));
         }
-        let peer = tunnels.peer(&Arc::downgrade(&self.0), node, Role::ApiServer);
+        let peer = self.inner().tunnels.peer(&Arc::downgrade(&self.0), node, Role::ApiServer);
         peer.ok_or_else(|| CallError::NameNotFound(format!("node {node}")))
     }
 
@@ -101,25 +102,32 @@ impl Network {
 
     /// Opens a connection to a pod of another node for this node or the API server on it.
     pub(crate) async fn connect_pod_elsewhere(&self, server: SocketAddr) -> Result<Option<PodStream>, CallError> {
-        let tunnels = &self.inner().tunnels;
-        if !tunnels.has(server.ip()) {
-            return Ok(None);
-        }
-        let is_api_server = tunnels.config().is_some_and(|config| config.identity.api_server().is_some());
-        let role = if is_api_server { Role::ApiServer } else { Role::Node };
-        let Some(peer) = tunnels.of(&Arc::downgrade(&self.0), server.ip(), role) else { return Ok(None) };
+        let Some(peer) = self.as_host(server.ip()) else { return Ok(None) };
         let stream = Box::pin(self.connect_elsewhere(&peer, (Source::Node, server), self.node_side(), ())).await;
         Ok(Some(stream.map_err(|(error, ())| error)?))
     }
 
+    /// The other node that an address is a pod's of, as this process itself goes to it.
+    pub(crate) fn as_host(&self, ip: IpAddr) -> Option<Arc<Peer>> {
+        let tunnels = &self.inner().tunnels;
+        if !tunnels.has(ip) {
+            return None;
+        }
+        tunnels.of(&Arc::downgrade(&self.0), ip, if self.is_api_server() { Role::ApiServer } else { Role::Node })
+    }
+
+    /// Whether an API server is in this process.
+    fn is_api_server(&self) -> bool {
+        let config = self.inner().tunnels.config();
+        config.is_some_and(|config| config.identity.api_server().is_some())
+    }
+
     /// A node as who asks goes to it: the API server does not ask as a node.
     fn as_whom(&self, peer: &Arc<Peer>, by_host: bool) -> Arc<Peer> {
-        let tunnels = &self.inner().tunnels;
-        let is_api_server = || tunnels.config().is_some_and(|config| config.identity.api_server().is_some());
-        if !by_host || !is_api_server() {
+        if !by_host || !self.is_api_server() {
             return peer.clone();
         }
-        let api_server = tunnels.peer(&Arc::downgrade(&self.0), &peer.node.name, Role::ApiServer);
+        let api_server = self.inner().tunnels.peer(&Arc::downgrade(&self.0), &peer.node.name, Role::ApiServer);
         api_server.unwrap_or_else(|| peer.clone())
     }
 

@@ -161,6 +161,7 @@ mod tests {
             roots: rustls::RootCertStore::empty(),
             limits: TunnelLimits::default(),
             node_requests: None,
+            workloads: None,
         });
         for (ip, of) in [
             ("10.244.0.5", ""),

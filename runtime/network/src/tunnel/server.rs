@@ -24,12 +24,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     NodeHandler, TunnelConfig, TunnelLimits, TunnelPeer,
-    count::{Kind, Tallied, Way},
+    count::{Kind, Tallied, Way, tallied},
     datagrams::{self, Datagram, Speaker},
     flow::{self, Bytestream, Received},
     line::keep_alive,
     nodes::acceptor,
     wire::{self, Identity},
+    workloads::Register,
 };
 use crate::{
     Body, CallError, CallTimeouts, ListenError, Network, SocketError,
@@ -55,7 +56,8 @@ pub(crate) async fn listen(
     let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
     let bound = listener.local_addr().map_err(|error| failed(error.to_string()))?;
     let connections = Arc::new(Semaphore::new(config.limits.connections_max));
-    let entrance = Entrance { network: network.clone(), tls, config: Arc::new(config) };
+    let register = config.workloads.clone().map(|workloads| Arc::new(Register::new(workloads)));
+    let entrance = Entrance { network: network.clone(), tls, config: Arc::new(config), register };
     network.inner().tasks.spawn(entrance.accept(listener, connections));
     Ok(bound)
 }
@@ -65,6 +67,7 @@ struct Entrance {
     network: Network,
     tls: TlsAcceptor,
     config: Arc<TunnelConfig>,
+    register: Option<Arc<Register>>,
 }
 
 impl Entrance {
@@ -117,7 +120,7 @@ impl Entrance {
     ) -> Result<(Connection, Visitor, Duration), String> {
         // Small messages are sent at once.
         let _ = stream.set_nodelay(true);
-        let stream = Tallied::new(stream, Some(self.network.inner().metrics.tunnels.bytes.clone()));
+        let stream = tallied(stream, Some(&self.network.inner().metrics.tunnels.bytes));
         let limits = &self.config.limits;
         let shaken = timeout(limits.connect_timeout, async {
             let stream = self.tls.accept(stream).await.map_err(|error| chain(&error))?;
@@ -131,9 +134,14 @@ impl Entrance {
         if peer.node().is_none() && !peer.is_master() {
             return Err(format!("{} is no node", peer.user));
         }
-        let node_requests = self.config.node_requests.clone();
-        let (network, head_bytes_max) = (self.network.clone(), limits.header_bytes_max);
-        let visitor = Visitor { network, peer, address: address.ip(), node_requests, head_bytes_max };
+        let visitor = Visitor {
+            network: self.network.clone(),
+            peer,
+            address: address.ip(),
+            node_requests: self.config.node_requests.clone(),
+            register: self.register.clone(),
+            head_bytes_max: limits.header_bytes_max,
+        };
         Ok((connection, visitor, expires))
     }
 
@@ -190,6 +198,7 @@ struct Visitor {
     peer: TunnelPeer,
     address: IpAddr,
     node_requests: Option<Arc<dyn NodeHandler>>,
+    register: Option<Arc<Register>>,
     head_bytes_max: u32,
 }
 
@@ -224,7 +233,7 @@ impl Visitor {
         if request.headers().contains_key(wire::SIDE) {
             return self.side(to);
         }
-        let asker = self.asker(request.headers(), to)?;
+        let asker = self.asker(request.headers(), to).await?;
         let attached = self.attached(to)?;
         let inner = self.network.inner();
         inner.policies.judge(asker.from, attached.address, Protocol::Tcp)?;
@@ -261,7 +270,7 @@ impl Visitor {
     ///
     /// # Errors
     /// `Denied`: it may not; `NotAccepted`: nobody knows yet.
-    fn asker(&self, headers: &http::HeaderMap, to: SocketAddr) -> Result<Asker, CallError> {
+    async fn asker(&self, headers: &http::HeaderMap, to: SocketAddr) -> Result<Asker, CallError> {
         let inner = self.network.inner();
         let said = wire::read_address(headers, &wire::SOURCE)?;
         let Some(name) = self.peer.node() else {
@@ -279,7 +288,10 @@ impl Visitor {
             return Ok(Asker { from: Source::Ip(self.address.to_canonical()), client, who: None });
         };
         let own = self.owns(name, source.ip())?;
-        let who = Identity::read(&inner.config.cluster_domain, headers).filter(|_| own);
+        let who = match Identity::read(&inner.config.cluster_domain, headers).filter(|_| own) {
+            Some(who) => self.confirmed(name, source.ip(), who).await?,
+            None => None,
+        };
         if let Some(who) = &who {
             inner.metrics.tunnels.heard_of(who);
         }
@@ -287,6 +299,25 @@ impl Visitor {
         tracing::trace!(node = name, %source, %to, ?workload, "another node asks for a pod of its own");
         let port = if source.port() == 0 { inner.attachments.tcp.ephemeral() } else { source.port() };
         Ok(Asker { from: Source::Ip(source.ip()), client: SocketAddr::new(source.ip(), port), who })
+    }
+
+    /// A pod of another node, if it is who its node says; `None` while nobody can say.
+    ///
+    /// # Errors
+    /// `Denied`: it is another.
+    async fn confirmed(&self, node: &str, ip: IpAddr, who: Identity) -> Result<Option<Identity>, CallError> {
+        let Some(register) = &self.register else { return Ok(Some(who)) };
+        match register.judge(node, ip, &who).await {
+            Some(true) => Ok(Some(who)),
+            Some(false) => {
+                let spiffe = who.spiffe.to_str().unwrap_or_default();
+                Err(self.spoofed(format_args!(
+                    "node {node} says of {ip} that it is {} with {spiffe}, which it is not",
+                    who.pod
+                )))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Whether an address that a node speaks for is one of its pods', or else one outside.
@@ -367,7 +398,7 @@ impl Visitor {
         let bad = || CallError::Failed(format!("{} is no address", request.uri()));
         let to = request.uri().authority().and_then(|to| to.as_str().parse::<SocketAddr>().ok()).ok_or_else(bad)?;
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-        let asker = self.asker(request.headers(), to)?;
+        let asker = self.asker(request.headers(), to).await?;
         let attached = self.attached(to)?;
         let visit = Visit { from: asker.from, client: asker.client, server: to, held: (), counted: true };
         let visited = tcp::visit_near(&self.network, &attached, visit).await;

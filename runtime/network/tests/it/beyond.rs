@@ -6,6 +6,7 @@ use podium_network::NamespaceEgress;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
+    egress::Names,
     http_tcp::{echoing, upgrade},
     *,
 };
@@ -59,6 +60,84 @@ async fn an_ingress_leads_to_a_server_outside() {
     assert!(why.contains("service default/web leads to 127.0.0.1"), "{why}");
     network.put_namespace("default", most("127.0.0.0/8:*"));
     assert_eq!(fetch(address, "a.test", "/app").await.0, StatusCode::OK);
+}
+
+/// A network whose Service `named` is an ExternalName, and an Ingress that leads to its port, which it does not list.
+async fn naming(name: &str, names: &[(&str, &[&[&str]])], port: u16, host_targets: &str) -> (Network, SocketAddr) {
+    let (resolver, host_targets) = (Names::of(names), host_targets.parse().unwrap());
+    let network = Network::new(NetworkConfig { resolver, host_targets, ..NetworkConfig::default() });
+    let named = Name::new("default", "named");
+    let external_name = Some(name.to_owned());
+    network.put_service(Service { name: named, cluster_ip: None, ports: Vec::new(), external_name, ..service(None) });
+    let backend = Backend { service: "named".into(), port: BackendPort::Number(port) };
+    let mut leads = ingress(Some("a.test"));
+    leads.rules[0].backend = backend;
+    network.put_ingress(leads);
+    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
+    (network, address)
+}
+
+#[tokio::test]
+async fn an_ingress_leads_to_a_host_that_a_service_names() {
+    let server = server().await;
+    let names: [(&str, &[&[&str]]); 1] = [("far.example", &[&["10.244.7.7", "127.0.0.1"]])];
+    let (network, address) = naming("Far.Example", &names, server.port(), &server.to_string()).await;
+    for _ in 0..3 {
+        assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
+    }
+    let (mut stream, answer) = upgrade(address, "echo").await;
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    stream.write_all(b"no HTTP").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "no HTTP");
+    let most = |hosts: &str| NamespaceEgress { default: None, max: Some(hosts.parse().unwrap()) };
+    network.put_namespace("default", most("near.example:*"));
+    let (status, why) = fetch(address, "a.test", "/app").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(why.contains("service default/named leads to far.example:"), "{why}");
+    network.put_namespace("default", most("*.example:*"));
+    assert_eq!(fetch(address, "a.test", "/app").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn names_that_a_service_may_have_and_may_not() {
+    let names: [(&str, &[&[&str]]); 3] = [
+        ("self.example", &[&["127.0.0.1"]]),
+        ("within.example", &[&["10.244.0.1"]]),
+        ("meta.example", &[&["169.254.169.254"]]),
+    ];
+    for (name, status, says) in [
+        ("web.default.svc.cluster.local", 200, "one"),
+        ("web.default.svc.cluster.local.", 200, "one"),
+        ("again.default.svc.cluster.local", 200, "one"),
+        ("nobody.default.svc.cluster.local", 503, "no such port"),
+        ("named.default.svc.cluster.local", 502, "from one ExternalName to the next"),
+        ("x.y.z.cluster.local", 502, "which service default/named names"),
+        // No search domains: these are hosts outside.
+        ("web", 502, "no such host"),
+        ("web.default.svc", 502, "no such host"),
+        ("nowhere.example", 502, "no such host"),
+        ("localhost", 403, "names this host itself"),
+        ("127.0.0.1", 403, "--allow-host-network-targets"),
+        ("self.example", 403, "--allow-host-network-targets"),
+        ("meta.example", 403, "--allow-host-network-targets"),
+        ("metadata.google.internal", 403, "a cloud's metadata"),
+        ("within.example", 403, "is the cluster's"),
+        ("10.96.0.10", 403, "is the cluster's"),
+    ] {
+        let (network, address) = naming(name, &names, 80, "").await;
+        network.put_service(service(None));
+        network.put_slice(slice(&[1], &[]));
+        let again = Name::new("default", "again");
+        let external_name = Some("web.default.svc.cluster.local".to_owned());
+        network.put_service(Service { name: again, cluster_ip: None, external_name, ..service(None) });
+        let _pod = network.attach(ip(1), 8080, Pod::new("one"));
+        let (found, said) = fetch(address, "a.test", "/app").await;
+        assert_eq!(found, status, "{name}: {said}");
+        assert!(said.contains(says), "{name}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -98,19 +98,23 @@ async fn an_ingress_leads_to_a_pod_that_listens() {
     assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
 }
 
-/// Takes over connections for whoever asks for the protocol `echo`, and says what it hears.
+/// Takes over connections for whoever asks for the protocol `echo` or a WebSocket, and says what it hears.
 pub(crate) async fn echoing(mut request: Request<hyper::body::Incoming>) -> Result<Response<Body>, BoxError> {
-    let wanted = request.headers().get("upgrade").cloned();
-    if wanted.as_ref().is_none_or(|wanted| wanted != "echo") {
+    let header = |name: &str| request.headers().get(name).cloned();
+    let Some(wanted) = header("upgrade").filter(|wanted| wanted == "echo" || wanted == "websocket") else {
         return tell(request).await;
-    }
+    };
+    let (key, spoken) = (header("sec-websocket-key"), header("sec-websocket-protocol"));
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
         let _ = tokio::io::copy(&mut from, &mut to).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
     });
-    let switching = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "echo");
+    let mut switching = Response::builder().status(101).header("connection", "upgrade").header("upgrade", wanted);
+    for (name, value) in [("sec-websocket-accept", key), ("sec-websocket-protocol", spoken)] {
+        switching = value.into_iter().fold(switching, |switching, value| switching.header(name, value));
+    }
     Ok(switching.body(Full::default().map_err(|never| match never {}).boxed_unsync())?)
 }
 

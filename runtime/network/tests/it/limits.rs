@@ -244,10 +244,14 @@ async fn an_answer_that_nobody_takes_ends() {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `GET /` of `x`, as HPACK has it.
 const HEAD: &[u8] = &[0x82, 0x84, 0x86, 0x41, 0x01, b'x'];
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -337,4 +341,40 @@ async fn settings_that_nobody_reads_the_answers_to_end() {
     // The connection ends by itself: the answers are not taken.
     while stream.write_all(&flood).await.is_ok() {}
     assert_eq!(target.send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await, ["200"]);
+}
+
+/// As [`settings_that_nobody_reads_the_answers_to_end`], and with the answers read: frames that ask for nothing keep no
+/// connection open, however many there are.
+#[tokio::test]
+async fn frames_that_ask_for_nothing_are_no_requests() {
+    let target = Target::new().await;
+    for (what, endless) in [
+        ("pings", frame(PING, 0, 0, &[0; 8])),
+        ("settings", frame(SETTINGS, 0, 0, &[])),
+        ("settings that change something each time", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0, 0, 1, 0, 0, 16, 0])),
+        ("priorities", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 0])),
+        ("frames of no known kind", frame(0xfa, 0, 0, &[0; 32])),
+    ] {
+        let code = given_up(&frames(target.at, std::iter::repeat(endless.repeat(100))).await);
+        assert!(matches!(code, None | Some(0 | 11)), "{what}: {code:?}");
+        assert_eq!(target.seen(), Vec::<String>::new(), "{what}");
+    }
+    let wider = frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]);
+    let code = given_up(&frames(target.at, std::iter::repeat_n(wider, 10)).await);
+    assert_eq!(code, Some(3), "a window without an end");
+    let fine = frames(target.at, std::iter::once(frame(HEADERS, 5, 1, HEAD))).await;
+    assert_eq!((given_up(&fine), target.seen()), (Some(0), vec!["GET /".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_body_of_empty_frames_ends() {
+    let target = Target::new().await;
+    let opening = std::iter::once(frame(HEADERS, 4, 1, HEAD));
+    let nothing = frame(DATA, 0, 1, &[]).repeat(100);
+    let code = given_up(&frames(target.at, opening.chain(std::iter::repeat(nothing))).await);
+    let seen = target.seen();
+    assert!(matches!(code, None | Some(11)), "{code:?}");
+    assert!(seen.iter().all(|seen| seen.starts_with("GET / (")), "half a body: {seen:?}");
+    let fine = frames(target.at, std::iter::once(frame(HEADERS, 5, 1, HEAD))).await;
+    assert_eq!((given_up(&fine), target.seen()), (Some(0), vec!["GET /".to_owned()]));
 }

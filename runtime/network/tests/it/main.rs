@@ -7,6 +7,7 @@ mod beyond;
 mod copies;
 mod dns;
 mod egress;
+mod extended;
 mod gateways;
 mod http_tcp;
 mod limits;
@@ -312,6 +313,27 @@ async fn an_ingress_serves_clients_outside() {
     assert_eq!(fetch(address, "b.test", "/app").await.0, StatusCode::NOT_FOUND);
     network.shutdown(Duration::from_secs(5)).await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+/// The shapes of ingress-controller-conformance's `default_backend.feature` and `load_balancing.feature`.
+#[tokio::test]
+async fn a_default_backend_takes_everything_with_all_its_pods() {
+    let network = network();
+    let address = network.listen_ingress(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let default_backend = Some(Backend { service: "web".into(), port: BackendPort::Number(80) });
+    network.put_ingress(Ingress { default_backend, rules: Vec::new(), ..ingress(None) });
+    network.put_service(service(None));
+    network.put_slice(slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[]));
+    let pods: Vec<Arc<Pod>> = (1..=10).map(|_| Pod::new("echo-service")).collect();
+    let _attached: Vec<_> = (1..).zip(&pods).map(|(last, pod)| network.attach(ip(last), 8080, pod.clone())).collect();
+    for (host, path) in [("my-host", "/"), ("my-host", "/sub-path"), ("some-host", "/"), ("", "/resource")] {
+        assert_eq!(fetch(address, host, path).await, (StatusCode::OK, "echo-service".into()), "{host}{path}");
+    }
+    for _ in 0..300 {
+        assert_eq!(fetch(address, "load-balancing", "/").await.0, StatusCode::OK);
+    }
+    let served: Vec<_> = pods.iter().map(|pod| pod.served.load(Ordering::SeqCst)).collect();
+    assert!(served.iter().all(|count| *count > 0), "{served:?}");
 }
 
 #[tokio::test]

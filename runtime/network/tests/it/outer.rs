@@ -1,6 +1,6 @@
 //! Services at addresses outside: load balancers', `externalIPs`, ports of health checks.
 
-use podium_network::{IpRange, OuterPort, SocketError};
+use podium_network::{IpRange, OuterPort, RemoteNode, SocketError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -101,6 +101,42 @@ async fn guests_reach_a_service_at_its_addresses_outside() {
     assert_eq!(get(&network, "http://192.0.2.1/").await.as_deref(), Ok("one"));
     network.put_service(with("web", &[]));
     assert!(denied(get(&network, "http://192.0.2.1/").await));
+}
+
+#[tokio::test]
+async fn guests_reach_node_ports_at_the_nodes_addresses() {
+    let network = network();
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let dns = ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: Some(free) };
+    let mut ports = service(Some(free)).ports;
+    ports.push(dns);
+    network.put_service(Service { ports, ..service(None) });
+    network.put_slice(Slice { ports: vec![("http".into(), 8080), ("dns".into(), 5353)], ..slice(&[1], &[]) });
+    let _pod = network.attach(ip(1), 8080, Pod::new("one"));
+    let server = pod(&network, 1).bind_udp(at("0.0.0.0:5353"), 64 << 10).unwrap();
+    let there = SocketAddr::new([192, 0, 2, 7].into(), free);
+    let url = format!("http://{there}/");
+    let denied = |answer: Result<String, CallError>| matches!(answer, Err(CallError::Denied(_)));
+    assert!(denied(get(&network, &url).await), "it is nobody's address");
+    network.locate_at(there.ip());
+    assert_eq!(get(&network, &url).await.as_deref(), Ok("one"));
+    assert!(pod(&network, 9).connect(there).await.is_ok());
+    let client = pod(&network, 9).bind_udp(at("0.0.0.0:0"), 64 << 10).unwrap();
+    client.send_to(Bytes::from("?"), there).await.unwrap();
+    let (_, from) = server.recv_from().await.unwrap();
+    server.send_to(Bytes::from("!"), from).await.unwrap();
+    assert_eq!(client.recv_from().await.unwrap(), (Bytes::from("!"), there), "answers come from where was asked");
+    let other = SocketAddr::new(there.ip(), free ^ 1);
+    assert!(denied(get(&network, &format!("http://{other}/")).await), "other ports of a node are its own");
+    let far = RemoteNode {
+        name: "n2".into(),
+        address: at("192.0.2.8:1"),
+        pod_cidrs: vec!["10.245.0.0/24".parse::<IpRange>().unwrap()],
+    };
+    network.set_nodes(vec![far]);
+    assert_eq!(get(&network, &format!("http://192.0.2.8:{free}/")).await.as_deref(), Ok("one"));
+    network.put_service(service(None));
+    assert!(denied(get(&network, &url).await), "it is no node port any more");
 }
 
 #[tokio::test]

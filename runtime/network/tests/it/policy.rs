@@ -189,8 +189,15 @@ async fn ways_out_need_every_policy_and_end_with_their_permission() {
     assert!(why.ends_with("no EgressPolicy that selects the pod allows it"), "{why}");
     assert!(matches!(asks.lookup("other.test").await, Err(SocketError::Denied(_))));
     assert!(asks.lookup("api.test").await.is_ok());
+    let decided = |verdict| count(&network, "podium_egress_policy_decisions_total", &["default", verdict]);
+    // A request is one decision by its name, a look-up another.
+    assert_eq!((decided("allowed"), decided("denied")), (3.0, 2.0));
+    assert_eq!(count(&network, "podium_egress_refused_total", &["egress_policy"]), 2.0);
     network.remove_egress_policy(&Name::new("default", "asks"));
     assert!(ask(&asks, &other).await.is_ok());
+    assert_eq!(decided("allowed"), 3.0, "no policy, no decision");
+    network.remove_egress_policy(&Name::new("default", "quiet"));
+    assert_eq!((decided("allowed"), decided("denied")), (0.0, 0.0), "the series go with the last policy");
 }
 
 #[tokio::test]

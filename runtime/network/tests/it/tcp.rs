@@ -22,7 +22,8 @@ fn echo(listener: Listener) {
     });
 }
 
-async fn say(mut connection: Connection, words: &str) -> String {
+/// Says something and nothing more; answers with what comes back.
+pub(crate) async fn say(mut connection: Connection, words: &str) -> String {
     connection.stream.write_all(words.as_bytes()).await.unwrap();
     connection.stream.shutdown().await.unwrap();
     let mut answer = String::new();

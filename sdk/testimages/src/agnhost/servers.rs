@@ -141,6 +141,10 @@ pub fn porter(args: &[String]) -> Code {
             let said = move |request: Request| {
                 let body = match as_json {
                     true => Response::json(&serde_json::json!({ "Method": request.method, "Body": value })),
+                    // What Go makes of such a text.
+                    false if value.starts_with("<a ") => {
+                        Response::text(value.clone()).with("Content-Type", "text/html; charset=utf-8")
+                    }
                     false => Response::text(value.clone()),
                 };
                 std::future::ready(body)

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
 use podium_e2e::{
     Podium,
-    cluster::{repository, run},
+    cluster::{loopback, repository, run},
     http,
 };
 use serde_json::Value;
@@ -28,9 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A cluster with flags of its own.
+/// A cluster with flags of its own, at an address of its own.
 pub(crate) struct Cluster {
     pub(crate) up: Podium,
+    pub(crate) address: String,
     folder: tempfile::TempDir,
 }
 
@@ -38,9 +39,11 @@ impl Cluster {
     pub(crate) fn start(args: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data").display().to_string();
-        let free = ["--data-dir", &data, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--registry", "127.0.0.1:0"];
+        let address = loopback();
+        let http = format!("{address}:0");
+        let free = ["--data-dir", &data, "--api", "127.0.0.1:0", "--http", &http, "--registry", "127.0.0.1:0"];
         let up = Podium::start(&[&free, args].concat())?;
-        Ok(Self { up, folder })
+        Ok(Self { up, address, folder })
     }
 
     fn podium(&self, args: &[&str]) -> Result<String> {
@@ -50,7 +53,7 @@ impl Cluster {
         Ok(ended.stdout)
     }
 
-    fn apply(&self, manifest: &str) -> Result<()> {
+    pub(crate) fn apply(&self, manifest: &str) -> Result<()> {
         let file = self.folder.path().join("manifest.yaml");
         fs::write(&file, manifest)?;
         self.podium(&["apply", "-f", &file.display().to_string()]).map(drop)
@@ -84,13 +87,18 @@ impl Cluster {
         bail!("{pod} is not ready: {}", self.podium(&["describe", "pod", pod])?)
     }
 
+    /// Where a Service's node port is, as HOST:PORT.
+    pub(crate) fn node_port(&self, service: &str) -> Result<String> {
+        Ok(format!("{}:{}", self.address, self.get("service", service)?["spec"]["ports"][0]["nodePort"]))
+    }
+
     /// What a Service answers at its node port, once it answers with 200.
     fn ask(&self, service: &str, path: &str) -> Result<String> {
-        let port = self.get("service", service)?["spec"]["ports"][0]["nodePort"].clone();
+        let at = self.node_port(service)?;
         let deadline = Instant::now() + PATIENCE;
         let mut last = String::new();
         while Instant::now() < deadline {
-            match http::get(&format!("http://127.0.0.1:{port}{path}")) {
+            match http::get(&format!("http://{at}{path}")) {
                 Ok((200, body)) => return Ok(body),
                 Ok((status, body)) => last = format!("{status}: {body}"),
                 Err(error) => last = format!("{error:#}"),
@@ -120,8 +128,7 @@ fn upstream() -> Result<()> {
         ("/dial?host=web&port=80&request=", "request parameter not specified. <nil>\n"),
         ("/shell?cmd=curl%20-s%20http://web/;%20nslookup%20nosuch%20%7C%7C%20exit%204", "NXDOMAIN"),
     ] {
-        let port = cluster.get("service", "netexec")?["spec"]["ports"][0]["nodePort"].clone();
-        let (_, said) = http::get(&format!("http://127.0.0.1:{port}{path}"))?;
+        let (_, said) = http::get(&format!("http://{}{path}", cluster.node_port("netexec")?))?;
         ensure!(said == wanted || (wanted == "NXDOMAIN" && said.contains(wanted)), "{path}: {said}");
     }
     cluster.until("idle", "Running")?;

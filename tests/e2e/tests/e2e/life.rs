@@ -122,10 +122,9 @@ fn rollouts_under_load_drop_no_request() -> Result<()> {
     let cluster = Cluster::start(&["examples/hello"])?;
     let load = Load::start(&cluster.podium.url, 4);
     for round in 0..3 {
-        let seen = load.answered();
         podium(&cluster, &["rollout", "restart", "deployment/hello"])?;
         podium(&cluster, &["rollout", "status", "deployment/hello", "--timeout", "60s"])?;
-        until("requests go on", || Ok(load.answered() > seen + 50))?;
+        load.go_on(50)?;
         podium(&cluster, &["scale", "deployment/hello", "--replicas", if round % 2 == 0 { "6" } else { "3" }])?;
         podium(&cluster, &["rollout", "status", "deployment/hello", "--timeout", "60s"])?;
     }

@@ -5,8 +5,11 @@ mod bad_input;
 mod clients;
 mod guests;
 mod images;
+mod jobs;
 mod life;
+mod network;
 mod nodes;
+mod proxies;
 mod transcripts;
 mod webhook;
 
@@ -20,7 +23,10 @@ fn main() -> std::process::ExitCode {
         clients::trials(),
         guests::trials(),
         images::trials(),
+        jobs::trials(),
+        network::trials(),
         nodes::trials(),
+        proxies::trials(),
         transcripts::trials(),
         webhook::trials(),
     ]

@@ -24,7 +24,7 @@ use podium_api::{
 };
 use tokio::time::Instant;
 
-use super::{LATE_SECONDS, Wanted, placement::is_preempted, uid};
+use super::{LATE_SECONDS, Wanted, placement::is_preempted, trouble::Trouble, uid};
 use crate::{
     evictor::{EVICTS, app_of_budget},
     objects::{app_of, is_ready},
@@ -32,14 +32,11 @@ use crate::{
 
 /// Two statuses stand between a pod and the decision on the next one, each as late as any knowledge.
 const CHAIN_SECONDS: u64 = 2 * LATE_SECONDS;
-/// For so long after a node was in trouble its pods may be removed for that.
-const TROUBLE_SECONDS: u64 = 120;
-
 /// The Deployments, by name.
 #[derive(Default)]
 pub(super) struct Availability {
     apps: BTreeMap<String, App>,
-    troubled: BTreeMap<String, Instant>,
+    trouble: Trouble,
     killed: BTreeSet<String>,
     evicted: BTreeSet<String>,
 }
@@ -93,11 +90,8 @@ impl Availability {
         self.evicted.extend(evicted.map(str::to_owned));
     }
 
-    pub(super) fn node(&mut self, node: &Node) {
-        let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
-        if taints.any(|taint| taint.effect == "NoExecute") {
-            self.troubled.insert(node.metadata.name.clone().unwrap_or_default(), Instant::now());
-        }
+    pub(super) fn node(&mut self, node: &Node, gone: bool) {
+        self.trouble.node(node, gone);
     }
 
     pub(super) fn deployment(&mut self, deployment: &Deployment, gone: bool) {
@@ -108,7 +102,8 @@ impl Availability {
         let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
         let unavailable = match rolling.and_then(|r| r.max_unavailable.as_ref()) {
             Some(IntOrString::Int(unavailable)) => *unavailable,
-            _ => 0,
+            // Recreated: all may go at once.
+            _ => app.replicas,
         };
         app.floor.now(app.replicas - unavailable);
         app.raise_budget();
@@ -149,8 +144,7 @@ impl Availability {
             app.pods.insert(id, member);
         }
         let Some(before) = before.filter(|before| before.well && !well) else { return Ok(()) };
-        let trouble = Duration::from_secs(TROUBLE_SECONDS);
-        let in_trouble = self.troubled.get(node).is_some_and(|at| at.elapsed() < trouble);
+        let in_trouble = self.trouble.is_in(node);
         let is_new = going && !before.going;
         let by_others = !is_new || in_trouble || self.killed.remove(&key) || is_preempted(pod);
         let evicted = is_new && self.evicted.remove(&key);

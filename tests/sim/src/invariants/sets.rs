@@ -1,6 +1,7 @@
 //! What must hold of StatefulSets and DaemonSets.
 //!
 //! - With `OrderedReady` a pod is made only when every pod before it has been ready a moment ago.
+//! - A StatefulSet's pod is made only for an ordinal that was asked for a moment ago.
 //! - A node has no more than one pod of a DaemonSet (two with surge) that neither ended nor is on its way out.
 //! - What a roll-out has taken away and not brought back is never more than `maxUnavailable`.
 //!
@@ -22,17 +23,14 @@ use podium_api::k8s_openapi::{
 };
 use tokio::time::Instant;
 
-use super::{LATE_SECONDS, Wanted, uid};
+use super::{LATE_SECONDS, Wanted, trouble::Trouble, uid};
 use crate::faults::Faults;
-
-/// For so long after a node was in trouble its pods may be removed for that.
-const TROUBLE_SECONDS: u64 = 120;
 
 /// The sets, and what became of their pods.
 pub(super) struct Sets {
     faults: Arc<Faults>,
     sets: BTreeMap<String, Set>,
-    troubled: BTreeMap<String, Instant>,
+    trouble: Trouble,
     killed: BTreeSet<String>,
 }
 
@@ -68,7 +66,7 @@ struct Member {
 
 impl Sets {
     pub(super) fn new(faults: Arc<Faults>) -> Self {
-        Self { faults, sets: BTreeMap::new(), troubled: BTreeMap::new(), killed: BTreeSet::new() }
+        Self { faults, sets: BTreeMap::new(), trouble: Trouble::default(), killed: BTreeSet::new() }
     }
 
     /// Hears what the user did.
@@ -76,11 +74,8 @@ impl Sets {
         self.killed.extend(what.strip_prefix("user kills ").map(str::to_owned));
     }
 
-    pub(super) fn node(&mut self, node: &Node) {
-        let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
-        if taints.any(|taint| taint.effect == "NoExecute") {
-            self.troubled.insert(node.metadata.name.clone().unwrap_or_default(), Instant::now());
-        }
+    pub(super) fn node(&mut self, node: &Node, gone: bool) {
+        self.trouble.node(node, gone);
     }
 
     pub(super) fn stateful_set(&mut self, set: &StatefulSet, gone: bool) {
@@ -116,11 +111,9 @@ impl Sets {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let key = format!("{}/{name}", pod.metadata.namespace.as_deref().unwrap_or_default());
         let lost = i32::try_from(self.faults.lost_creates(owner)).unwrap_or(i32::MAX);
-        let trouble = Duration::from_secs(TROUBLE_SECONDS);
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
         let ended = pod.metadata.deletion_timestamp.is_none();
-        let in_trouble = |node: &str| self.troubled.get(node).is_some_and(|at| at.elapsed() < trouble);
-        let excused = ended || self.killed.contains(&key) || in_trouble(node);
+        let excused = ended || self.killed.contains(&key) || self.trouble.is_in(node);
         let Some(set) = self.sets.get_mut(owner) else { return Ok(false) };
         let id = uid(&pod.metadata);
         if gone {
@@ -145,7 +138,7 @@ impl Sets {
             // One that became ready only now may be thought not to be: such go at once.
             Some(before) if before.is_known_to_be_well() && !member.active && !excused => {
                 // A DaemonSet does not miss a pod on a node that it may not start one on.
-                set.taken.retain(|node| !in_trouble(node));
+                set.taken.retain(|node| !self.trouble.is_in(node));
                 set.took_away(&name, &member, lost).map(|()| false)
             }
             Some(_) => Ok(false),
@@ -168,6 +161,10 @@ impl Set {
         }
         let late = Duration::from_secs(LATE_SECONDS);
         let ordinal: i32 = member.place.parse().unwrap_or(0);
+        let wanted = self.wanted.most();
+        if ordinal >= wanted {
+            return Err(format!("pod {name} is one too many: its StatefulSet wants {wanted}"));
+        }
         let was_ready = |n: i32| self.ready_at.get(&n.to_string()).is_some_and(|at| at.elapsed() < late);
         // Which of those before it are ready now was ready a moment ago as well.
         let is_ready = |n: i32| self.pods.values().any(|m| m.place == n.to_string() && m.ready && m.active);

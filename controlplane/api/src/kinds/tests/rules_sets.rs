@@ -261,6 +261,16 @@ fn status_errors(manifest: &Value, old: &str, new: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_is_on_its_way_out_is_counted_from_zero() {
+    for kind in ["Deployment", "ReplicaSet"] {
+        let manifest = set("apps/v1", kind, "{selector: {matchLabels: {a: b}}, template: {}}");
+        check(kind, &status_errors(&manifest, "{replicas: 0}", "{replicas: 0, terminatingReplicas: 2}"), &[]);
+        let wanted = "status.terminatingReplicas: Invalid value: -1: must be greater than or equal to 0";
+        check(kind, &status_errors(&manifest, "{replicas: 0}", "{replicas: 0, terminatingReplicas: -1}"), &[wanted]);
+    }
+}
+
+#[test]
 fn statuses_of_jobs() {
     let job = |rest: &str| set("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
     let condition =
@@ -319,6 +329,24 @@ fn statuses_of_jobs() {
     ];
     for (rest, old, new, wanted) in cases {
         check(new, &status_errors(&job(rest), old, new), wanted);
+    }
+}
+
+#[test]
+fn a_job_starts_anew_when_it_goes_on() {
+    let job = |rest: &str| set("batch/v1", "Job", &format!("{{template: {{}}{rest}}}"));
+    let ran = |condition: &str, start: &str| {
+        format!("{{startTime: {start}, conditions: [{{type: Suspended, status: '{condition}'}}]}}")
+    };
+    let (first, later) = ("'2026-01-01T00:00:00Z'", "'2026-01-01T00:01:00Z'");
+    let refused: &[&str] = &["status.startTime: Required value: startTime cannot be removed for unsuspended job"];
+    for (rest, old, new, wanted) in [
+        ("", ran("True", first), ran("False", later), &[][..]),
+        ("", ran("False", first), ran("False", later), refused),
+        ("", ran("True", first), ran("False", "null"), refused),
+        (", suspend: true", ran("False", first), ran("True", "null"), &[]),
+    ] {
+        check(&new, &status_errors(&job(rest), &old, &new), wanted);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Speaking with whoever is behind the proxy: one request and its answer, or a connection that is taken over.
 //!
-//! Pods of this process are called, or connected to within it. TLS is spoken with those that listen themselves, whatever
-//! their certificate says: that of a pod is signed by nobody. Requests are sent once.
+//! Pods of the cluster are called, or connected to within it. TLS is spoken with those that listen themselves, whatever
+//! their certificate says: that of a pod is signed by nobody. One that answers a handshake with something else is spoken to
+//! without: what is said to pods stays in this process, or goes to their node through the tunnel. Requests are sent once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +49,7 @@ impl Backend {
             return Err(unreachable(&self.refused()));
         }
         let sent = async {
-            if self.place.secure && self.services.listens(address) {
+            if self.place.secure && self.services.listens(address).await {
                 let answer = self.speak(request).await.map_err(|error| error.to_string())?;
                 return Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()));
             }
@@ -77,13 +78,16 @@ impl Backend {
             return Err(self.refused());
         }
         let plain = self.services.connect(address).await?;
-        if !self.place.secure || !self.services.listens(address) {
+        if !self.place.secure || !self.services.listens(address).await {
             return Ok(plain);
         }
         let tls = TlsConnector::from(Arc::new(unverified_tls()?));
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(address.ip().into(), plain)).await;
-        let opened = opened.map_err(|_| "net/http: TLS handshake timeout".to_owned())?;
-        Ok(Box::new(opened.map_err(|error| format!("tls: {error}"))?))
+        match opened.map_err(|_| "net/http: TLS handshake timeout".to_owned())? {
+            Ok(secure) => Ok(Box::new(secure)),
+            Err(error) if speaks_no_tls(&error) => self.services.connect(address).await,
+            Err(error) => Err(format!("tls: {error}")),
+        }
     }
 
     /// Sends a request for another protocol, and carries what is spoken then.
@@ -142,6 +146,12 @@ enum SpeakError {
     Dial(String),
     #[error("{}", outermost(.0))]
     Send(hyper::Error),
+}
+
+/// Whether what was answered to a handshake is not of TLS.
+fn speaks_no_tls(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<tokio_rustls::rustls::Error>());
+    matches!(cause, Some(tokio_rustls::rustls::Error::InvalidMessage(_)))
 }
 
 /// What went wrong at the bottom of it.

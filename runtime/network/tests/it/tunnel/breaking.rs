@@ -195,3 +195,25 @@ async fn a_rolling_update_on_another_node_loses_no_request() {
         client.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_node_that_somebody_wants_is_tried_soon_however_long_it_was_away() {
+    let ca = Ca::new();
+    let hour = Duration::from_secs(3600);
+    let patient = TunnelLimits { backoff_min: hour, backoff_max: hour, ..quick() };
+    let (a, b) = (Node::new(&ca, 1, patient).await, Node::new(&ca, 2, quick()).await);
+    let proxy = Proxy::to(b.remote.address).await;
+    a.network.set_nodes(vec![a.remote.clone(), RemoteNode { address: proxy.address, ..b.remote.clone() }]);
+    b.network.set_nodes(vec![a.remote.clone(), b.remote.clone()]);
+    let _pod = b.network.attach(b.ip(7), 8080, Pod::new("b"));
+    let dialer = a.pod(3);
+    assert_eq!(ask(&dialer, "http://10.244.2.7:8080/").await.as_deref(), Ok("b"));
+    proxy.wire.send(Wire::Cut).unwrap();
+    while ask(&dialer, "http://10.244.2.7:8080/").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    proxy.wire.send(Wire::Fine).unwrap();
+    while ask(&dialer, "http://10.244.2.7:8080/").await.as_deref() != Ok("b") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

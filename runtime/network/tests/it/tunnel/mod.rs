@@ -144,8 +144,14 @@ impl Node {
         network.locate(&name, None);
         let own: podium_network::IpRange = format!("10.244.{number}.0/24").parse().unwrap();
         network.add_cluster_range(own);
-        let config =
-            TunnelConfig { node: name.clone(), identity: keys.clone(), roots: ca.roots(), limits, node_requests };
+        let config = TunnelConfig {
+            node: name.clone(),
+            identity: keys.clone(),
+            roots: ca.roots(),
+            limits,
+            node_requests,
+            workloads: None,
+        };
         let address = network.listen_tunnel(config, at("127.0.0.1:0")).await.unwrap();
         Self { number, network, keys, remote: RemoteNode { name, address, pod_cidrs: vec![own] } }
     }

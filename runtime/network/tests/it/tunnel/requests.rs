@@ -9,7 +9,7 @@ use super::*;
 use crate::http_tcp::Server;
 
 /// Sends back what comes as it comes, and says what it saw.
-struct Mirror;
+pub(super) struct Mirror;
 
 #[async_trait]
 impl HttpHandler for Mirror {

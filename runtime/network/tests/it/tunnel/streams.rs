@@ -1,9 +1,10 @@
 //! Connections to pods of other nodes.
 
-use podium_network::{Connection, Listener, SocketError};
+use podium_network::{Listener, SocketError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::tcp::say;
 
 /// Sends back what comes, with the addresses that it sees.
 fn echo(listener: Listener) {
@@ -18,14 +19,6 @@ fn echo(listener: Listener) {
             });
         }
     });
-}
-
-async fn say(mut connection: Connection, words: &str) -> String {
-    connection.stream.write_all(words.as_bytes()).await.unwrap();
-    connection.stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    connection.stream.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 fn listen(node: &Node, last: u8) -> Listener {
@@ -52,6 +45,12 @@ async fn a_listener_is_reached_from_other_nodes() {
     let mut answer = String::new();
     node.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "10.244.2.7:8080 10.244.2.1 ");
+    let _handler = b.network.attach(b.ip(6), 8080, Pod::new("handler"));
+    let mut listens = Vec::new();
+    for last in [6, 7, 9] {
+        listens.push(a.network.listens_anywhere(b.ip(last), 8080).await);
+    }
+    assert_eq!(listens, [false, true, false], "a handler, a socket, nobody");
     let refused = client.connect(b.at(9, 8080)).await;
     assert_eq!(refused.unwrap_err(), SocketError::Refused("nobody listens at 10.244.2.9:8080".into()));
 }

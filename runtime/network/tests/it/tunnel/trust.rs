@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use podium_network::{
-    Membership, NetworkPolicy, NodeStream, PodFacts, PodStream, PolicyPeer, PolicyRule, Selector, SocketError,
+    Claim, Membership, NetworkPolicy, NodeStream, PodFacts, PodStream, PolicyPeer, PolicyRule, Selector, SocketError,
+    Workloads,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -76,6 +77,56 @@ async fn a_node_speaks_for_its_own_pods_alone() {
     a.network.set_nodes(Vec::new());
     acquaint(&[&a, &b, &c]);
     assert!(out_of_reach(&ask(&claims(a.ip(5)), WEB).await));
+}
+
+/// A cluster in which `pod-3` of node-1 is what it says, and `pod-4` is another; of others nobody knows.
+struct Known;
+
+#[async_trait]
+impl Workloads for Known {
+    async fn confirm(&self, claim: Claim<'_>) -> Option<bool> {
+        assert_eq!((claim.node, claim.namespace, claim.service_account), ("node-1", "default", "robot"));
+        match claim.pod {
+            "pod-3" => Some(true),
+            "pod-4" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_who_the_cluster_says_and_not_who_its_node_says() {
+    let ca = Ca::new();
+    let (a, b) = (Node::new(&ca, 1, quick()).await, Node::new(&ca, 2, quick()).await);
+    let config = TunnelConfig {
+        node: "node-2".into(),
+        identity: b.keys.clone(),
+        roots: ca.roots(),
+        limits: quick(),
+        node_requests: None,
+        workloads: Some(Arc::new(Known)),
+    };
+    let address = b.network.listen_tunnel(config, at("127.0.0.1:0")).await.unwrap();
+    acquaint(&[&a, &b]);
+    a.network.set_nodes(vec![a.remote.clone(), RemoteNode { address, ..b.remote.clone() }]);
+    let _pod = b.network.attach(b.ip(7), 8080, Arc::new(super::requests::Mirror));
+    let listener = b.pod(8).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
+    let caller = async |last| {
+        let request = Request::get(WEB).body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap();
+        let answer = a.pod(last).send(request).await?;
+        Ok::<_, CallError>(answer.headers()["x-seen-caller"].to_str().unwrap().to_owned())
+    };
+    assert_eq!(caller(3).await.as_deref(), Ok("spiffe://cluster.local/ns/default/sa/robot"));
+    assert_eq!(caller(5).await.as_deref(), Ok("nobody"), "who is not known has no name, and is no stranger than that");
+    let why = denied(caller(4).await);
+    let said = "pod-4 with spiffe://cluster.local/ns/default/sa/robot";
+    assert_eq!(why, format!("node node-1 says of 10.244.1.4 that it is {said}, which it is not"));
+    let refused = a.pod(4).connect(b.at(8, 8080)).await.map(drop);
+    assert_eq!(refused.unwrap_err(), SocketError::Denied(why));
+    let (open, accepted) = tokio::join!(async { a.pod(3).connect(b.at(8, 8080)).await.map(drop) }, listener.accept());
+    assert!(open.is_ok() && accepted.is_ok());
+    assert_eq!(count(&b.network, "podium_tunnel_failures_total", &["spoofed"]), 2.0);
+    assert_eq!(count(&b.network, "podium_tunnel_received_total", &["default", "robot"]), 2.0);
 }
 
 fn facts(name: &str, ip: IpAddr) -> PodFacts {
@@ -216,6 +267,7 @@ async fn an_api_server_without_a_node_reaches_pods_for_its_clients() {
         roots: ca.roots(),
         limits: quick(),
         node_requests: None,
+        workloads: None,
     });
     network.set_nodes(vec![b.remote.clone()]);
     let asks = |ip: IpAddr| {
@@ -238,6 +290,7 @@ fn api_server(ca: &Ca, user: &str, group: &str) -> Network {
         roots: ca.roots(),
         limits: quick(),
         node_requests: None,
+        workloads: None,
     });
     network
 }

@@ -244,7 +244,9 @@ impl Write<'_> {
             errs.invalid(&path.child("completionTime"), json(ended), "completionTime cannot be mutated");
         }
         let started = &self.old.start_time;
-        if started.is_some() && *started != self.new.start_time && self.spec.suspend != Some(true) {
+        // A Job that goes on after it was suspended starts anew.
+        let goes_on = has(self.old, "Suspended") && self.new.start_time.is_some();
+        if started.is_some() && *started != self.new.start_time && self.spec.suspend != Some(true) && !goes_on {
             errs.required(&path.child("startTime"), "startTime cannot be removed for unsuspended job");
         }
         let (met, was_met) = (has(self.new, "SuccessCriteriaMet"), has(self.old, "SuccessCriteriaMet"));
