@@ -27,7 +27,7 @@ use podium_api::{Kind, KindRef, Object, ObjectKey, kind_of, object::SubresourceB
 
 use crate::{
     Action, Controller, EventNote, Key, Keys, Plan, Trigger, View, ViewExt,
-    owners::{controller_of, matching},
+    owners::{controller_of, is_of, matching},
     pods::{is_ready, standing_disruption, without_disruption},
 };
 
@@ -270,30 +270,21 @@ fn controller(pod: &ObjectMeta, owner: &OwnerReference, view: &dyn View) -> Resu
 
 /// The Deployment above a ReplicaSet.
 fn deployment(namespace: &str, owner: &OwnerReference, view: &dyn View) -> Option<Wanted> {
-    if !is_of::<ReplicaSet>(owner) {
+    if !is_of(owner, &ReplicaSet::NAMES) {
         return None;
     }
     let set = view.get_as::<ReplicaSet>(&ObjectKey::new(namespace, &*owner.name))?;
-    let above = controller_of(&set.metadata).filter(|above| is_of::<Deployment>(above))?;
+    let above = controller_of(&set.metadata).filter(|above| is_of(above, &Deployment::NAMES))?;
     let found = view.get_as::<Deployment>(&ObjectKey::new(namespace, &*above.name))?;
     let is = |meta: &ObjectMeta, uid: &str| meta.uid.as_deref() == Some(uid);
     let is_it = is(&set.metadata, &owner.uid) && is(&found.metadata, &above.uid);
     is_it.then(|| (above.uid.clone(), found.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)))
 }
 
-fn group_of(owner: &OwnerReference) -> &str {
-    owner.api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
-fn is_of<K: Kind>(owner: &OwnerReference) -> bool {
-    owner.kind == K::NAMES.kind && group_of(owner) == K::NAMES.group
-}
-
 /// Any owner that has a scale.
 fn scaled_owner(namespace: &str, owner: &OwnerReference, view: &dyn View) -> Result<Option<Wanted>, String> {
-    let is_its = |kind: &KindRef| kind.names().kind == owner.kind && kind.names().group == group_of(owner);
     let mut known = view.kinds().into_iter().chain(podium_api::kinds::all());
-    let kind = known.find(is_its).ok_or_else(|| {
+    let kind = known.find(|kind| is_of(owner, &kind.names())).ok_or_else(|| {
         let OwnerReference { kind, api_version, .. } = owner;
         format!("no matches for kind {kind:?} in version {api_version:?}")
     })?;

@@ -15,7 +15,10 @@ use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Owner
 use podium_api::{Kind, KindRef, Object, ObjectKey, Scope};
 use serde_json::json;
 
-use crate::{Action, Controller, EventNote, Key, Keys, Plan, Preconditions, Trigger, View, owners::patch_owners};
+use crate::{
+    Action, Controller, EventNote, Key, Keys, Plan, Preconditions, Trigger, View,
+    owners::{is_of, patch_owners},
+};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -94,9 +97,7 @@ fn dependents(owner: &dyn Object, view: &dyn View) -> Vec<std::sync::Arc<dyn Obj
 
 /// The kind of an owner, by group and kind: the reference may name another version than the one that is stored.
 fn owner_kind(reference: &OwnerReference, view: &dyn View) -> Option<KindRef> {
-    let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
-    let is_owner = |kind: &KindRef| kind.names().kind == reference.kind && kind.names().group == group;
-    view.kinds().into_iter().find(is_owner)
+    view.kinds().into_iter().find(|kind| is_of(reference, &kind.names()))
 }
 
 /// Where an owner is to be found; `None` when it cannot be known.

@@ -22,6 +22,16 @@ pub(crate) fn controller_key(meta: &ObjectMeta, names: &Names) -> Option<Key> {
     Some(Key::new(names, ObjectKey::new(meta.namespace.clone().unwrap_or_default(), owner.name.clone())))
 }
 
+/// The group of an owner's kind.
+fn group_of(owner: &OwnerReference) -> &str {
+    owner.api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether an owner is of a kind, in whatever version.
+pub(crate) fn is_of(owner: &OwnerReference, names: &Names) -> bool {
+    owner.kind == names.kind && group_of(owner) == names.group
+}
+
 /// The reference by which `owner` controls what it creates or adopts.
 pub(crate) fn controller_ref<K: Kind>(owner: &K) -> OwnerReference {
     let meta = owner.metadata();

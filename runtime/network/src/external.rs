@@ -1,9 +1,9 @@
 //! Services that only name somebody (`ExternalName`), as backends of Ingresses: another Service of the cluster, or a host
 //! outside, under the name that the client asked for.
 //!
-//! Such a name is whole: no search domain is tried. A host is judged each time it is called, by name, and its addresses when
-//! a connection is opened; what is the host's own or looks like the cluster is nobody's to name. Gateways take no such
-//! Services: that is the agent's to say.
+//! Such a name is whole: no search domain is tried, and an address is no name. A host is judged each time it is called, by
+//! name, and its addresses when a connection is opened; what is the host's own or looks like the cluster is nobody's to
+//! name. Gateways take no such Services: that is the agent's to say.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -66,7 +66,8 @@ impl Network {
         for _ in 0..ALIASES_MAX {
             let name = match self.meant(service, &host) {
                 Meaning::Service(name) => name,
-                Meaning::Outside(host) => {
+                // Digits are a name that nobody has; and connections are kept by name, those to pods by address.
+                Meaning::Outside(host) if host.parse::<IpAddr>().is_err() => {
                     return Ok(Some(Goal::Host(NamedHost { service: service.clone(), host, port })));
                 }
                 Meaning::Loopback(_) => {
@@ -134,10 +135,7 @@ impl Network {
     /// Connects to one of the host's addresses.
     async fn connect_named(&self, to: &NamedHost) -> Result<PodStream, SocketError> {
         let outside = &self.inner().outside;
-        let addresses = match to.host.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_) => outside.lookup(&to.host).await?,
-        };
+        let addresses = outside.lookup(&to.host).await?;
         let (mut fine, mut bad) = (Vec::new(), String::new());
         for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, to.port)) {
             let cluster = self.inner().is_cluster(address.ip()).then(|| format!("{address} is the cluster's"));
@@ -154,8 +152,7 @@ impl Network {
 
     /// Whether a Service may name a host: what its namespace lets pods reach at most bounds it, and what the operator does.
     fn may_lead_to(&self, NamedHost { service, host, port }: &NamedHost) -> Result<(), SocketError> {
-        let named = host.parse().map_or(Host::Name(host), Host::Ip);
-        self.within_most(service, (named, *port), format_args!("{host}:{port}"))?;
+        self.within_most(service, (Host::Name(host), *port), format_args!("{host}:{port}"))?;
         let judged = self.inner().outside.judge_name(host);
         judged.map_err(|why| SocketError::Denied(format!("service {service}: {why}")))
     }

@@ -16,7 +16,7 @@ use futures::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,9 @@ const CLOSE: u8 = 255;
 
 /// How often a client is asked whether it is there, which also keeps proxies from closing the connection.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long the first message is held back. kubectl before 1.33 reads before it has made its streams, and drops what comes
+/// until then: containers elsewhere never answer as soon.
+const FIRST_AFTER: Duration = Duration::from_millis(10);
 /// How long a client may take to close the connection.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
@@ -193,6 +196,7 @@ async fn write_all(
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset();
+    sleep(FIRST_AFTER).await;
     loop {
         tokio::select! {
             message = messages.recv() => {

@@ -1,6 +1,9 @@
 //! Disks that are full or damaged, folders that others hold or have written.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use podium_store::{
     Expect, Store, StoreError,
@@ -102,10 +105,23 @@ async fn filled() -> TempDir {
     folder
 }
 
+/// A database as sled alone opens it. Its file stays locked for a moment after a store is closed, when another test forks
+/// just then: the lock is the child's too until it has become another program.
+fn bare(path: &Path) -> ::sled::Db {
+    let begun = Instant::now();
+    loop {
+        match ::sled::Config::new().path(path).open() {
+            Ok(database) => return database,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[tokio::test]
 async fn another_version_is_refused() {
     let folder = filled().await;
-    let database = ::sled::Config::new().path(folder.path().join("db")).open().unwrap();
+    let database = bare(&folder.path().join("db"));
     database.insert(b"f", &99_u32.to_be_bytes()).unwrap();
     database.flush().unwrap();
     drop(database);

@@ -138,7 +138,8 @@ async fn over_tls(shared: &Shared, address: SocketAddr, request: Request<Body>) 
     }
 }
 
-fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
+/// TLS to whoever answers.
+pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)));

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     egress::Names,
-    http_tcp::{echoing, upgrade},
+    http_tcp::{Server, echoing, upgrade},
     *,
 };
 
@@ -38,6 +38,17 @@ async fn leading_to(address: SocketAddr, host_targets: &str) -> (Network, Socket
     (network, ingress)
 }
 
+/// Another protocol than HTTP is spoken through an Ingress.
+async fn speaks_echo(ingress: SocketAddr) {
+    let (mut stream, answer) = upgrade(ingress, "echo").await;
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    stream.write_all(b"no HTTP").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "no HTTP");
+}
+
 #[tokio::test]
 async fn an_ingress_leads_to_a_server_outside() {
     let server = server().await;
@@ -45,13 +56,7 @@ async fn an_ingress_leads_to_a_server_outside() {
     for _ in 0..3 {
         assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
     }
-    let (mut stream, answer) = upgrade(address, "echo").await;
-    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
-    stream.write_all(b"no HTTP").await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "no HTTP");
+    speaks_echo(address).await;
     // What the namespace allows at most holds for what is kept open too.
     let most = |hosts: &str| NamespaceEgress { default: None, max: Some(hosts.parse().unwrap()) };
     network.put_namespace("default", most("10.0.0.1:80"));
@@ -85,13 +90,7 @@ async fn an_ingress_leads_to_a_host_that_a_service_names() {
     for _ in 0..3 {
         assert_eq!(fetch(address, "a.test", "/app").await, (StatusCode::OK, "HTTP/1.1 GET a.test/app 0".into()));
     }
-    let (mut stream, answer) = upgrade(address, "echo").await;
-    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
-    stream.write_all(b"no HTTP").await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "no HTTP");
+    speaks_echo(address).await;
     let most = |hosts: &str| NamespaceEgress { default: None, max: Some(hosts.parse().unwrap()) };
     network.put_namespace("default", most("near.example:*"));
     let (status, why) = fetch(address, "a.test", "/app").await;
@@ -120,12 +119,12 @@ async fn names_that_a_service_may_have_and_may_not() {
         ("web.default.svc", 502, "no such host"),
         ("nowhere.example", 502, "no such host"),
         ("localhost", 403, "names this host itself"),
-        ("127.0.0.1", 403, "--allow-host-network-targets"),
+        ("127.0.0.1", 502, "no such host"),
         ("self.example", 403, "--allow-host-network-targets"),
         ("meta.example", 403, "--allow-host-network-targets"),
         ("metadata.google.internal", 403, "a cloud's metadata"),
         ("within.example", 403, "is the cluster's"),
-        ("10.96.0.10", 403, "is the cluster's"),
+        ("10.96.0.10", 502, "no such host"),
     ] {
         let (network, address) = naming(name, &names, 80, "").await;
         network.put_service(service(None));
@@ -138,6 +137,20 @@ async fn names_that_a_service_may_have_and_may_not() {
         assert_eq!(found, status, "{name}: {said}");
         assert!(said.contains(says), "{name}: {said}");
     }
+}
+
+/// What is kept open to a pod is for those who may call the pod.
+#[tokio::test]
+async fn a_pods_address_as_a_name_does_not_lead_to_its_kept_connections() {
+    let (network, address) = naming("10.244.0.1", &[], 8080, "").await;
+    network.put_service(service(None));
+    network.put_slice(slice(&[1], &[]));
+    let server = Server::start(pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0));
+    assert!(get(&pod(&network, 2), "http://web/kept").await.is_ok());
+    let (status, why) = fetch(address, "a.test", "/app").await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{why}");
+    assert!(why.contains("no such host: 10.244.0.1"), "{why}");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

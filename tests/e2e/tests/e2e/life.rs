@@ -36,6 +36,13 @@ pub(crate) fn podium(cluster: &Cluster, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Applies the text of a manifest.
+pub(crate) fn apply(cluster: &Cluster, manifest: &str) -> Result<()> {
+    let path = cluster.work_dir.join("manifest.yaml");
+    std::fs::write(&path, manifest)?;
+    podium(cluster, &["apply", "-f", &path.to_string_lossy()]).map(drop)
+}
+
 pub(crate) fn json(cluster: &Cluster, args: &[&str]) -> Result<serde_json::Value> {
     let mut all = args.to_vec();
     all.extend(["-o", "json"]);
@@ -80,11 +87,9 @@ fn quick_start_serves_and_comes_back() -> Result<()> {
 
 fn a_crash_loses_nothing() -> Result<()> {
     let cluster = Cluster::start(&[])?;
-    let manifest = cluster.work_dir.join("many.yaml");
     let map =
         |i: i32| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m{i}}}\ndata: {{i: \"{i}\"}}\n---\n");
-    std::fs::write(&manifest, (0..50).map(map).collect::<String>())?;
-    podium(&cluster, &["apply", "-f", &manifest.to_string_lossy()])?;
+    apply(&cluster, &(0..50).map(map).collect::<String>())?;
     let (_, cluster) = cluster.restart(Podium::kill)?;
     let maps = json(&cluster, &["get", "configmaps"])?;
     let items = maps["items"].as_array().context("a list has items")?;

@@ -17,7 +17,7 @@ use podium_e2e::Cluster;
 use serde_json::Value;
 
 use crate::{
-    life::{json, podium, until},
+    life::{apply, json, until},
     trial,
 };
 
@@ -142,9 +142,7 @@ fn names_of_the_cluster_are_answered_by_dns() -> Result<()> {
     let line = cluster.podium.stdout.lines().find(|line| line.trim_start().starts_with("dns "));
     let address = line.and_then(|line| line.split_whitespace().nth(1)).context("up says where names are answered")?;
     let names = Names(address.parse()?);
-    let manifest = cluster.work_dir.join("named.yaml");
-    std::fs::write(&manifest, NAMED)?;
-    podium(&cluster, &["apply", "-f", &manifest.to_string_lossy()])?;
+    apply(&cluster, NAMED)?;
 
     let hello = json(&cluster, &["get", "service", "hello"])?["spec"]["clusterIP"].clone();
     let hello: IpAddr = hello.as_str().context("a Service has an address")?.parse()?;

@@ -19,7 +19,7 @@ use podium_e2e::{Cluster, kubectl::Kubectl};
 use serde_json::Value;
 
 use crate::{
-    life::{json, podium, until},
+    life::{apply, json, until},
     trial,
 };
 
@@ -86,12 +86,6 @@ spec:
     command: [/agnhost, porter, --json-response]
     env: [{name: SERVE_PORT_80, value: foo}]
 "#;
-
-fn apply(cluster: &Cluster, manifest: &str) -> Result<()> {
-    let file = cluster.work_dir.join("manifest.yaml");
-    std::fs::write(&file, manifest)?;
-    podium(cluster, &["apply", "-f", &file.to_string_lossy()]).map(drop)
-}
 
 fn has_endpoints(cluster: &Cluster, service: &str, count: usize) -> Result<()> {
     until(&format!("{service} has endpoints"), || {

@@ -15,19 +15,16 @@ use podium_network::{
     Attachment, Body, CallError, HttpHandler, Network, NetworkConfig,
     table::{Endpoint, Name, Place, Protocol, Service, ServicePort, Slice, Traffic},
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::super::{
     compile::compile,
     seen::Backend,
     tests::{HERE, seen},
 };
+use crate::driver::http::client_config;
 
 /// Headers of requests that pods answer with: `reply-x: 1` becomes `x: 1`.
 const REPLY: &str = "reply-";
@@ -162,10 +159,8 @@ async fn answer(at: SocketAddr, name: Option<String>, request: Request<Empty<Byt
     let answer = match name {
         None => send(stream, request).await,
         Some(name) => {
-            let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-            let config = config.with_safe_default_protocol_versions().unwrap().dangerous();
-            let config = config.with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth();
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            // Whose certificate is shown has tests of its own.
+            let connector = TlsConnector::from(client_config().unwrap());
             send(connector.connect(ServerName::try_from(name).unwrap(), stream).await.unwrap(), request).await
         }
     };
@@ -185,43 +180,4 @@ where
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Response::from_parts(head, String::from_utf8(body.to_vec()).unwrap())
-}
-
-/// Believes whatever certificate is shown: whose it is has tests of its own.
-#[derive(Debug)]
-struct Trusting;
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -12,7 +12,7 @@ use podium_e2e::{
 };
 
 use super::{MANIFEST, Nodes, answers};
-use crate::life::{json, until};
+use crate::life::{apply, json, until};
 
 /// The addresses by which the nodes know each other; they listen at 127.0.0.1, and the wires lead there.
 const OUTER: [&str; 2] = ["127.0.0.4", "127.0.0.5"];
@@ -59,7 +59,7 @@ fn tunnel(nodes: &Nodes, name: &str, outer: &str) -> Result<Wire> {
 pub(super) fn a_node_is_cut_off_and_healed() -> Result<()> {
     let apart = Apart::start()?;
     let nodes = &apart.nodes;
-    nodes.apply(MANIFEST)?;
+    apply(&nodes.cluster, MANIFEST)?;
     until("three pods on each node", || nodes.are_ready_on(&["node-1", "node-2"]))?;
     nodes.all_answer()?;
     let (inside, outside) = (nodes.node_port("127.0.0.2")?, nodes.cluster.podium.url.clone());

@@ -8,14 +8,14 @@ use http::Method;
 use podium_e2e::http::Load;
 
 use super::{MANIFEST, Nodes, answers};
-use crate::life::until;
+use crate::life::{apply, until};
 
 /// Clients that send what may not be sent again.
 const POSTERS: usize = 2;
 
 pub(super) fn load_on_three_nodes_loses_nothing() -> Result<()> {
     let mut three = Nodes::three()?;
-    three.apply(MANIFEST)?;
+    apply(&three.cluster, MANIFEST)?;
     until("two pods on each node", || three.are_ready_on(&["node-1", "node-2", "node-3"]))?;
     three.all_answer()?;
     // Ways in: an Ingress at the control plane's node, an Ingress and a node port at another.

@@ -132,12 +132,6 @@ impl Nodes {
         Ok(())
     }
 
-    fn apply(&self, manifest: &str) -> Result<()> {
-        let path = self.cluster.work_dir.join("manifest.yaml");
-        std::fs::write(&path, manifest)?;
-        podium(&self.cluster, &["apply", "-f", &path.to_string_lossy()]).map(drop)
-    }
-
     /// Whether a node's condition `Ready` says so.
     fn is_ready(&self, node: &str, wanted: &str) -> Result<bool> {
         let node = json(&self.cluster, &["get", "node", node])?;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use podium_e2e::{cluster, kubectl::Kubectl};
 
 use super::{MANIFEST, Nodes, answers};
-use crate::life::{json, podium, until};
+use crate::life::{apply, json, podium, until};
 
 /// A client on node-2, whose image comes out of the cluster's registry.
 const CLIENT: &str = "
@@ -48,7 +48,7 @@ impl Nodes {
 pub(super) fn three_nodes_are_one_cluster() -> Result<()> {
     let mut three = Nodes::three()?;
     who_has_no_leave_does_not_join(&three)?;
-    three.apply(&format!("{MANIFEST}{CLIENT}"))?;
+    apply(&three.cluster, &format!("{MANIFEST}{CLIENT}"))?;
     until("two pods on each node", || three.are_ready_on(&["node-1", "node-2", "node-3"]))?;
     three.all_answer()?;
     // Each node serves node ports at its own address, and Ingresses.
@@ -132,7 +132,7 @@ fn policies_hold_between_nodes(three: &Nodes) -> Result<()> {
     let (code, said) = three.kubectl(&["get", "--raw", "/api/v1/nodes/node-3/proxy/metrics"], "")?;
     let known = "podium_tunnel_received_total{namespace=\"default\",service_account=\"default\"}";
     ensure!(code == 0 && said.contains(known), "{code} {said}");
-    three.apply(ONLY_FRIENDS)?;
+    apply(&three.cluster, ONLY_FRIENDS)?;
     until("strangers are refused", || Ok(!three.client_reaches(&ip)?))?;
     let (code, said) = three.kubectl(&["label", "pod", "client", "app=friend"], "")?;
     ensure!(code == 0, "{said}");
