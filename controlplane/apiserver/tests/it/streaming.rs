@@ -1,6 +1,9 @@
 //! exec, attach and port-forward: over WebSockets as clients write them by hand, and with kubectl over WebSockets and SPDY.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::{SinkExt as _, StreamExt as _};
@@ -181,6 +184,20 @@ async fn commands_over_websockets() {
     let found = said(&mut socket(&cluster, &exec("command=broken&stdout=1"), None).await).await;
     let words = "Internal error occurred: error executing command in container: no such thing";
     assert_eq!(found, [(1, String::new()), (3, words.to_owned())]);
+}
+
+/// kubectl before 1.33 throws away what comes before it has made its streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_have_a_moment_before_the_first_message() {
+    let (cluster, _) = cluster().await;
+    for query in ["exec?command=fail&command=0&stderr=1", "portforward?ports=8"] {
+        for _ in 0..5 {
+            let since = Instant::now();
+            let mut session = socket(&cluster, &format!("{PODS}/p/{query}"), Some("v4.channel.k8s.io")).await;
+            assert!(matches!(session.next().await, Some(Ok(Message::Binary(_)))));
+            assert!(since.elapsed() >= Duration::from_millis(10), "{query}: {:?}", since.elapsed());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

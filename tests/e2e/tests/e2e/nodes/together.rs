@@ -1,8 +1,11 @@
 //! Three processes are one cluster: pods on all of them answer for one Service, the API server's subresources reach all of
 //! them, and one of them dies and comes back.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail, ensure};
 use podium_e2e::{cluster, kubectl::Kubectl};
+use serde_json::Value;
 
 use super::{MANIFEST, Nodes, answers};
 use crate::life::{apply, json, podium, until};
@@ -25,6 +28,20 @@ metadata: {name: only-friends}
 spec:
   podSelector: {matchLabels: {app: spread}}
   ingress: [{from: [{podSelector: {matchLabels: {app: friend}}}]}]
+";
+
+/// A pod of the example on each node.
+const EVERYWHERE: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: app, image: file://hello.wasm}]
 ";
 
 impl Nodes {
@@ -65,6 +82,8 @@ pub(super) fn three_nodes_are_one_cluster() -> Result<()> {
     } else {
         eprintln!("*** kubectl is not usable: streams and policies between nodes are NOT RUN ***");
     }
+
+    a_daemon_sets_rollback_leaves_those_that_were_not_updated(&three)?;
 
     let lost = three.nodes.remove("node-3").context("it has joined")?;
     lost.kill()?;
@@ -140,4 +159,34 @@ fn policies_hold_between_nodes(three: &Nodes) -> Result<()> {
     let (code, said) = three.kubectl(&["delete", "networkpolicy", "only-friends"], "")?;
     ensure!(code == 0, "{said}");
     Ok(())
+}
+
+/// As Kubernetes' conformance tests have it (`test/e2e/apps/daemon_set.go`, "rollback without unnecessary restarts").
+fn a_daemon_sets_rollback_leaves_those_that_were_not_updated(three: &Nodes) -> Result<()> {
+    let cluster = &three.cluster;
+    // Names by image, of those that stay.
+    let pods = || {
+        let found = json(cluster, &["get", "pods", "-l", "app=everywhere"])?;
+        let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let mut pods: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for pod in found["items"].as_array().context("a list has items")?.iter().filter(stays) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let image = text(&pod["spec"]["containers"][0]["image"]);
+            pods.entry(image).or_default().insert(text(&pod["metadata"]["name"]));
+        }
+        Ok::<_, anyhow::Error>(pods)
+    };
+    let rolled_out = || podium(cluster, &["rollout", "status", "daemonset/everywhere", "--timeout", "60s"]);
+    apply(cluster, EVERYWHERE)?;
+    rolled_out()?;
+    podium(cluster, &["set", "image", "daemonset/everywhere", "app=file://absent.wasm"])?;
+    until("one of them is updated", || Ok(pods()?.contains_key("file://absent.wasm")))?;
+    let before = pods()?.remove("file://hello.wasm").unwrap_or_default();
+    ensure!(before.len() == 2, "one at a time is updated: {before:?}");
+    podium(cluster, &["rollout", "undo", "daemonset/everywhere"])?;
+    rolled_out()?;
+    let after = pods()?;
+    let [(image, names)] = after.iter().collect::<Vec<_>>()[..] else { bail!("not all were rolled back: {after:?}") };
+    ensure!(image == "file://hello.wasm" && names.len() == 3 && names.is_superset(&before), "{before:?} {after:?}");
+    podium(cluster, &["delete", "daemonset", "everywhere"]).map(drop)
 }
