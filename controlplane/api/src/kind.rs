@@ -502,6 +502,8 @@ pub trait Kind:
     /// The version that objects are stored as, when it is not this one.
     const HUB: Option<Hub<Self>> = None;
 
+    /// Fills what clients may leave out of a tree though its type demands it, before it is read.
+    fn fill_tree(_tree: &mut serde_json::Value) {}
     /// Fills what the user left out. Idempotent.
     fn fill_defaults(&mut self) {}
 

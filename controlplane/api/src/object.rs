@@ -439,7 +439,8 @@ impl<K: Kind> AnyKind for Typed<K> {
         crate::decode::decode::<K>(json)
     }
 
-    fn decode_value(&self, value: serde_json::Value) -> Result<Decoded, ApiError> {
+    fn decode_value(&self, mut value: serde_json::Value) -> Result<Decoded, ApiError> {
+        K::fill_tree(&mut value);
         crate::decode::decode_value::<K>(&value)
     }
 

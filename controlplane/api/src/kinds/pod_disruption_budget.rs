@@ -33,6 +33,10 @@ impl Kind for PodDisruptionBudget {
         Column::AGE,
     ];
 
+    fn fill_tree(tree: &mut Cell) {
+        condition::fill_times(tree);
+    }
+
     fn fill_defaults(&mut self) {
         self.spec.get_or_insert_default();
     }

@@ -6,6 +6,7 @@
 
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 
+use super::condition;
 use crate::{
     field::{FieldErrors, FieldPath},
     ip::{Cidr, is_canonical_cidr},
@@ -21,6 +22,10 @@ impl Kind for ServiceCIDR {
         Column::<Self>::text("CIDRs", |s, _| Cell::from(cidrs(s).join(","))).field::<ServiceCIDRSpec>("cidrs"),
         Column::AGE,
     ];
+
+    fn fill_tree(tree: &mut Cell) {
+        condition::fill_times(tree);
+    }
 
     fn fill_defaults(&mut self) {
         self.spec.get_or_insert_default();

@@ -28,3 +28,21 @@ async fn addresses_ports_and_networks() {
     }
     cluster.stop().await;
 }
+
+/// As Kubernetes' conformance test of a Service's status has it, in Go's words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_without_a_time() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let mut service =
+        cluster.post(path, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).await.ok(201);
+    service["status"]["conditions"] = json!([{"type": "StatusUpdate", "status": "True", "reason": "E2E",
+        "message": "Set from e2e test", "lastTransitionTime": null}]);
+    let put = cluster.put(&format!("{path}/s/status"), service).await.ok(200);
+    assert_eq!(put["status"]["conditions"][0]["lastTransitionTime"], "0001-01-01T00:00:00Z");
+    let patch = json!({"status": {"conditions": [{"type": "StatusPatched", "status": "True", "reason": "E2E"}]}});
+    let patched = cluster.patch(&format!("{path}/s/status"), "strategic-merge-patch", patch).await.ok(200);
+    let types: Vec<_> = patched["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    assert_eq!(types, ["StatusPatched", "StatusUpdate"]);
+    cluster.stop().await;
+}

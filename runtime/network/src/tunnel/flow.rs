@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{FlowControl, Reason, RecvStream, SendStream};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
@@ -280,10 +280,12 @@ impl<H> Bytestream<H> {
         Self { inbox: Inbox::new(incoming), rest: Bytes::new(), out, finished: false, _held: held }
     }
 
-    /// Breaks off: the other end finds it reset.
+    /// Breaks off: the other end finds it reset when it has read what came before, which HTTP/2's own reset would throw away.
     pub(crate) fn abort(mut self) {
-        self.finished = true;
-        self.out.send_reset(Reason::INTERNAL_ERROR);
+        let reset = HeaderMap::from_iter([(wire::RESET, HeaderValue::from_static("true"))]);
+        if !std::mem::replace(&mut self.finished, true) && self.out.send_trailers(reset).is_err() {
+            self.out.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
 }
 
@@ -302,6 +304,9 @@ impl<H: Unpin> AsyncRead for Bytestream<H> {
         while self.rest.is_empty() {
             match ready!(self.inbox.poll(cx)) {
                 Ok(Came::Data(data)) => self.rest = data,
+                Ok(Came::Trailers(trailers)) if trailers.contains_key(wire::RESET) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
                 Ok(Came::Trailers(_)) => {}
                 Ok(Came::End) => return Poll::Ready(Ok(())),
                 // Said by one that has closed both directions, the one that it writes to first.

@@ -28,8 +28,10 @@ pub(crate) const PATH: HeaderName = HeaderName::from_static("podium-tunnel-path"
 pub(crate) const H2: HeaderName = HeaderName::from_static("podium-tunnel-h2");
 /// What a CONNECT carries, when it is no bytes.
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("podium-tunnel-protocol");
+/// A trailer of a connection: what it leads to has broken it off.
+pub(crate) const RESET: HeaderName = HeaderName::from_static("podium-tunnel-reset");
 
-const OWN: [HeaderName; 8] = [TO, SOURCE, POD, ERROR, SIDE, PATH, H2, PROTOCOL];
+const OWN: [HeaderName; 9] = [TO, SOURCE, POD, ERROR, SIDE, PATH, H2, PROTOCOL, RESET];
 
 /// The workload that a request comes from, as pods see it: `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
 pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-podium-caller");

@@ -209,6 +209,50 @@ fn in_client(cluster: &Cluster, command: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+const ANSWERERS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: answerers}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: answerers}}
+  template:
+    metadata: {labels: {app: answerers}}
+    spec:
+      containers:
+      - name: agnhost
+        image: 'registry.k8s.io/e2e-test-images/agnhost:2.55'
+        args: [serve-hostname, '--http=false', --tcp, --udp]
+        ports: [{containerPort: 9376}, {containerPort: 9376, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: answerers}
+spec:
+  type: NodePort
+  selector: {app: answerers}
+  ports: [{name: tcp, port: 80, targetPort: 9376}, {name: udp, protocol: UDP, port: 80, targetPort: 9376}]
+";
+
+/// Who has written its name and closes, without having read what it was told, is heard all the same.
+fn answers_without_listening_arrive(cluster: &Cluster, node: &str) -> Result<()> {
+    apply(cluster, ANSWERERS)?;
+    has_endpoints(cluster, "answerers", 2)?;
+    let service = json(cluster, &["get", "service", "answerers"])?["spec"].clone();
+    let ip = service["clusterIP"].as_str().context("a Service has an address")?;
+    for (port, flag) in [(&service["ports"][0], "-t"), (&service["ports"][1], "-u")] {
+        for at in ["answerers 80".to_owned(), format!("{ip} 80"), format!("{node} {}", port["nodePort"])] {
+            let said = || in_client(cluster, &format!("echo hostName | nc -v {flag} -w 2 {at}"));
+            until(&format!("{at} is reached by nc {flag}"), || Ok(!said()?.trim().is_empty()))?;
+            for _ in 0..5 {
+                let said = said()?;
+                ensure!(said.trim().starts_with("answerers-"), "nc {flag} {at}: {said:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Who answers a client in a pod, each of sixteen times.
 fn answers(cluster: &Cluster, at: &str) -> Result<BTreeSet<String>> {
     let command = format!("for i in $(seq 0 15); do echo; curl -q -s --connect-timeout 2 http://{at}/ ; done");
@@ -240,5 +284,6 @@ fn clients_in_pods_come_back_to_their_endpoint() -> Result<()> {
         affinity("None")?;
         until(&format!("{at} is several pods"), || Ok(answers(&cluster, &at)?.len() > 1))?;
     }
+    answers_without_listening_arrive(&cluster, node)?;
     cluster.podium.stop().map(drop)
 }

@@ -47,6 +47,10 @@ impl Kind for ValidatingAdmissionPolicy {
         Column::AGE,
     ];
 
+    fn fill_tree(tree: &mut Cell) {
+        condition::fill_times(tree);
+    }
+
     fn fill_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
         default_text(&mut spec.failure_policy, "Fail");

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{label_selector, pod};
+use super::{condition, label_selector, pod};
 use crate::{
     field::{FieldErrors, FieldPath},
     kind::{Cell, Column, Field, Kind, Names, Scope, Sub, Verb},
@@ -49,6 +49,10 @@ impl Kind for Service {
         })
         .field::<ServiceSpec>("selector"),
     ];
+
+    fn fill_tree(tree: &mut Cell) {
+        condition::fill_times(tree);
+    }
 
     fn fill_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

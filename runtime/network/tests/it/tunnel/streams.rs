@@ -93,9 +93,12 @@ async fn a_connection_ends_there_as_it_ends_here() {
     let (mut near, mut far) = (near.unwrap(), far.unwrap());
     near.stream.write_all(b"unread").await.unwrap();
     far.stream.read_exact(&mut [0; 1]).await.unwrap();
+    far.stream.write_all(b"before").await.unwrap();
     drop(far);
-    let read = near.stream.read(&mut [0; 8]).await;
-    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let mut read = Vec::new();
+    let end = near.stream.read_to_end(&mut read).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(read, b"before", "what was written before it was reset arrives");
     until(|| count(&b.network, "podium_tunnel_streams", &["in"]) == 0.0).await;
 }
 
