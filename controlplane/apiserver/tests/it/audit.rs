@@ -123,7 +123,7 @@ async fn full_files_are_put_aside() {
 
 #[tokio::test]
 async fn a_stop_is_announced_while_requests_are_still_served() {
-    let delay = Duration::from_secs(2);
+    let delay = Duration::from_secs(5);
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::with(Arc::new(MemoryStore::new()), dir, |config| config.limits.shutdown_delay = delay).await;
     assert_eq!(cluster.get("/readyz").await.status, 200);

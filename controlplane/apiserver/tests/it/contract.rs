@@ -308,7 +308,7 @@ async fn gone(kind: &Kind<'_>) {
 }
 
 async fn until(kind: &Kind<'_>, otherwise: &str, holds: impl Fn(&Answer) -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = kind.cluster.get(&kind.object).await;
         if holds(&answer) {

@@ -81,7 +81,7 @@ pub(crate) fn condition<'v>(definition: &'v Value, kind: &str) -> &'v Value {
 
 /// Waits until a definition is as it should be.
 pub(crate) async fn settled(cluster: &Cluster, name: &str, done: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = cluster.get(&format!("{DEFINITIONS}/{name}")).await;
         let found = answer.json();
@@ -106,7 +106,7 @@ async fn a_definition_is_usable_at_once() {
     let before = Instant::now();
     let defined = define(&cluster, definition()).await;
     let created = cluster.post(WIDGETS, widget("a", json!({"color": "red"}))).await.ok(201);
-    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
 
     assert_eq!(condition(&defined, "NamesAccepted")["reason"], "NoConflicts");
     assert_eq!(defined["status"]["storedVersions"], json!(["v1"]));
@@ -229,7 +229,7 @@ async fn a_default_shows_while_it_is_defined() {
         (json!({"op": "remove", "path": format!("{path}/default")}), json!(null)),
     ] {
         cluster.patch(&format!("{DEFINITIONS}/widgets.example.com"), "json-patch", json!([change])).await.ok(200);
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + Duration::from_secs(60);
         while cluster.get(&format!("{WIDGETS}/a")).await.ok(200)["spec"]["size"] != shown {
             assert!(Instant::now() < until, "{shown} is not shown");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -249,7 +249,7 @@ async fn a_definition_can_change() {
     defined["spec"]["versions"][1]["served"] = json!(false);
     let changed = cluster.put(&format!("{DEFINITIONS}/widgets.example.com"), defined).await.ok(200);
     assert_eq!(changed["metadata"]["generation"], 2);
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let found = cluster.get(&format!("{WIDGETS}/a")).await.ok(200);
         let gone = cluster.get("/apis/example.com/v2/namespaces/default/widgets").await;
@@ -289,7 +289,7 @@ async fn a_deletion_takes_the_objects_along() {
     assert!(refused.contains("create not allowed while custom resource definition is terminating"), "{refused}");
 
     cluster.patch(&format!("{WIDGETS}/held"), "merge-patch", json!({"metadata": {"finalizers": null}})).await;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while cluster.get(&path).await.status.as_u16() != 404 {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -80,7 +80,9 @@ async fn commands_end_and_are_started_again() {
 
     let pod = cluster.until_pod("again", |pod| state(pod)["waiting"]["reason"] == "CrashLoopBackOff").await;
     let container = &pod["status"]["containerStatuses"][0];
-    assert_eq!((&container["restartCount"], &container["lastState"]["terminated"]["exitCode"]), (&json!(1), &json!(3)));
+    // More often on a machine that is slow to look.
+    assert!(container["restartCount"].as_u64() >= Some(1), "{container}");
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 3);
     assert_eq!(pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
     let init = LogOptions { container: Some("init".into()), follow: true, ..LogOptions::default() };
     assert_eq!(cluster.logs("again", init).await.unwrap(), "hello\n");

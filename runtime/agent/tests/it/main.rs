@@ -76,7 +76,8 @@ async fn a_thousand_pods_become_ready_soon() {
         cluster.until_ready(&format!("web-{i}")).await;
     }
     eprintln!("1,000 pods ready after {:?}", since.elapsed());
-    assert!(since.elapsed() < Duration::from_secs(20));
+    // Seconds, or minutes on a slow machine; far more if each cost as much as there are others.
+    assert!(since.elapsed() < Duration::from_secs(120), "{:?}", since.elapsed());
     cluster.shutdown().await;
 }
 

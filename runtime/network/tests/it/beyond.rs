@@ -178,7 +178,7 @@ async fn a_node_port_carries_bytes_to_a_server_outside() {
         stream.write_all(&heard).await.unwrap();
     });
     let (network, _) = leading_to(server, &server.to_string()).await;
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     network.put_service(service(Some(free.port())));
     let mut stream = connected(free).await;
     stream.write_all(b"hello").await.unwrap();

@@ -91,7 +91,7 @@ async fn what_is_no_websocket_does_not_look_like_one() {
 
 #[tokio::test]
 async fn a_connection_whose_websocket_is_silent_is_not_idle() {
-    let limit = Duration::from_millis(50);
+    let limit = Duration::from_millis(500);
     let config = NetworkConfig { header_timeout: limit, idle_timeout: limit, ..NetworkConfig::default() };
     let (network, address) = serving(config).await;
     http_tcp::echoing_pod(&network);
@@ -100,7 +100,7 @@ async fn a_connection_whose_websocket_is_silent_is_not_idle() {
     assert_eq!(answer.status(), StatusCode::OK);
     let mut socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
     // Others that are silent are cut off meanwhile, one after the other.
-    for _ in 0..5 {
+    for _ in 0..3 {
         let mut silent = TcpStream::connect(address).await.unwrap();
         let _cut_off = silent.read_to_end(&mut Vec::new()).await;
     }

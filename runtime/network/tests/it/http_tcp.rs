@@ -174,16 +174,26 @@ async fn a_pod_that_is_replaced_between_two_requests_loses_none() {
     let client = pod(&network, 2);
     for _ in 0..20 {
         let listener = pod(&network, 1).bind_tcp(at("0.0.0.0:8080")).unwrap().listen(0);
+        let answered = Arc::new(Notify::new());
+        let goes = answered.clone();
         let accepting = tokio::spawn(async move {
             let connection = listener.accept().await.unwrap();
             let io = TokioIo::new(connection.stream);
             let serving = hyper::server::conn::http1::Builder::new().serve_connection(io, service_fn(tell));
             // The listener and its connection go together, as a container goes.
-            let _ = tokio::time::timeout(Duration::from_millis(5), serving).await;
+            tokio::select! {
+                _ = serving => {}
+                () = goes.notified() => {}
+            }
             drop(listener);
         });
         let (text, _) = post(&client, "http://10.244.0.1:8080/", "text/plain").await.unwrap();
         assert_eq!(text, "HTTP/1.1 POST 10.244.0.1:8080/ 100000");
+        // Time to put the connection by: it goes while it is kept, not while it is used.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        answered.notify_one();
         accepting.await.unwrap();
     }
 }

@@ -22,7 +22,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -126,6 +126,20 @@ fn pod(network: &Network, last: u8) -> Dialer {
         service_account: String::new(),
         ip: Some(ip(last)),
     })
+}
+
+/// A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP. It is none of those that the system hands out, and
+/// processes begin at different ones, so that nobody gets it before it is used.
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    const COUNT: u16 = 8000;
+    let first = u16::try_from(std::process::id().wrapping_mul(8) % u32::from(COUNT)).unwrap();
+    let next = |_| 21_000 + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let is_free = |port: &u16| {
+        let address = SocketAddr::from(([127, 0, 0, 1], *port));
+        std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok()
+    };
+    (0..COUNT).map(next).find(is_free).unwrap()
 }
 
 /// An address by its text.
@@ -339,7 +353,7 @@ async fn a_default_backend_takes_everything_with_all_its_pods() {
 #[tokio::test]
 async fn node_ports_open_and_close_with_their_service() {
     let network = network();
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     network.put_slice(slice(&[1], &[]));
     let _pod = network.attach(ip(1), 8080, Pod::new("one"));
     network.put_service(service(Some(free.port())));

@@ -106,7 +106,7 @@ async fn guests_reach_a_service_at_its_addresses_outside() {
 #[tokio::test]
 async fn guests_reach_node_ports_at_the_nodes_addresses() {
     let network = network();
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let free = free_port();
     let dns = ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: Some(free) };
     let mut ports = service(Some(free)).ports;
     ports.push(dns);

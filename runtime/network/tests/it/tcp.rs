@@ -240,7 +240,7 @@ async fn names_resolve_to_addresses() {
 #[tokio::test]
 async fn a_node_port_carries_what_its_pods_speak() {
     let network = network();
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     network.put_slice(slice(&[1], &[]));
     echo(listen(&pod(&network, 1), "0.0.0.0:8080"));
     network.put_service(service(Some(free.port())));

@@ -85,7 +85,7 @@ async fn a_service_answers_in_its_own_name_and_stays_with_one_pod() {
 #[tokio::test]
 async fn a_node_port_carries_datagrams() {
     let network = network();
-    let free = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let port = |node_port| vec![ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port }];
     network.put_slice(Slice { ports: vec![("dns".into(), 5353)], ..slice(&[2, 3], &[]) });
     for last in [2, 3] {

@@ -2,11 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use podium_sandbox::{CallFailure, CommandContainer, CpuLimit, GroupLimits, HttpContainer, RequestTimeout, Sandbox};
+use podium_sandbox::{CallFailure, CommandContainer, CpuLimit, GroupLimits, HttpContainer, Sandbox};
 
-use crate::support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, load, quota, sandbox, spec, text};
+use crate::{
+    hostile::load::Load,
+    http::get_within,
+    support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, load, quota, sandbox, spec, text},
+};
 
 const WALL: Duration = Duration::from_secs(2);
+/// Rounds of [`WALL`] that shares have to become even in.
+const ROUNDS: usize = 30;
+/// Rounds in which a neighbour's latency is measured at most: in all, and beside which no other process computed.
+const LATENCY_ROUNDS: (usize, usize) = (16, 8);
 
 async fn start(sandbox: &Sandbox, wasm: &'static [u8], verb: &str, millicores: Option<u32>) -> CommandContainer {
     let image = load(sandbox, wasm).await;
@@ -19,7 +27,8 @@ async fn start(sandbox: &Sandbox, wasm: &'static [u8], verb: &str, millicores: O
 
 /// Share of one core that a command takes.
 async fn share(command: &CommandContainer) -> f64 {
-    let (before, start) = (command.usage().cpu, Instant::now());
+    // The clock is asked first and last: a pause between the two never makes the share larger.
+    let (start, before) = (Instant::now(), command.usage().cpu);
     tokio::time::sleep(WALL).await;
     (command.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64()
 }
@@ -72,22 +81,29 @@ async fn a_neighbour_does_not_feel_a_spinner() {
     let image = load(&sandbox, HTTP_P2).await;
     let neighbour = sandbox.http(&image, spec(&["web"]).0).unwrap();
     latencies(&neighbour).await;
-    // Machines that run tests do other things too: one quiet round of several is enough, and half a millisecond of
-    // grace. A spinner that is not made to yield costs tens of milliseconds in every round.
+    // Machines that run tests do other things too: one good round of several is enough, and half a millisecond of
+    // grace. A spinner that is not made to yield costs tens of milliseconds in every round. One beside which other
+    // processes computed says little: it counts only where too few were quiet.
     let grace = Duration::from_micros(500);
-    let mut rounds = Vec::new();
-    for _ in 0..4 {
+    let (mut rounds, mut quiet, mut well) = (Vec::new(), 0, false);
+    let (rounds_max, quiet_max) = LATENCY_ROUNDS;
+    while rounds.len() < rounds_max && quiet < quiet_max {
+        let load = Load::now();
         let alone = latencies(&neighbour).await;
         let spinner = start(&sandbox, COMMAND_P2, "spin", Some(250)).await;
         let beside = latencies(&neighbour).await;
-        assert!(spinner.usage().cpu > WALL / 8, "the spinner must have run");
-        rounds.push((alone, beside));
-        if beside.0 <= alone.0 * 2 && beside.1 <= alone.1 * 2 + grace {
-            println!("p50, p99 alone and beside a spinner with 250m: {rounds:?}");
-            return;
+        let (spun, busy) = (spinner.usage().cpu, load.is_busy_elsewhere());
+        let good = spun > WALL / 8 && beside.0 <= alone.0 * 2 && beside.1 <= alone.1 * 2 + grace;
+        rounds.push((alone, beside, spun, busy));
+        well |= good;
+        if good && !busy {
+            break;
         }
+        quiet += usize::from(!busy);
     }
-    panic!("p50, p99 alone and beside a spinner with 250m: {rounds:?}");
+    let told = format!("p50, p99 alone and beside a spinner with 250m, its CPU, others busy: {rounds:?}");
+    assert!(well && quiet < quiet_max, "{told}");
+    println!("{told}");
 }
 
 /// Spinners with these weights in a pod with that one.
@@ -113,10 +129,11 @@ async fn weights_share_a_busy_node() {
     // Three quarters and one quarter of the node, though the light pod has more guests; within the pods alike.
     let light = busy_pod(&sandbox, 200, &[100, 100, 100, 100, 100]).await;
     let heavy = busy_pod(&sandbox, 600, &[100, 300, 200]).await;
-    let mut rounds = Vec::new();
-    // A thread that other programs keep from running for long keeps its guest's turn: one quiet round of several is enough.
-    for _ in 0..4 {
-        let before = (used(&light), used(&heavy));
+    // A thread that other programs keep from running for long keeps its guest's turn, and who lags behind catches up: what
+    // all have got since the beginning becomes even.
+    let before = (used(&light), used(&heavy));
+    let mut seen = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
         tokio::time::sleep(WALL).await;
         let since = |now: Vec<f64>, before: &[f64]| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>();
         let (light, heavy) = (since(used(&light), &before.0), since(used(&heavy), &before.1));
@@ -124,13 +141,13 @@ async fn weights_share_a_busy_node() {
         let pods = near(sum(&heavy) / sum(&light), 3.0);
         let containers =
             near(heavy[1] / heavy[0], 3.0) && near(heavy[2] / heavy[0], 2.0) && near(light[4] / light[0], 1.0);
-        rounds.push((light, heavy));
+        seen = (light, heavy);
         if pods && containers {
-            println!("seconds of the light pod's containers and of the heavy one's: {rounds:.3?}");
+            println!("seconds of the light pod's containers and of the heavy one's: {seen:.3?}");
             return;
         }
     }
-    panic!("seconds of the light pod's containers and of the heavy one's: {rounds:.3?}");
+    panic!("seconds of the light pod's containers and of the heavy one's: {seen:.3?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,22 +163,27 @@ async fn a_quota_holds_for_all_containers_of_a_pod() {
             sandbox.command(&image, spec).unwrap()
         })
         .collect();
-    let mut rounds = Vec::new();
-    for _ in 0..8 {
-        let (before, start) = (group.usage().cpu, Instant::now());
+    let (mut rounds, mut well) = (Vec::new(), false);
+    while !well && rounds.len() < 8 {
+        let (start, before) = (Instant::now(), group.usage().cpu);
         tokio::time::sleep(WALL).await;
-        let got = (group.usage().cpu - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        let usage = group.usage();
+        let got = (usage.cpu - before).as_secs_f64() / start.elapsed().as_secs_f64();
         assert!(got <= 0.2625, "a pod with 250m got {got:.4} of a core");
         rounds.push(got);
-        if got >= 0.2375 {
-            break;
-        }
+        let held_back = usage.throttled > WALL / 2 && usage.periods_throttled * 4 >= usage.periods;
+        well = held_back && usage.periods >= 40 && rounds.iter().any(|got| *got >= 0.2375);
     }
-    assert!(rounds.iter().any(|got| *got >= 0.2375), "a pod with 250m got only {rounds:.4?} of a core");
-    let (usage, parts) = (group.usage(), pod.iter().map(|c| c.usage().cpu).sum::<Duration>());
-    assert!(usage.cpu.abs_diff(parts) <= Duration::from_millis(20), "{usage:?}: its containers' sum is {parts:?}");
-    assert!(usage.throttled > WALL / 2 && usage.periods_throttled * 4 >= usage.periods, "{usage:?}");
-    assert!(usage.periods >= usage.periods_throttled && usage.periods >= 40, "{usage:?}");
+    assert!(well, "a pod with 250m got {rounds:.4?} of a core: {:?}", group.usage());
+    // They go on while they are asked, one after the other.
+    let parts = || pod.iter().map(|c| c.usage().cpu).sum::<Duration>();
+    let (before, usage, after) = (parts(), group.usage(), parts());
+    let near = Duration::from_millis(20);
+    assert!(
+        before <= usage.cpu + near && usage.cpu <= after + near,
+        "{usage:?}: its containers' sum is {before:?} to {after:?}"
+    );
+    assert!(usage.periods >= usage.periods_throttled, "{usage:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,19 +215,15 @@ async fn a_throttled_request_ends_at_its_deadline() {
     let (mut spec, _) = spec(&["web"]);
     spec.limits.cpu = quota(1);
     let pod = sandbox.http(&image, spec).unwrap();
-    let timed = |path, timeout| {
-        let mut request = support::get(path);
-        request.extensions_mut().insert(RequestTimeout(timeout));
-        request
-    };
     for _ in 0..3 {
         let begun = Instant::now();
-        assert_eq!(pod.call(timed("/spin?ms=60000", WALL / 4)).await.map(|_| ()), Err(CallFailure::TimedOut));
+        assert_eq!(pod.call(get_within("/spin?ms=60000", WALL / 4)).await.map(|_| ()), Err(CallFailure::TimedOut));
         let took = begun.elapsed();
-        assert!(took >= WALL / 4 && took < WALL / 2, "{took:?}");
+        // Without its deadline it would spin for a minute.
+        assert!(took >= WALL / 4 && took < WALL * 5, "{took:?}");
     }
     assert!(pod.usage().throttled > WALL / 2, "{:?}", pod.usage());
-    assert!(pod.drain(Duration::from_secs(1)).await, "nothing is left of them");
+    assert!(pod.drain(Duration::from_secs(10)).await, "nothing is left of them");
     assert_eq!(pod.usage().instances, 0);
 }
 

@@ -5,9 +5,16 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use podium_sandbox::{Body, CallFailure, Ending, Instances, Outgoing, OutgoingError, Reuse};
+use podium_sandbox::{Body, CallFailure, Ending, Instances, Outgoing, OutgoingError, RequestTimeout, Reuse};
 
 use crate::support::{self, HTTP_P2, HTTP_P3, get, http, request, text};
+
+/// A request with a deadline of its own, beside others that have to be answered however slow the machine is.
+pub fn get_within(path: &str, timeout: Duration) -> http::Request<Body> {
+    let mut request = get(path);
+    request.extensions_mut().insert(RequestTimeout(timeout));
+    request
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_versions_answer() {
@@ -111,13 +118,20 @@ async fn too_much_memory_ends_the_container() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deadlines_hold_for_spinners_and_sleepers() {
     let _turn = support::shared().await;
+    let soon = Duration::from_millis(100);
     for wasm in [HTTP_P2, HTTP_P3] {
-        let (container, _) = http(wasm, |spec| spec.limits.request_timeout = Duration::from_millis(100)).await;
-        assert_eq!(text(&container, "/spin?ms=60000").await, Err(CallFailure::TimedOut));
+        let (container, _) = http(wasm, |spec| spec.limits.request_timeout = soon).await;
+        for path in ["/sleep?ms=60000", "/spin?ms=60000"] {
+            assert_eq!(text(&container, path).await, Err(CallFailure::TimedOut), "{path}");
+        }
+        // Others go on.
+        let (container, _) = http(wasm, |_| {}).await;
+        let spun = container.call(get_within("/spin?ms=60000", soon)).await;
+        assert_eq!(spun.map(|_| ()), Err(CallFailure::TimedOut));
         assert!(text(&container, "/").await.is_ok());
     }
-    let (container, _) = http(HTTP_P2, |spec| spec.limits.request_timeout = Duration::from_millis(100)).await;
-    assert_eq!(text(&container, "/sleep?ms=60000").await, Err(CallFailure::TimedOut));
+    // Long enough for the head, far too short for the body.
+    let (container, _) = http(HTTP_P2, |spec| spec.limits.request_timeout = Duration::from_secs(5)).await;
     let stream = container.call(get("/slow-stream?ms=60000")).await.unwrap();
     assert!(stream.into_body().collect().await.is_err(), "the deadline covers the body");
 }
@@ -202,15 +216,14 @@ async fn the_way_out_is_what_was_granted() {
 async fn instances_are_used_again_when_asked_for() {
     let _turn = support::shared().await;
     for wasm in [HTTP_P2, HTTP_P3] {
-        let reuse = Reuse { idle: Duration::from_millis(200), ..Reuse::requests(3) };
-        let (container, _) = http(wasm, |spec| spec.limits.reuse = Instances::Reused(reuse)).await;
+        let (container, _) = http(wasm, |spec| spec.limits.reuse = Instances::Reused(Reuse::requests(3))).await;
         let count = async || text(&container, "/count").await.unwrap();
         // The instance waits for the next one when the guest has returned, a little after its answer.
         let settle = async || {
             while container.in_flight() > 0 {
                 tokio::task::yield_now().await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let mut counts = Vec::new();
         for _ in 0..7 {
@@ -220,20 +233,29 @@ async fn instances_are_used_again_when_asked_for() {
         assert_eq!(counts, ["1", "2", "3", "1", "2", "3", "1"]);
         assert_eq!(container.usage().instances, 1);
 
-        tokio::time::timeout(Duration::from_secs(5), async {
-            while container.usage().instances > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .expect("one that waits for long goes");
-        assert_eq!(count().await, "1");
-
         // One that fails is not used again.
-        settle().await;
         assert!(text(&container, "/trap").await.is_err());
         settle().await;
         assert_eq!(count().await, "1");
         assert!(container.drain(Duration::from_secs(5)).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_wait_for_long_go() {
+    let _turn = support::shared().await;
+    for wasm in [HTTP_P2, HTTP_P3] {
+        let reuse = Reuse { idle: Duration::from_millis(200), ..Reuse::requests(3) };
+        let (container, _) = http(wasm, |spec| spec.limits.reuse = Instances::Reused(reuse)).await;
+        for _ in 0..2 {
+            assert_eq!(text(&container, "/count").await.unwrap(), "1");
+            tokio::time::timeout(Duration::from_secs(10), async {
+                while container.usage().instances > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .expect("one that waits for long goes");
+        }
     }
 }

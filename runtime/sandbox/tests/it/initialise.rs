@@ -52,6 +52,17 @@ async fn run(sandbox: &Sandbox, wat: &str, options: LoadOptions) -> Result<(Endi
     Ok((command.wait().await, start.elapsed()))
 }
 
+/// The quickest of five runs that find their table filled: machines that run tests do other things too.
+async fn quickest(sandbox: &Sandbox, wat: &str, options: &LoadOptions) -> Duration {
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let (ending, took) = run(sandbox, wat, options.clone()).await.unwrap();
+        assert_eq!(ending, Ending::Finished { code: 0 }, "it finds its table filled");
+        quickest = quickest.min(took);
+    }
+    quickest
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_at_load_is_not_done_again() {
     let _turn = support::shared().await;
@@ -61,19 +72,12 @@ async fn what_is_done_at_load_is_not_done_again() {
     let sandbox = sandbox();
     let (ending, slow) = run(&sandbox, &without, LoadOptions::default()).await.unwrap();
     assert_eq!(ending, Ending::Finished { code: 0 });
-    let mut quick = Duration::MAX;
-    for _ in 0..5 {
-        let (ending, took) = run(&sandbox, &ready, LoadOptions::default()).await.unwrap();
-        assert_eq!(ending, Ending::Finished { code: 0 }, "it finds its table filled");
-        quick = quick.min(took);
-    }
+    let quick = quickest(&sandbox, &ready, &LoadOptions::default()).await;
     println!("a run: {slow:?} without, {quick:?} with a snapshot");
     assert!(quick * 3 < slow, "{quick:?} and {slow:?}");
     // By name, as another image than the same file without.
-    let options = with(Initialise::Export("start-here".into()));
-    let (ending, took) = run(&sandbox, &without, options).await.unwrap();
-    assert_eq!(ending, Ending::Finished { code: 0 });
-    assert!(took * 3 < slow, "{took:?} and {slow:?}");
+    let quick = quickest(&sandbox, &without, &with(Initialise::Export("start-here".into()))).await;
+    assert!(quick * 3 < slow, "{quick:?} and {slow:?}");
     let (ending, _) = run(&sandbox, &ready, with(Initialise::Never)).await.unwrap();
     assert_eq!(ending, Ending::Finished { code: 1 }, "its table is empty");
 }
@@ -148,16 +152,20 @@ async fn a_snapshot_is_made_once_on_a_node() {
     let config =
         || SandboxConfig { cache_dir: Some(dir.path().to_owned()), instances_max: 16, ..SandboxConfig::default() };
     let wat = command("wizer-initialize", "call $fill", 100_000_000, true);
-    let mut times = Vec::new();
-    for _ in 0..2 {
+    let load = async || {
         let sandbox = Sandbox::new(config()).unwrap();
         let start = Instant::now();
         let (ending, _) = run(&sandbox, &wat, LoadOptions::default()).await.unwrap();
-        times.push(start.elapsed());
         assert_eq!(ending, Ending::Finished { code: 0 });
+        start.elapsed()
+    };
+    let first = load().await;
+    let mut again = Duration::MAX;
+    for _ in 0..3 {
+        again = again.min(load().await);
     }
-    println!("loaded and run: {times:?}");
-    assert!(times[1] * 2 < times[0], "{times:?}");
+    println!("loaded and run: in {first:?} at first, then in {again:?}");
+    assert!(again * 2 < first, "{first:?}, then {again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

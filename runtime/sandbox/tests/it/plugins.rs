@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use podium_sandbox::{CallFailure, ContainerSpec, Limits, Plugin, Sandbox, SandboxConfig, StartError, Value};
 
+use crate::support;
+
 const PLUGIN: &str = r#"(component
     (core module $code
         (memory (export "memory") 1)
@@ -33,6 +35,7 @@ async fn plugin(limits: Limits) -> Plugin {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_are_called_by_name_each_in_an_instance_of_its_own() {
+    let _turn = support::shared().await;
     let plugin = plugin(Limits::default()).await;
     let pair = [Value::U32(40), Value::U32(2)];
     assert_eq!(plugin.call("add", &pair).await, Ok(vec![Value::U32(42)]));
@@ -47,7 +50,9 @@ async fn functions_are_called_by_name_each_in_an_instance_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_ends_that_call_alone() {
-    let plugin = plugin(Limits { request_timeout: Duration::from_millis(300), ..Limits::default() }).await;
+    let _turn = support::shared().await;
+    // Long for the one that spins, so that the others have their time on a slow machine too.
+    let plugin = plugin(Limits { request_timeout: Duration::from_secs(5), ..Limits::default() }).await;
     for (function, parameters, wanted) in [
         ("none", vec![], "the component exports no function \"none\""),
         ("add", vec![], "\"add\" takes 2 parameters, not 0"),
@@ -65,6 +70,7 @@ async fn what_goes_wrong_ends_that_call_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_ends_the_plugin() {
+    let _turn = support::shared().await;
     let plugin = plugin(Limits { memory_bytes_max: 8 << 20, ..Limits::default() }).await;
     let failure = plugin.call("grow", &[]).await.unwrap_err();
     assert_eq!(failure, CallFailure::OutOfMemory { limit_bytes: 8 << 20 });

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Nothing here takes longer, or the test has failed.
+const AT_MOST: Duration = Duration::from_secs(60);
+
 /// Three nodes, the first of which reaches the second through a proxy.
 async fn three() -> ([Node; 3], Proxy) {
     let ca = Ca::new();
@@ -40,7 +43,24 @@ impl Load {
     async fn go_on(&self, more: usize) {
         let until_now = self.answered.load(Ordering::Relaxed);
         let done = || self.answered.load(Ordering::Relaxed) >= until_now + more;
-        until(|| done() || self.clients.iter().any(|client| client.is_finished())).await;
+        until(|| done() || self.has_failed()).await;
+    }
+
+    /// Whether a client ended before it was stopped; [`Load::end`] tells why.
+    fn has_failed(&self) -> bool {
+        self.clients.iter().any(|client| client.is_finished())
+    }
+
+    /// How many requests a pod has served once it serves no more, as what had reached it before may begin late.
+    async fn last_of(&self, pod: &Pod) -> usize {
+        let (mut last, mut still) = (pod.served.load(Ordering::SeqCst), 0);
+        while still < 2 {
+            self.go_on(100).await;
+            let now = pod.served.load(Ordering::SeqCst);
+            still = if now == last { still + 1 } else { 0 };
+            last = now;
+        }
+        last
     }
 
     async fn end(self) {
@@ -64,16 +84,16 @@ async fn a_node_is_lost_under_load(how: Wire) {
         .collect();
     let load = Load::start(&a.pod(3), 6);
     load.go_on(300).await;
-    assert!(there.served.load(Ordering::SeqCst) > 0 && other.served.load(Ordering::SeqCst) > 0);
+    let both = || [&there, &other].iter().all(|pod| pod.served.load(Ordering::SeqCst) > 0);
+    tokio::time::timeout(AT_MOST, until(|| both() || load.has_failed())).await.unwrap();
     proxy.wire.send(how).unwrap();
     until(|| count(&a.network, "podium_tunnel_failures_total", &["broken"]) > 0.0).await;
     proxy.wire.send(Wire::Cut).unwrap();
-    load.go_on(100).await;
-    let lost = there.served.load(Ordering::SeqCst);
+    let lost = tokio::time::timeout(AT_MOST, load.last_of(&there)).await.unwrap();
     load.go_on(300).await;
     assert_eq!(there.served.load(Ordering::SeqCst), lost, "nothing goes where nothing can go");
     proxy.wire.send(Wire::Fine).unwrap();
-    until(|| there.served.load(Ordering::SeqCst) > lost || load.clients.iter().any(|c| c.is_finished())).await;
+    until(|| there.served.load(Ordering::SeqCst) > lost || load.has_failed()).await;
     load.go_on(100).await;
     load.end().await;
 }

@@ -59,7 +59,7 @@ async fn datagrams_reach_pods_of_other_nodes_and_their_answers_come_back() {
 async fn clients_of_node_ports_reach_pods_of_other_nodes() {
     let (a, b) = two(TunnelLimits::default()).await;
     echo(bind(&b.pod(7)));
-    let free = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     a.network.put_slice(Slice { ports: vec![("http".into(), 53)], ..spread(&[b.at(7, 0)]) });
     a.network.put_service(udp(Some(free.port())));
     let client = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();

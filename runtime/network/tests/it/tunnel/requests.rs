@@ -250,7 +250,7 @@ async fn streams_are_bounded_and_a_slow_reader_holds_up_nobody() {
     let limits = TunnelLimits {
         streams_max: 4,
         stream_window_bytes: 70_000,
-        connect_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_secs(2),
         ..TunnelLimits::default()
     };
     let (a, b) = two(limits).await;

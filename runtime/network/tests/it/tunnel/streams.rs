@@ -106,7 +106,7 @@ async fn a_connection_ends_there_as_it_ends_here() {
 async fn node_ports_carry_bytes_to_pods_of_other_nodes() {
     let (a, b) = two(TunnelLimits::default()).await;
     echo(listen(&b, 7));
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     a.network.put_slice(spread(&[b.at(7, 0)]));
     a.network.put_service(service(Some(free.port())));
     let mut client = loop {
