@@ -23,7 +23,7 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use podium_api::{Kind, KindRef, Object, ObjectKey, kind_of, object::SubresourceBehaviour, selector::Selector};
+use podium_api::{Kind, Object, ObjectKey, kind_of, object::SubresourceBehaviour, selector::Selector};
 
 use crate::{
     Action, Controller, EventNote, Key, Keys, Plan, Trigger, View, ViewExt,
