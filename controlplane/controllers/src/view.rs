@@ -32,7 +32,7 @@ pub trait View: Send + Sync {
     fn unchanged_for(&self, _names: &Names, _key: &ObjectKey) -> Option<Duration> {
         None
     }
-    /// When an object of this name was seen to go: remembered for [`NAME_REST`] at least.
+    /// When an object of this name was seen to go: the last thousands are remembered, for [`NAME_REST`] at least.
     fn freed(&self, _names: &Names, _key: &ObjectKey) -> Option<Timestamp> {
         None
     }

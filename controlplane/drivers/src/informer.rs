@@ -18,7 +18,6 @@ use parking_lot::RwLock;
 use podium_api::{ApiError, KindRef, Names, Object, ObjectKey, Revision};
 use podium_api::{Kind as _, k8s_openapi::api::coordination::v1::Lease};
 use podium_client::{Api, ClockRef, Delta, Mirror, MirrorScope};
-use podium_controllers::NAME_REST;
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -29,8 +28,8 @@ const BATCH_MAX: usize = 256;
 /// How long a mirror may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Names that have become free, at most so many: of more than these at once the oldest are forgotten.
-const FREED_MAX: usize = 1024;
+/// Names that have become free, at most so many: of more than these the oldest are forgotten.
+const FREED_MAX: usize = 4096;
 
 /// A kind's identity: group and kind.
 pub(crate) type KindId = (&'static str, &'static str);
@@ -55,10 +54,17 @@ pub(crate) struct Informer {
 #[derive(Default)]
 struct Indexes {
     owners: OwnerIndex,
-    /// Names that have become free, newest last.
-    freed: VecDeque<(Timestamp, ObjectKey)>,
+    freed: Freed,
     /// When each Lease was seen to change; nothing of other kinds.
     changed: HashMap<ObjectKey, Instant>,
+}
+
+/// Names that have become free.
+#[derive(Default)]
+struct Freed {
+    at: HashMap<ObjectKey, Timestamp>,
+    /// The same, newest last.
+    order: VecDeque<(Timestamp, ObjectKey)>,
 }
 
 /// Owner uid -> the objects that refer to it. Under the empty uid: the objects that no controller owns.
@@ -113,7 +119,7 @@ impl Informer {
         for delta in batch {
             index(&mut indexes.owners, delta);
             if let Delta::Delete { old, .. } = delta {
-                indexes.free(old.key(), now);
+                indexes.freed.add(old.key(), now);
             }
             if is_lease {
                 indexes.note_change(delta);
@@ -141,7 +147,7 @@ impl Informer {
     }
 
     fn freed(&self, key: &ObjectKey) -> Option<Timestamp> {
-        self.indexes.read().freed.iter().rev().find(|(_, freed)| freed == key).map(|(at, _)| *at)
+        self.indexes.read().freed.at.get(key).copied()
     }
 
     fn unchanged_for(&self, key: &ObjectKey) -> Option<Duration> {
@@ -176,15 +182,21 @@ impl Informer {
     }
 }
 
-impl Indexes {
-    fn free(&mut self, key: ObjectKey, now: Timestamp) {
-        let is_old = |at: &Timestamp| at.checked_add(NAME_REST).is_ok_and(|until| until <= now);
-        while self.freed.len() >= FREED_MAX || self.freed.front().is_some_and(|(at, _)| is_old(at)) {
-            self.freed.pop_front();
+impl Freed {
+    fn add(&mut self, key: ObjectKey, now: Timestamp) {
+        if self.order.len() >= FREED_MAX
+            && let Some((at, oldest)) = self.order.pop_front()
+            // It may have been given again, and have become free again.
+            && self.at.get(&oldest) == Some(&at)
+        {
+            self.at.remove(&oldest);
         }
-        self.freed.push_back((now, key));
+        self.at.insert(key.clone(), now);
+        self.order.push_back((now, key));
     }
+}
 
+impl Indexes {
     fn note_change(&mut self, delta: &Delta) {
         match delta {
             Delta::Put { new, .. } => self.changed.insert(new.key(), Instant::now()),

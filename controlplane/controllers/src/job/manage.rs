@@ -122,7 +122,7 @@ impl Sync<'_> {
             }
         }
         if !self.is_indexed() {
-            return self.rested(template::any_pods(self, missing), plan);
+            return template::any_pods(self, missing);
         }
         let indexes = self.pending_indexes(missing).into_iter().filter(|index| self.is_due(*index, plan));
         let indexes: Vec<i32> = indexes.collect();
@@ -130,19 +130,7 @@ impl Sync<'_> {
             let failures = self.is_per_index().then(|| self.next_failures(index));
             template::indexed_pod(self, index, failures)
         };
-        self.rested(indexes.into_iter().filter_map(pod).collect(), plan)
-    }
-
-    /// Without pods whose name was another's a moment ago.
-    fn rested(&self, mut pods: Vec<Pod>, plan: &mut Plan) -> Vec<Pod> {
-        pods.retain(|pod| match self.view.rests_until::<Pod>(&(pod as &dyn Object).key(), self.now) {
-            Some(until) => {
-                plan.requeue_at(until, self.now);
-                false
-            }
-            None => true,
-        });
-        pods
+        indexes.into_iter().filter_map(pod).collect()
     }
 
     /// The first indexes that nobody works on and that are not over.

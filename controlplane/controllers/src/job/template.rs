@@ -1,8 +1,8 @@
 //! The pods of a Job, made from its template, and their names.
 //!
-//! A name follows from the Job's uid and from which names are taken. Whoever has not seen that a pod was made asks for the
-//! same name again and is refused. Pods may be found by name before they are found by owner: then none is made until they
-//! are.
+//! A name follows from the Job's uid and from which names are taken or were. Whoever has not seen that a pod was made asks
+//! for the same name again and is refused. Pods may be found by name before they are found by owner: then none is made until
+//! they are.
 
 use std::collections::HashSet;
 
@@ -102,7 +102,7 @@ fn tell_index(container: &mut Container) {
     env.push(EnvVar { name: ENV.to_owned(), value: None, value_from });
 }
 
-/// Names that no pod has, always in the same order; they end at a pod of this Job that was not found as such.
+/// Names that no pod has or is known to have had, always in the same order; they end at a pod of this Job that was not found as such.
 fn free_names<'s>(sync: &'s Sync<'_>, prefix: &str) -> impl Iterator<Item = String> + use<'s> {
     let meta = &sync.job.metadata;
     let (uid, namespace) = (meta.uid.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
@@ -116,7 +116,9 @@ fn free_names<'s>(sync: &'s Sync<'_>, prefix: &str) -> impl Iterator<Item = Stri
     let names = names.filter(move |name| taken.insert(name.clone()));
     let other = move |name: &str| sync.view.get(&Pod::NAMES, &ObjectKey::new(namespace, name));
     let is_unseen = move |name: &String| other(name).is_some_and(|pod| is_controlled_by(pod.meta(), uid));
-    names.take_while(move |name| !is_unseen(name)).filter(move |name| other(name).is_none())
+    // Whoever waits until a pod is gone must not be shown its successor.
+    let was = move |name: &str| sync.view.freed(&Pod::NAMES, &ObjectKey::new(namespace, name)).is_some();
+    names.take_while(move |name| !is_unseen(name)).filter(move |name| other(name).is_none() && !was(name))
 }
 
 /// Five letters from FNV-1a over uid, prefix and number.
