@@ -19,7 +19,7 @@ use super::{
     template,
 };
 use crate::{
-    Plan, ViewExt as _,
+    Plan,
     pods::{is_finished, node_name, phase, ready_since},
 };
 
