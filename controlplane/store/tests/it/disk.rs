@@ -114,7 +114,7 @@ fn bare(path: &Path) -> ::sled::Db {
             Ok(database) => return database,
             Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
