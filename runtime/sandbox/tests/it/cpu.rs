@@ -6,8 +6,7 @@ use podium_sandbox::{CallFailure, CommandContainer, CpuLimit, GroupLimits, HttpC
 
 use crate::{
     hostile::load::Load,
-    http::get_within,
-    support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, load, quota, sandbox, spec, text},
+    support::{self, COMMAND_P1, COMMAND_P2, HTTP_P2, get_within, load, quota, sandbox, spec, text},
 };
 
 const WALL: Duration = Duration::from_secs(2);

@@ -5,16 +5,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use podium_sandbox::{Body, CallFailure, Ending, Instances, Outgoing, OutgoingError, RequestTimeout, Reuse};
+use podium_sandbox::{Body, CallFailure, Ending, Instances, Outgoing, OutgoingError, Reuse};
 
-use crate::support::{self, HTTP_P2, HTTP_P3, get, http, request, text};
-
-/// A request with a deadline of its own, beside others that have to be answered however slow the machine is.
-pub fn get_within(path: &str, timeout: Duration) -> http::Request<Body> {
-    let mut request = get(path);
-    request.extensions_mut().insert(RequestTimeout(timeout));
-    request
-}
+use crate::support::{self, HTTP_P2, HTTP_P3, get, get_within, http, request, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_versions_answer() {

@@ -14,10 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use podium_sandbox::{Body, CallFailure, HttpContainer, Instances, Observer, Reuse};
 
-use crate::{
-    http::get_within,
-    support::{self, HTTP_P2, HTTP_P3, get, http, text},
-};
+use crate::support::{self, HTTP_P2, HTTP_P3, get, get_within, http, text};
 
 /// Waits until something holds.
 async fn until(what: &str, holds: impl Fn() -> bool) {

@@ -1,12 +1,13 @@
 //! What the tests share: guests, specs, a log that remembers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use podium_sandbox::{
-    Body, CallFailure, ContainerSpec, CpuLimit, HttpContainer, Image, LogSink, Sandbox, SandboxConfig, Stream,
+    Body, CallFailure, ContainerSpec, CpuLimit, HttpContainer, Image, LogSink, RequestTimeout, Sandbox, SandboxConfig,
+    Stream,
 };
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -83,6 +84,13 @@ pub async fn http(wasm: &'static [u8], change: impl FnOnce(&mut ContainerSpec)) 
 
 pub fn get(path: &str) -> http::Request<Body> {
     request(path, Bytes::new())
+}
+
+/// A request with a deadline of its own, beside others that have to be answered however slow the machine is.
+pub fn get_within(path: &str, timeout: Duration) -> http::Request<Body> {
+    let mut request = get(path);
+    request.extensions_mut().insert(RequestTimeout(timeout));
+    request
 }
 
 pub fn request(path: &str, body: Bytes) -> http::Request<Body> {
