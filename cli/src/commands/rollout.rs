@@ -1,8 +1,10 @@
-//! `podium rollout`: follows, undoes, repeats and lists the changes of a Deployment's pods.
+//! `podium rollout`: follows, undoes, repeats and lists the changes of a workload's pods.
 //!
-//! What a status or history means is decided by the pure functions in [`state`]; this file only reads and writes.
+//! What a status or history means is decided by the pure functions in [`progress`] and [`history`]; this file only reads and
+//! writes.
 
-mod state;
+mod history;
+mod progress;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -13,7 +15,10 @@ use podium_api::{ApiError, Reason};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::state::{Progress, progress};
+use self::{
+    history::{Revision, revisions, table, target},
+    progress::{Progress, progress},
+};
 use crate::{
     Usage,
     connect::{Call, ConnectOptions, Connection},
@@ -21,11 +26,11 @@ use crate::{
     resources::{Resource, Resources, targets},
 };
 
-/// Follows and steers the rollout of a Deployment
+/// Follows and steers the rollout of a Deployment, DaemonSet or StatefulSet
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   podium rollout status deployment/web      wait until it is rolled out
-  podium rollout history deployment/web
+  podium rollout history statefulset/db
   podium rollout undo deployment/web        back to the revision before
   podium rollout restart deployment/web     new pods of the same template")]
 pub(crate) struct RolloutArgs {
@@ -117,10 +122,47 @@ pub(crate) async fn run(args: RolloutArgs, connect: &ConnectOptions) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
+/// What has rollouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Workload {
+    Deployment,
+    DaemonSet,
+    StatefulSet,
+}
+
+impl Workload {
+    fn of_kind(kind: &str) -> Option<Self> {
+        match kind {
+            "Deployment" => Some(Self::Deployment),
+            "DaemonSet" => Some(Self::DaemonSet),
+            "StatefulSet" => Some(Self::StatefulSet),
+            _ => None,
+        }
+    }
+
+    /// As kubectl calls it in sentences.
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::DaemonSet => "daemon set",
+            Self::StatefulSet => "statefulset",
+        }
+    }
+
+    /// The kind that keeps its revisions.
+    const fn kept_as(self) -> &'static str {
+        match self {
+            Self::Deployment => "ReplicaSet",
+            Self::DaemonSet | Self::StatefulSet => "ControllerRevision",
+        }
+    }
+}
+
 struct Rollout<'a> {
     connection: &'a Connection,
     resources: &'a Resources,
     resource: &'a Resource,
+    workload: Workload,
     name: String,
 }
 
@@ -128,13 +170,13 @@ impl<'a> Rollout<'a> {
     fn of(connection: &'a Connection, resources: &'a Resources, target: &TargetArgs) -> Result<Self> {
         let named = targets(&target.target)?;
         let [(kind, Some(name))] = named.as_slice() else {
-            bail!(Usage("name one Deployment, for example deployment/web".to_owned()));
+            bail!(Usage("name one workload, for example deployment/web".to_owned()));
         };
         let resource = resources.one(kind)?;
-        if resource.kind != "Deployment" {
-            bail!("no rollouts of {}: only Deployments have them", resource.plural);
-        }
-        Ok(Self { connection, resources, resource, name: name.clone() })
+        let Some(workload) = Workload::of_kind(&resource.kind) else {
+            bail!("no rollouts of {}: only Deployments, DaemonSets and StatefulSets have them", resource.plural);
+        };
+        Ok(Self { connection, resources, resource, workload, name: name.clone() })
     }
 
     fn path(&self) -> String {
@@ -162,7 +204,7 @@ impl<'a> Rollout<'a> {
         }
         match tokio::time::timeout_at(Instant::now() + Duration::from_secs(args.timeout), wait).await {
             Ok(done) => done,
-            Err(_) => bail!("deployment {:?} is not rolled out after {} s", self.name, args.timeout),
+            Err(_) => bail!("{} {:?} is not rolled out after {} s", self.workload.noun(), self.name, args.timeout),
         }
     }
 
@@ -181,7 +223,7 @@ impl<'a> Rollout<'a> {
 
     /// Says what is new; whether the rollout is done.
     fn tell(&self, object: &Value, said: &mut String) -> Result<bool> {
-        let (line, done) = match progress(object) {
+        let (line, done) = match progress(self.workload, object) {
             Progress::Done(line) => (line, true),
             Progress::Waiting(line) => (line, false),
             Progress::Failed(why) => bail!(why),
@@ -207,7 +249,7 @@ impl<'a> Rollout<'a> {
             let event: Value = serde_json::from_slice(&line)?;
             match event["type"].as_str().unwrap_or_default() {
                 "ADDED" | "MODIFIED" if self.tell(&event["object"], said)? => return Ok(true),
-                "DELETED" => bail!("deployment {:?} was deleted", self.name),
+                "DELETED" => bail!("{} {:?} was deleted", self.workload.noun(), self.name),
                 "ERROR" => return Ok(false),
                 _ => {}
             }
@@ -215,45 +257,41 @@ impl<'a> Rollout<'a> {
         Ok(false)
     }
 
-    /// The Deployment and its ReplicaSets, by revision.
-    async fn revisions(&self) -> Result<(Value, Vec<(i64, Value)>)> {
-        let deployment = self.read().await?;
-        let replica_sets = self.resources.of_kind("apps/v1", "ReplicaSet")?;
-        let list = self.connection.json(Call::get(replica_sets.collection(Some(&self.connection.namespace)))).await?;
-        let revisions = state::revisions(&deployment, &list);
-        Ok((deployment, revisions))
+    /// The workload and its revisions, oldest first.
+    async fn revisions(&self) -> Result<(Value, Vec<Revision>)> {
+        let object = self.read().await?;
+        let kept = self.resources.of_kind("apps/v1", self.workload.kept_as())?;
+        let list = self.connection.json(Call::get(kept.collection(Some(&self.connection.namespace)))).await?;
+        let revisions = revisions(self.workload, &object, &list);
+        Ok((object, revisions))
     }
 
     async fn history(&self, revision: Option<i64>) -> Result<()> {
         let (_, revisions) = self.revisions().await?;
         let display = self.resource.display(&self.name);
         let Some(wanted) = revision else {
-            print(&format!("{display} \n{}", state::history(&revisions)))?;
+            print(&format!("{display} \n{}", table(&revisions)))?;
             return Ok(());
         };
-        let found = revisions.iter().find(|(number, _)| *number == wanted);
-        let (_, replica_set) = found.with_context(|| format!("unable to find the specified revision {wanted}"))?;
-        let template = serde_yaml::to_string(&replica_set["spec"]["template"])?;
+        let found = revisions.iter().find(|revision| revision.number == wanted);
+        let found = found.with_context(|| format!("unable to find the specified revision {wanted}"))?;
+        let template = serde_yaml::to_string(&found.template(self.workload))?;
         print(&format!("{display} with revision #{wanted}\n{template}"))?;
         Ok(())
     }
 
     async fn undo(&self, to_revision: i64) -> Result<()> {
-        let (deployment, revisions) = self.revisions().await?;
-        if deployment["spec"]["paused"] == true {
+        let (object, revisions) = self.revisions().await?;
+        if object["spec"]["paused"] == true {
             bail!(
                 "you cannot roll back a paused deployment; resume it first with `podium rollout resume` and try again"
             );
         }
-        let (number, replica_set) = state::target(&revisions, to_revision)?;
-        let template = state::template_of(replica_set);
-        if template == deployment["spec"]["template"] {
+        let revision = target(&revisions, to_revision)?;
+        let Some(patch) = revision.undo(self.workload, &object) else {
+            let number = revision.number;
             return self.done(&format!("skipped rollback (current template already matches revision {number})"));
-        }
-        let patch = json!([
-            { "op": "replace", "path": "/spec/template", "value": template },
-            { "op": "replace", "path": "/metadata/annotations", "value": state::annotations(&deployment, replica_set) },
-        ]);
+        };
         self.patch("application/json-patch+json", &patch).await?;
         self.done("rolled back")
     }
@@ -270,6 +308,10 @@ impl<'a> Rollout<'a> {
     }
 
     async fn pause(&self, pause: bool) -> Result<()> {
+        if self.workload != Workload::Deployment {
+            let what = if pause { "pausing" } else { "resuming" };
+            bail!("{}.{} {:?} {what} is not supported", self.resource.plural, self.resource.group, self.name);
+        }
         let (state, already) = if pause { ("paused", "already paused") } else { ("resumed", "not paused") };
         if (self.read().await?["spec"]["paused"] == true) == pause {
             bail!("{} is {already}", self.resource.display(&self.name));
