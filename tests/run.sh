@@ -19,5 +19,5 @@ fi
 # The end-to-end binary is started by the tests: it must be the one of this tree, in the profile of the tests. All targets at
 # once, as the tests have them: with the binaries alone, dependencies have fewer features and would be compiled twice.
 [ $# -gt 0 ] || set -- --workspace
-cargo build --release --workspace --all-targets
-cargo test --release --no-fail-fast "$@"
+cargo build --workspace --all-targets
+cargo test --no-fail-fast "$@"

@@ -3,8 +3,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::BoxFuture};
 use http::{Request, Response};
 use podium_agent::{
     Agent, Endpoints, LogError, NodeAccess, RemoteNode,
@@ -76,85 +75,110 @@ fn is_ready(node: &Node) -> bool {
     conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-#[async_trait]
 impl NodeGateway for Nodes {
-    async fn summaries(&self) -> Result<Vec<Value>, ApiError> {
-        let others = self.others();
-        let asked = futures::stream::iter(others.iter().map(RemoteNode::stats)).buffer_unordered(NODES_AT_ONCE);
-        let answers: Vec<_> = asked.collect().await;
-        let mut summaries: Vec<Value> = self.local.iter().map(|local| (local.stats)()).collect();
-        for answer in answers {
-            match answer {
-                Ok(summary) => summaries.push(summary),
-                Err(why) => tracing::debug!(why, "a node does not say what it uses"),
+    fn summaries(&self) -> BoxFuture<'_, Result<Vec<Value>, ApiError>> {
+        Box::pin(async move {
+            let others = self.others();
+            let asked = futures::stream::iter(others.iter().map(RemoteNode::stats)).buffer_unordered(NODES_AT_ONCE);
+            let answers: Vec<_> = asked.collect().await;
+            let mut summaries: Vec<Value> = self.local.iter().map(|local| (local.stats)()).collect();
+            for answer in answers {
+                match answer {
+                    Ok(summary) => summaries.push(summary),
+                    Err(why) => tracing::debug!(why, "a node does not say what it uses"),
+                }
             }
-        }
-        Ok(summaries)
+            Ok(summaries)
+        })
     }
 
-    async fn node(&self, node: &str, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
-        if let Some(local) = self.local(node) {
-            return Ok(local.endpoints.serve(request).await);
-        }
-        let answer = RemoteNode::new(self.network.clone(), node).send(request).await;
-        answer.map_err(|why| ApiError::new(Reason::ServiceUnavailable, format!("error trying to reach service: {why}")))
+    fn node<'a>(
+        &'a self,
+        node: &'a str,
+        request: Request<ServiceBody>,
+    ) -> BoxFuture<'a, Result<Response<ServiceBody>, ApiError>> {
+        Box::pin(async move {
+            if let Some(local) = self.local(node) {
+                return Ok(local.endpoints.serve(request).await);
+            }
+            let answer = RemoteNode::new(self.network.clone(), node).send(request).await;
+            answer.map_err(|why| {
+                ApiError::new(Reason::ServiceUnavailable, format!("error trying to reach service: {why}"))
+            })
+        })
     }
 
-    async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        let options = podium_agent::LogOptions {
-            container: Some(options.container),
-            follow: options.follow,
-            previous: options.previous,
-            since: options.since,
-            timestamps: options.timestamps,
-            tail_lines: options.tail_lines,
-            limit_bytes: options.limit_bytes,
-            streams: match options.streams {
-                LogStreams::All => podium_agent::LogStreams::All,
-                LogStreams::Stdout => podium_agent::LogStreams::Stdout,
-                LogStreams::Stderr => podium_agent::LogStreams::Stderr,
-            },
-        };
-        self.of(pod).logs.logs(&key, options).await.map_err(|error| unreadable(&key, error))
+    fn logs<'a>(&'a self, pod: &'a Pod, options: LogOptions) -> BoxFuture<'a, Result<LogStream, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            let options = podium_agent::LogOptions {
+                container: Some(options.container),
+                follow: options.follow,
+                previous: options.previous,
+                since: options.since,
+                timestamps: options.timestamps,
+                tail_lines: options.tail_lines,
+                limit_bytes: options.limit_bytes,
+                streams: match options.streams {
+                    LogStreams::All => podium_agent::LogStreams::All,
+                    LogStreams::Stdout => podium_agent::LogStreams::Stdout,
+                    LogStreams::Stderr => podium_agent::LogStreams::Stderr,
+                },
+            };
+            self.of(pod).logs.logs(&key, options).await.map_err(|error| unreadable(&key, error))
+        })
     }
 
-    async fn core_dumps(&self, pod: &Pod, container: &str) -> Result<Vec<CoreDump>, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        let found = self.of(pod).core_dumps.list(&key, container).await.map_err(|error| unreadable(&key, error))?;
-        Ok(found.into_iter().map(|dump| CoreDump { name: dump.name, bytes: dump.bytes }).collect())
+    fn core_dumps<'a>(&'a self, pod: &'a Pod, container: &'a str) -> BoxFuture<'a, Result<Vec<CoreDump>, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            let found = self.of(pod).core_dumps.list(&key, container).await.map_err(|error| unreadable(&key, error))?;
+            Ok(found.into_iter().map(|dump| CoreDump { name: dump.name, bytes: dump.bytes }).collect())
+        })
     }
 
-    async fn core_dump(&self, pod: &Pod, container: &str, name: &str) -> Result<LogStream, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        self.of(pod).core_dumps.read(&key, container, name).await.map_err(|error| unreadable(&key, error))
+    fn core_dump<'a>(
+        &'a self,
+        pod: &'a Pod,
+        container: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<LogStream, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            self.of(pod).core_dumps.read(&key, container, name).await.map_err(|error| unreadable(&key, error))
+        })
     }
 
-    async fn exec(&self, pod: &Pod, options: ExecOptions) -> Result<Session, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        let session = self.of(pod).streaming.exec(&key, attach_options(options.attach), options.command).await;
-        session.map(handed_on).map_err(|error| refused(&key, error))
+    fn exec<'a>(&'a self, pod: &'a Pod, options: ExecOptions) -> BoxFuture<'a, Result<Session, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            let session = self.of(pod).streaming.exec(&key, attach_options(options.attach), options.command).await;
+            session.map(handed_on).map_err(|error| refused(&key, error))
+        })
     }
 
-    async fn attach(&self, pod: &Pod, options: AttachOptions) -> Result<Session, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        let session = self.of(pod).streaming.attach(&key, attach_options(options)).await;
-        session.map(handed_on).map_err(|error| refused(&key, error))
+    fn attach<'a>(&'a self, pod: &'a Pod, options: AttachOptions) -> BoxFuture<'a, Result<Session, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            let session = self.of(pod).streaming.attach(&key, attach_options(options)).await;
+            session.map(handed_on).map_err(|error| refused(&key, error))
+        })
     }
 
-    async fn port_forward(&self, pod: &Pod) -> Result<Arc<dyn PodPorts>, ApiError> {
-        let key = ObjectKey::of(&pod.metadata);
-        let ports = self.of(pod).streaming.port_forward(&key).await.map_err(|error| refused(&key, error))?;
-        Ok(Arc::new(Ports(ports)))
+    fn port_forward<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, Result<Arc<dyn PodPorts>, ApiError>> {
+        Box::pin(async move {
+            let key = ObjectKey::of(&pod.metadata);
+            let ports = self.of(pod).streaming.port_forward(&key).await.map_err(|error| refused(&key, error))?;
+            Ok(Arc::new(Ports(ports)) as Arc<dyn PodPorts>)
+        })
     }
 }
 
 struct Ports(Arc<dyn streams::PodPorts>);
 
-#[async_trait]
 impl PodPorts for Ports {
-    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, String> {
-        Ok(Box::new(self.0.connect(port).await?))
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>> {
+        Box::pin(async move { Ok(Box::new(self.0.connect(port).await?) as Box<dyn ByteStream>) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use async_trait::async_trait;
+use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
 use podium_apiserver::{ByteStream, ServiceBody, ServiceDialer};
 use podium_network::{CallError, Caller, Dialer, Network};
@@ -25,30 +25,33 @@ impl Pods {
     }
 }
 
-#[async_trait]
 impl ServiceDialer for Pods {
     fn serves(&self, address: SocketAddr) -> bool {
         self.network.is_attached(address.ip(), address.port()) || self.network.is_elsewhere(address.ip())
     }
 
-    async fn send(
+    fn send(
         &self,
         address: SocketAddr,
         mut request: Request<ServiceBody>,
-    ) -> Result<Response<ServiceBody>, String> {
-        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-        let uri: Uri = format!("http://{address}{path}").parse().map_err(|error| format!("parse: {error}"))?;
-        *request.uri_mut() = uri;
-        self.dialer.send(request).await.map_err(|error| words(address, &error))
+    ) -> BoxFuture<'_, Result<Response<ServiceBody>, String>> {
+        Box::pin(async move {
+            let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+            let uri: Uri = format!("http://{address}{path}").parse().map_err(|error| format!("parse: {error}"))?;
+            *request.uri_mut() = uri;
+            self.dialer.send(request).await.map_err(|error| words(address, &error))
+        })
     }
 
-    async fn listens(&self, address: SocketAddr) -> bool {
-        self.network.listens_anywhere(address.ip(), address.port()).await
+    fn listens(&self, address: SocketAddr) -> BoxFuture<'_, bool> {
+        Box::pin(async move { self.network.listens_anywhere(address.ip(), address.port()).await })
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
-        let stream = self.network.connect_pod(address.ip(), address.port()).await;
-        stream.map(|stream| Box::new(stream) as Box<dyn ByteStream>).map_err(|error| words(address, &error))
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>> {
+        Box::pin(async move {
+            let stream = self.network.connect_pod(address.ip(), address.port()).await;
+            stream.map(|stream| Box::new(stream) as Box<dyn ByteStream>).map_err(|error| words(address, &error))
+        })
     }
 }
 
@@ -64,6 +67,7 @@ fn words(address: SocketAddr, error: &CallError) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use async_trait::async_trait;
     use http_body_util::{BodyExt as _, Full};
     use podium_network::{Body, HttpHandler, NetworkConfig};
 

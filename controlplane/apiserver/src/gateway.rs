@@ -124,47 +124,57 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 
 /// The ports of one pod.
-#[async_trait]
 pub trait PodPorts: Send + Sync + 'static {
     /// Connects to one, as a container of the pod would at `localhost`.
     ///
     /// # Errors
     /// Why nobody answers there, in the words that a client reads.
-    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, String>;
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>>;
 }
 
 /// What runs on nodes, as the API server sees it.
-#[async_trait]
+///
+/// Its futures are boxed by hand: with `async_trait`, whose lifetimes have bounds, the compiler proves for each method anew that
+/// all that an implementation holds may go between threads, which takes seconds for what holds a whole agent.
 pub trait NodeGateway: Send + Sync + 'static {
     /// Streams the log of one container of a pod.
     ///
     /// # Errors
     /// 400 when the container has no log to show (yet), 404 when the node does not know the pod, 500 when the log
     /// cannot be read.
-    async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError>;
+    fn logs<'a>(&'a self, pod: &'a Pod, options: LogOptions) -> BoxFuture<'a, Result<LogStream, ApiError>>;
 
     /// The core dumps that a container of a pod has left, the newest first.
     ///
     /// # Errors
     /// 404 when the node does not know the pod, 500 when they cannot be read.
-    async fn core_dumps(&self, _pod: &Pod, _container: &str) -> Result<Vec<CoreDump>, ApiError> {
-        Ok(Vec::new())
+    fn core_dumps<'a>(&'a self, _pod: &'a Pod, _container: &'a str) -> BoxFuture<'a, Result<Vec<CoreDump>, ApiError>> {
+        Box::pin(async move { Ok(Vec::new()) })
     }
 
     /// The bytes of one of them.
     ///
     /// # Errors
     /// As [`NodeGateway::core_dumps`]; 404 when it is not there any more.
-    async fn core_dump(&self, _pod: &Pod, _container: &str, name: &str) -> Result<LogStream, ApiError> {
-        Err(ApiError::new(podium_api::Reason::NotFound, format!("the node has no core dump {name:?}")))
+    fn core_dump<'a>(
+        &'a self,
+        _pod: &'a Pod,
+        _container: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<LogStream, ApiError>> {
+        Box::pin(async move {
+            Err(ApiError::new(podium_api::Reason::NotFound, format!("the node has no core dump {name:?}")))
+        })
     }
 
     /// What nodes and their pods use now: a kubelet's `/stats/summary` for each node.
     ///
     /// # Errors
     /// 503 when no node can be asked.
-    async fn summaries(&self) -> Result<Vec<serde_json::Value>, ApiError> {
-        Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
+    fn summaries(&self) -> BoxFuture<'_, Result<Vec<serde_json::Value>, ApiError>> {
+        Box::pin(async move {
+            Err(ApiError::new(podium_api::Reason::ServiceUnavailable, "this node does not say what it uses"))
+        })
     }
 
     /// Passes a request on to a node's own endpoints, those that a kubelet has at its port. `node`: the node's name; the
@@ -172,28 +182,34 @@ pub trait NodeGateway: Send + Sync + 'static {
     ///
     /// # Errors
     /// 503 when the node cannot be reached.
-    async fn node(&self, node: &str, _request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
-        let why = format!("error trying to reach service: node {node:?} has no endpoints here");
-        Err(ApiError::new(podium_api::Reason::ServiceUnavailable, why))
+    fn node<'a>(
+        &'a self,
+        node: &'a str,
+        _request: Request<ServiceBody>,
+    ) -> BoxFuture<'a, Result<Response<ServiceBody>, ApiError>> {
+        Box::pin(async move {
+            let why = format!("error trying to reach service: node {node:?} has no endpoints here");
+            Err(ApiError::new(podium_api::Reason::ServiceUnavailable, why))
+        })
     }
 
     /// Prepares a command in a running container.
     ///
     /// # Errors
     /// 404 when the node does not know the pod, 500 when the container does not run.
-    async fn exec(&self, pod: &Pod, options: ExecOptions) -> Result<Session, ApiError>;
+    fn exec<'a>(&'a self, pod: &'a Pod, options: ExecOptions) -> BoxFuture<'a, Result<Session, ApiError>>;
 
     /// Prepares taking part in a running container: its input, and its output from now on.
     ///
     /// # Errors
     /// As [`NodeGateway::exec`].
-    async fn attach(&self, pod: &Pod, options: AttachOptions) -> Result<Session, ApiError>;
+    fn attach<'a>(&'a self, pod: &'a Pod, options: AttachOptions) -> BoxFuture<'a, Result<Session, ApiError>>;
 
     /// Opens the way to a pod's ports.
     ///
     /// # Errors
     /// 404 when the node does not know the pod, 500 when it does not run.
-    async fn port_forward(&self, pod: &Pod) -> Result<std::sync::Arc<dyn PodPorts>, ApiError>;
+    fn port_forward<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, Result<std::sync::Arc<dyn PodPorts>, ApiError>>;
 }
 
 /// Serves what lies below `/v2/`: an image registry. Requests have been authenticated and allowed, as paths that are no

@@ -28,7 +28,7 @@ pub fn podium_binary() -> Result<PathBuf> {
     let own = std::env::current_exe().context("where is this program?")?;
     // Tests lie in target/PROFILE/deps, the benchmarks in target/PROFILE.
     let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("podium")).find(|file| file.is_file());
-    found.with_context(|| format!("no podium beside {}: cargo build --release first", own.display()))
+    found.with_context(|| format!("no podium beside {}: cargo build first", own.display()))
 }
 
 /// The root of the repository.

@@ -20,8 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use http::{Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper_util::{
@@ -57,7 +57,6 @@ pub type ServiceBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The pods that run in this process and have no sockets.
 ///
 /// A webhook's Service may lead to them. They speak plain HTTP: what never leaves the process needs no TLS.
-#[async_trait]
 pub trait ServiceDialer: Send + Sync + 'static {
     /// Whether a pod of this process answers HTTP at this address.
     fn serves(&self, address: SocketAddr) -> bool;
@@ -66,20 +65,24 @@ pub trait ServiceDialer: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why there is no answer.
-    async fn send(&self, address: SocketAddr, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, String>;
+    fn send(
+        &self,
+        address: SocketAddr,
+        request: Request<ServiceBody>,
+    ) -> BoxFuture<'_, Result<Response<ServiceBody>, String>>;
 
     /// Whether the pod there listens itself, so that what is spoken with it, TLS too, is its own matter. One that does not
     /// is called, and knows of no connection.
-    async fn listens(&self, _address: SocketAddr) -> bool {
-        false
+    fn listens(&self, _address: SocketAddr) -> BoxFuture<'_, bool> {
+        Box::pin(async move { false })
     }
 
     /// Connects to it. A pod that is called speaks HTTP/1.1 then.
     ///
     /// # Errors
     /// Why there is no connection.
-    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
-        Err(format!("dial tcp {address}: connect: connection refused"))
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>> {
+        Box::pin(async move { Err(format!("dial tcp {address}: connect: connection refused")) })
     }
 }
 

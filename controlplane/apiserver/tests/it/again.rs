@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use async_trait::async_trait;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
@@ -165,20 +165,25 @@ async fn calls_of_webhooks_are_counted() {
 /// A pod without sockets that takes everything but what is called `bad`.
 struct Pods(SocketAddr, Mutex<Vec<String>>);
 
-#[async_trait]
 impl ServiceDialer for Pods {
     fn serves(&self, address: SocketAddr) -> bool {
         address == self.0
     }
 
-    async fn send(&self, _address: SocketAddr, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, String> {
-        let (parts, body) = request.into_parts();
-        let host = parts.headers["host"].to_str().unwrap();
-        self.1.lock().push(format!("{host} {}", parts.uri));
-        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
-        let review: Value = serde_json::from_slice(&body).unwrap();
-        let said = refusing(&review["request"]).unwrap();
-        Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
+    fn send(
+        &self,
+        _address: SocketAddr,
+        request: Request<ServiceBody>,
+    ) -> BoxFuture<'_, Result<Response<ServiceBody>, String>> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let host = parts.headers["host"].to_str().unwrap();
+            self.1.lock().push(format!("{host} {}", parts.uri));
+            let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+            let review: Value = serde_json::from_slice(&body).unwrap();
+            let said = refusing(&review["request"]).unwrap();
+            Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
+        })
     }
 }
 

@@ -6,9 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::service::service_fn;
@@ -51,7 +50,6 @@ impl Porter {
     }
 }
 
-#[async_trait]
 impl ServiceDialer for Porter {
     fn serves(&self, address: SocketAddr) -> bool {
         let port = address.port();
@@ -59,26 +57,32 @@ impl ServiceDialer for Porter {
         address.ip() == IP.parse::<IpAddr>().unwrap() && known
     }
 
-    async fn send(&self, address: SocketAddr, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, String> {
-        Ok(answer(address.port(), request).await)
+    fn send(
+        &self,
+        address: SocketAddr,
+        request: Request<ServiceBody>,
+    ) -> BoxFuture<'_, Result<Response<ServiceBody>, String>> {
+        Box::pin(async move { Ok(answer(address.port(), request).await) })
     }
 
-    async fn listens(&self, address: SocketAddr) -> bool {
-        matches!(address.port(), 161 | 443 | 460 | 462 | SOCKET)
+    fn listens(&self, address: SocketAddr) -> BoxFuture<'_, bool> {
+        Box::pin(async move { matches!(address.port(), 161 | 443 | 460 | 462 | SOCKET) })
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn ByteStream>, String> {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let (tls, port) = (self.tls.clone(), address.port());
-        tokio::spawn(async move {
-            if matches!(port, 443 | 460 | 462) {
-                let Ok(far) = tls.accept(far).await else { return };
-                serve(TokioIo::new(far), port).await;
-            } else {
-                serve(TokioIo::new(far), port).await;
-            }
-        });
-        Ok(Box::new(near))
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>> {
+        Box::pin(async move {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let (tls, port) = (self.tls.clone(), address.port());
+            tokio::spawn(async move {
+                if matches!(port, 443 | 460 | 462) {
+                    let Ok(far) = tls.accept(far).await else { return };
+                    serve(TokioIo::new(far), port).await;
+                } else {
+                    serve(TokioIo::new(far), port).await;
+                }
+            });
+            Ok(Box::new(near) as Box<dyn ByteStream>)
+        })
     }
 }
 

@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use podium_api::{ApiError, k8s_openapi::api::core::v1::Pod};
@@ -71,54 +70,69 @@ async fn command(args: Vec<String>, mut streams: Streams, dropped: Arc<Notify>) 
     Ok(code)
 }
 
-#[async_trait]
 impl NodeGateway for Node {
-    async fn logs(&self, pod: &Pod, options: LogOptions) -> Result<LogStream, ApiError> {
-        let name = pod.metadata.name.as_deref().unwrap();
-        let line = format!("{name} {} {:?}\n", options.container, options.tail_lines);
-        Ok(futures::stream::iter([Ok(line.into())]).boxed())
+    fn logs<'a>(&'a self, pod: &'a Pod, options: LogOptions) -> BoxFuture<'a, Result<LogStream, ApiError>> {
+        Box::pin(async move {
+            let name = pod.metadata.name.as_deref().unwrap();
+            let line = format!("{name} {} {:?}\n", options.container, options.tail_lines);
+            let log: LogStream = futures::stream::iter([Ok(line.into())]).boxed();
+            Ok(log)
+        })
     }
 
     /// Says what was asked.
-    async fn node(&self, node: &str, request: Request<ServiceBody>) -> Result<Response<ServiceBody>, ApiError> {
-        let said = format!("{node} {}", request.uri());
-        Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
+    fn node<'a>(
+        &'a self,
+        node: &'a str,
+        request: Request<ServiceBody>,
+    ) -> BoxFuture<'a, Result<Response<ServiceBody>, ApiError>> {
+        Box::pin(async move {
+            let said = format!("{node} {}", request.uri());
+            Ok(Response::new(Full::from(said).map_err(|never| match never {}).boxed_unsync()))
+        })
     }
 
-    async fn exec(&self, _: &Pod, options: ExecOptions) -> Result<Session, ApiError> {
-        if options.command[0] == "gone" {
-            return Err(ApiError::internal(format!("container not found ({:?})", options.attach.container)));
-        }
-        let dropped = self.dropped.clone();
-        Ok(Box::new(move |streams| Box::pin(command(options.command, streams, dropped))))
+    fn exec<'a>(&'a self, _: &'a Pod, options: ExecOptions) -> BoxFuture<'a, Result<Session, ApiError>> {
+        Box::pin(async move {
+            if options.command[0] == "gone" {
+                return Err(ApiError::internal(format!("container not found ({:?})", options.attach.container)));
+            }
+            let dropped = self.dropped.clone();
+            let session: Session = Box::new(move |streams| Box::pin(command(options.command, streams, dropped)));
+            Ok(session)
+        })
     }
 
-    async fn attach(&self, _: &Pod, _: AttachOptions) -> Result<Session, ApiError> {
-        let dropped = self.dropped.clone();
-        Ok(Box::new(move |streams| Box::pin(command(vec!["cat".to_owned()], streams, dropped))))
+    fn attach<'a>(&'a self, _: &'a Pod, _: AttachOptions) -> BoxFuture<'a, Result<Session, ApiError>> {
+        Box::pin(async move {
+            let dropped = self.dropped.clone();
+            let session: Session = Box::new(move |streams| Box::pin(command(vec!["cat".to_owned()], streams, dropped)));
+            Ok(session)
+        })
     }
 
-    async fn port_forward(&self, _: &Pod) -> Result<Arc<dyn PodPorts>, ApiError> {
-        Ok(Arc::new(Ports))
+    fn port_forward<'a>(&'a self, _: &'a Pod) -> BoxFuture<'a, Result<Arc<dyn PodPorts>, ApiError>> {
+        Box::pin(async move { Ok(Arc::new(Ports) as Arc<dyn PodPorts>) })
     }
 }
 
 struct Ports;
 
-#[async_trait]
 impl PodPorts for Ports {
     /// Port 7 answers each client in capitals, once it has said all.
-    async fn connect(&self, port: u16) -> Result<Box<dyn ByteStream>, String> {
-        if port != 7 {
-            return Err("connection refused".to_owned());
-        }
-        let (near, mut far) = tokio::io::duplex(1024);
-        tokio::spawn(async move {
-            let mut text = String::new();
-            far.read_to_string(&mut text).await.unwrap();
-            far.write_all(text.to_uppercase().as_bytes()).await.unwrap();
-        });
-        Ok(Box::new(near))
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<Box<dyn ByteStream>, String>> {
+        Box::pin(async move {
+            if port != 7 {
+                return Err("connection refused".to_owned());
+            }
+            let (near, mut far) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let mut text = String::new();
+                far.read_to_string(&mut text).await.unwrap();
+                far.write_all(text.to_uppercase().as_bytes()).await.unwrap();
+            });
+            Ok(Box::new(near) as Box<dyn ByteStream>)
+        })
     }
 }
 

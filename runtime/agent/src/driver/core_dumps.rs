@@ -5,9 +5,8 @@
 
 use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use futures::stream;
+use futures::{future::BoxFuture, stream};
 use k8s_openapi::api::core::v1::Pod;
 use podium_api::ObjectKey;
 use serde::{Deserialize, Serialize};
@@ -31,19 +30,23 @@ pub struct CoreDump {
 }
 
 /// Reads the core dumps of this node's containers.
-#[async_trait]
 pub trait CoreDumpReader: Send + Sync + 'static {
     /// Those that a container has left, the newest first.
     ///
     /// # Errors
     /// When the pod is not here or the folder cannot be read.
-    async fn list(&self, pod: &ObjectKey, container: &str) -> Result<Vec<CoreDump>, LogError>;
+    fn list<'a>(&'a self, pod: &'a ObjectKey, container: &'a str) -> BoxFuture<'a, Result<Vec<CoreDump>, LogError>>;
 
     /// The bytes of one of them.
     ///
     /// # Errors
     /// When the pod is not here, it has none of this name, or it cannot be read.
-    async fn read(&self, pod: &ObjectKey, container: &str, name: &str) -> Result<LogStream, LogError>;
+    fn read<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
+        container: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<LogStream, LogError>>;
 }
 
 impl Shared {
@@ -91,27 +94,35 @@ impl Shared {
     }
 }
 
-#[async_trait]
 impl CoreDumpReader for Shared {
-    async fn list(&self, pod: &ObjectKey, container: &str) -> Result<Vec<CoreDump>, LogError> {
-        let dir = self.container_core_dumps(pod, container)?;
-        let looked = tokio::task::spawn_blocking(move || found(&dir)).await;
-        looked.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| LogError::Io(error.to_string()))
+    fn list<'a>(&'a self, pod: &'a ObjectKey, container: &'a str) -> BoxFuture<'a, Result<Vec<CoreDump>, LogError>> {
+        Box::pin(async move {
+            let dir = self.container_core_dumps(pod, container)?;
+            let looked = tokio::task::spawn_blocking(move || found(&dir)).await;
+            looked.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| LogError::Io(error.to_string()))
+        })
     }
 
-    async fn read(&self, pod: &ObjectKey, container: &str, name: &str) -> Result<LogStream, LogError> {
-        if self.list(pod, container).await?.iter().all(|dump| dump.name != name) {
-            return Err(LogError::BadRequest(format!("container {container:?} has left no core dump {name:?}")));
-        }
-        let path = self.container_core_dumps(pod, container)?.join(name);
-        // An open file is read to its end, even when a newer dump takes its place meanwhile.
-        let file = tokio::fs::File::open(path).await.map_err(|error| LogError::Io(error.to_string()))?;
-        let chunks = stream::try_unfold(file, |mut file| async move {
-            let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-            let length = file.read_buf(&mut chunk).await?;
-            Ok((length > 0).then(|| (chunk.freeze(), file)))
-        });
-        Ok(Box::pin(chunks))
+    fn read<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
+        container: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<LogStream, LogError>> {
+        Box::pin(async move {
+            if self.list(pod, container).await?.iter().all(|dump| dump.name != name) {
+                return Err(LogError::BadRequest(format!("container {container:?} has left no core dump {name:?}")));
+            }
+            let path = self.container_core_dumps(pod, container)?.join(name);
+            // An open file is read to its end, even when a newer dump takes its place meanwhile.
+            let file = tokio::fs::File::open(path).await.map_err(|error| LogError::Io(error.to_string()))?;
+            let chunks = stream::try_unfold(file, |mut file| async move {
+                let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+                let length = file.read_buf(&mut chunk).await?;
+                Ok((length > 0).then(|| (chunk.freeze(), file)))
+            });
+            Ok(Box::pin(chunks) as LogStream)
+        })
     }
 }
 

@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use podium_api::ObjectKey;
 use podium_network::{CallError, Network, PodStream};
@@ -189,36 +188,45 @@ fn runnable(image: Arc<Image>, command: &str) -> Found {
     Found::Program(image)
 }
 
-#[async_trait]
 impl Streaming for Streamer {
-    async fn exec(
-        &self,
-        pod: &ObjectKey,
+    fn exec<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
         options: AttachOptions,
         command: Vec<String>,
-    ) -> Result<Session, StreamError> {
-        let pod = self.pod(pod)?;
-        let (live, guest, _) = self.live(&id_of(&pod), &options.container)?;
-        let found = find(&self.0, &live.place, command.first().map_or("", String::as_str)).await;
-        Ok(Box::new(move |streams| Box::pin(run(guest, found, command, options, streams))))
+    ) -> BoxFuture<'a, Result<Session, StreamError>> {
+        Box::pin(async move {
+            let pod = self.pod(pod)?;
+            let (live, guest, _) = self.live(&id_of(&pod), &options.container)?;
+            let found = find(&self.0, &live.place, command.first().map_or("", String::as_str)).await;
+            let session: Session = Box::new(move |streams| Box::pin(run(guest, found, command, options, streams)));
+            Ok(session)
+        })
     }
 
-    async fn attach(&self, pod: &ObjectKey, options: AttachOptions) -> Result<Session, StreamError> {
-        let pod = self.pod(pod)?;
-        let (live, guest, log) = self.live(&id_of(&pod), &options.container)?;
-        let pipes = Pipes::new(options.tty);
-        log.tap(&pipes);
-        Ok(Box::new(move |streams| Box::pin(take_part(live, guest, pipes, options, streams))))
+    fn attach<'a>(&'a self, pod: &'a ObjectKey, options: AttachOptions) -> BoxFuture<'a, Result<Session, StreamError>> {
+        Box::pin(async move {
+            let pod = self.pod(pod)?;
+            let (live, guest, log) = self.live(&id_of(&pod), &options.container)?;
+            let pipes = Pipes::new(options.tty);
+            log.tap(&pipes);
+            let session: Session = Box::new(move |streams| Box::pin(take_part(live, guest, pipes, options, streams)));
+            Ok(session)
+        })
     }
 
-    async fn port_forward(&self, key: &ObjectKey) -> Result<Arc<dyn PodPorts>, StreamError> {
-        let pod = self.pod(key)?;
-        let status = pod.status.as_ref();
-        let ip =
-            status.filter(|s| s.phase.as_deref() == Some("Running")).and_then(|s| s.pod_ip.as_deref()?.parse().ok());
-        let ip =
-            ip.ok_or_else(|| StreamError::NotRunning(format!("pod not found (\"{}_{}\")", key.name, key.namespace)))?;
-        Ok(Arc::new(Ports { network: self.0.network.clone(), ip }))
+    fn port_forward<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Arc<dyn PodPorts>, StreamError>> {
+        Box::pin(async move {
+            let pod = self.pod(key)?;
+            let status = pod.status.as_ref();
+            let ip = status
+                .filter(|s| s.phase.as_deref() == Some("Running"))
+                .and_then(|s| s.pod_ip.as_deref()?.parse().ok());
+            let ip = ip.ok_or_else(|| {
+                StreamError::NotRunning(format!("pod not found (\"{}_{}\")", key.name, key.namespace))
+            })?;
+            Ok(Arc::new(Ports { network: self.0.network.clone(), ip }) as Arc<dyn PodPorts>)
+        })
     }
 }
 
@@ -227,15 +235,16 @@ struct Ports {
     ip: IpAddr,
 }
 
-#[async_trait]
 impl PodPorts for Ports {
-    async fn connect(&self, port: u16) -> Result<PodStream, String> {
-        self.network.connect_pod(self.ip, port).await.map_err(|error| {
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<PodStream, String>> {
+        Box::pin(async move {
+            self.network.connect_pod(self.ip, port).await.map_err(|error| {
             let why = match error {
                 CallError::Refused(_) => "connection refused".to_owned(),
                 other => other.to_string(),
             };
             format!("failed to connect to localhost:{port} inside the pod's network: dial tcp4 127.0.0.1:{port}: connect: {why}")
+        })
         })
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use parking_lot::Mutex;
 use podium_api::ObjectKey;
@@ -88,36 +88,37 @@ impl LogIndex {
     }
 }
 
-#[async_trait]
 impl LogReader for Shared {
-    async fn logs(&self, key: &ObjectKey, options: LogOptions) -> Result<LogStream, LogError> {
-        let pod = self.pods.get(key).and_then(|object| object.downcast_arc::<Pod>());
-        let pod = pod.ok_or_else(|| LogError::NoPod(key.to_string()))?;
-        let container = chosen(&pod, options.container.as_deref())?;
-        let id = id_of(&pod);
-        let newest = self.log_index.newest(&id, container);
-        let dir = self.log_index.pod_dir(&id).join(container);
-        let number = newest.as_ref().map(|n| n.run).or_else(|| reader::newest_run(&dir));
-        let status = status_of(&pod, container);
-        let number = number.or_else(|| status.filter(|s| s.container_id.is_some()).map(|s| s.restart_count));
-        let Some(number) = number else {
-            let reason = status
-                .and_then(|s| s.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
-                .unwrap_or("ContainerCreating");
-            let words = format!("container {container:?} in pod {:?} is waiting to start: {reason}", key.name);
-            return Err(LogError::BadRequest(words));
-        };
-        if !options.previous {
-            let live = newest.map(|n| n.log);
-            let path = self.log_index.path(&id, container, number);
-            return Ok(reader::read(path, self.config.log_files_max, live, options));
-        }
-        if number == 0 {
-            let words = format!("previous terminated container {container:?} in pod {:?} not found", key.name);
-            return Err(LogError::BadRequest(words));
-        }
-        let path = self.log_index.path(&id, container, number - 1);
-        Ok(reader::read(path, self.config.log_files_max, None, options))
+    fn logs<'a>(&'a self, key: &'a ObjectKey, options: LogOptions) -> BoxFuture<'a, Result<LogStream, LogError>> {
+        Box::pin(async move {
+            let pod = self.pods.get(key).and_then(|object| object.downcast_arc::<Pod>());
+            let pod = pod.ok_or_else(|| LogError::NoPod(key.to_string()))?;
+            let container = chosen(&pod, options.container.as_deref())?;
+            let id = id_of(&pod);
+            let newest = self.log_index.newest(&id, container);
+            let dir = self.log_index.pod_dir(&id).join(container);
+            let number = newest.as_ref().map(|n| n.run).or_else(|| reader::newest_run(&dir));
+            let status = status_of(&pod, container);
+            let number = number.or_else(|| status.filter(|s| s.container_id.is_some()).map(|s| s.restart_count));
+            let Some(number) = number else {
+                let reason = status
+                    .and_then(|s| s.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
+                    .unwrap_or("ContainerCreating");
+                let words = format!("container {container:?} in pod {:?} is waiting to start: {reason}", key.name);
+                return Err(LogError::BadRequest(words));
+            };
+            if !options.previous {
+                let live = newest.map(|n| n.log);
+                let path = self.log_index.path(&id, container, number);
+                return Ok(reader::read(path, self.config.log_files_max, live, options));
+            }
+            if number == 0 {
+                let words = format!("previous terminated container {container:?} in pod {:?} not found", key.name);
+                return Err(LogError::BadRequest(words));
+            }
+            let path = self.log_index.path(&id, container, number - 1);
+            Ok(reader::read(path, self.config.log_files_max, None, options))
+        })
     }
 }
 

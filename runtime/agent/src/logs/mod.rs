@@ -7,9 +7,8 @@ pub(crate) mod writer;
 
 use std::pin::Pin;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, future::BoxFuture};
 use jiff::Timestamp;
 use podium_api::ObjectKey;
 
@@ -64,11 +63,10 @@ pub enum LogError {
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
 /// Reads the logs of this node's containers.
-#[async_trait]
 pub trait LogReader: Send + Sync + 'static {
     /// The log of one container.
     ///
     /// # Errors
     /// When the pod or container is not here, or has not started yet.
-    async fn logs(&self, pod: &ObjectKey, options: LogOptions) -> Result<LogStream, LogError>;
+    fn logs<'a>(&'a self, pod: &'a ObjectKey, options: LogOptions) -> BoxFuture<'a, Result<LogStream, LogError>>;
 }

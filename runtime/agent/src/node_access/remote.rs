@@ -2,9 +2,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt as _, Empty};
 use podium_api::ObjectKey;
@@ -166,48 +165,61 @@ fn log_path(key: &ObjectKey, options: &LogOptions) -> String {
     format!("/containerLogs/{}/{}/{container}?{}", key.namespace, key.name, query.join("&"))
 }
 
-#[async_trait]
 impl LogReader for RemoteNode {
-    async fn logs(&self, pod: &ObjectKey, options: LogOptions) -> Result<LogStream, LogError> {
-        self.stream(pod, &log_path(pod, &options)).await
+    fn logs<'a>(&'a self, pod: &'a ObjectKey, options: LogOptions) -> BoxFuture<'a, Result<LogStream, LogError>> {
+        Box::pin(async move { self.stream(pod, &log_path(pod, &options)).await })
     }
 }
 
-#[async_trait]
 impl CoreDumpReader for RemoteNode {
-    async fn list(&self, pod: &ObjectKey, container: &str) -> Result<Vec<CoreDump>, LogError> {
-        let path = format!("/coreDumps/{}/{}/{container}", pod.namespace, pod.name);
-        let (status, bytes) = self.gather(&path).await.map_err(LogError::Io)?;
-        if status != StatusCode::OK {
-            return Err(log_error(pod, status, words(&bytes)));
-        }
-        serde_json::from_slice(&bytes).map_err(|error| LogError::Io(error.to_string()))
+    fn list<'a>(&'a self, pod: &'a ObjectKey, container: &'a str) -> BoxFuture<'a, Result<Vec<CoreDump>, LogError>> {
+        Box::pin(async move {
+            let path = format!("/coreDumps/{}/{}/{container}", pod.namespace, pod.name);
+            let (status, bytes) = self.gather(&path).await.map_err(LogError::Io)?;
+            if status != StatusCode::OK {
+                return Err(log_error(pod, status, words(&bytes)));
+            }
+            serde_json::from_slice(&bytes).map_err(|error| LogError::Io(error.to_string()))
+        })
     }
 
-    async fn read(&self, pod: &ObjectKey, container: &str, name: &str) -> Result<LogStream, LogError> {
-        self.stream(pod, &format!("/coreDumps/{}/{}/{container}/{name}", pod.namespace, pod.name)).await
+    fn read<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
+        container: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<LogStream, LogError>> {
+        Box::pin(async move {
+            self.stream(pod, &format!("/coreDumps/{}/{}/{container}/{name}", pod.namespace, pod.name)).await
+        })
     }
 }
 
-#[async_trait]
 impl Streaming for RemoteNode {
-    async fn exec(
-        &self,
-        pod: &ObjectKey,
+    fn exec<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
         options: AttachOptions,
         command: Vec<String>,
-    ) -> Result<Session, StreamError> {
-        let path = format!("/exec/{}/{}/{}", pod.namespace, pod.name, options.container);
-        self.session(path, &options, &command).await
+    ) -> BoxFuture<'a, Result<Session, StreamError>> {
+        Box::pin(async move {
+            let path = format!("/exec/{}/{}/{}", pod.namespace, pod.name, options.container);
+            self.session(path, &options, &command).await
+        })
     }
 
-    async fn attach(&self, pod: &ObjectKey, options: AttachOptions) -> Result<Session, StreamError> {
-        let path = format!("/attach/{}/{}/{}", pod.namespace, pod.name, options.container);
-        self.session(path, &options, &[]).await
+    fn attach<'a>(&'a self, pod: &'a ObjectKey, options: AttachOptions) -> BoxFuture<'a, Result<Session, StreamError>> {
+        Box::pin(async move {
+            let path = format!("/attach/{}/{}/{}", pod.namespace, pod.name, options.container);
+            self.session(path, &options, &[]).await
+        })
     }
 
-    async fn port_forward(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, StreamError> {
-        Ok(Arc::new(RemotePorts { node: self.clone(), path: format!("/portForward/{}/{}", pod.namespace, pod.name) }))
+    fn port_forward<'a>(&'a self, pod: &'a ObjectKey) -> BoxFuture<'a, Result<Arc<dyn PodPorts>, StreamError>> {
+        Box::pin(async move {
+            let path = format!("/portForward/{}/{}", pod.namespace, pod.name);
+            Ok(Arc::new(RemotePorts { node: self.clone(), path }) as Arc<dyn PodPorts>)
+        })
     }
 }
 
@@ -217,11 +229,12 @@ struct RemotePorts {
     path: String,
 }
 
-#[async_trait]
 impl PodPorts for RemotePorts {
-    async fn connect(&self, port: u16) -> Result<PodStream, String> {
-        let port = port.to_string();
-        self.node.connect(&self.path, &[("port", &port)]).await.map_err(|(_, why)| why)
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<PodStream, String>> {
+        Box::pin(async move {
+            let port = port.to_string();
+            self.node.connect(&self.path, &[("port", &port)]).await.map_err(|(_, why)| why)
+        })
     }
 }
 

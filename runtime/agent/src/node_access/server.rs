@@ -8,8 +8,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use podium_api::ObjectKey;
@@ -39,19 +39,30 @@ impl NodeServer {
     }
 }
 
-#[async_trait]
 impl NodeHandler for NodeServer {
-    async fn call(&self, _peer: &TunnelPeer, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        match self.0.get() {
-            Some(parts) => Ok(parts.endpoints.serve(request).await),
-            None => Ok(not_yet()),
-        }
+    fn call<'a>(
+        &'a self,
+        _peer: &'a TunnelPeer,
+        request: Request<Body>,
+    ) -> BoxFuture<'a, Result<Response<Body>, CallError>> {
+        Box::pin(async move {
+            match self.0.get() {
+                Some(parts) => Ok(parts.endpoints.serve(request).await),
+                None => Ok(not_yet()),
+            }
+        })
     }
 
-    async fn connect(&self, _peer: &TunnelPeer, request: Request<()>) -> Result<ServeStream, Response<Body>> {
-        let parts = self.0.get().ok_or_else(not_yet)?;
-        let asked = Asked::read(&request).ok_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n"))?;
-        parts.open(asked).await
+    fn connect<'a>(
+        &'a self,
+        _peer: &'a TunnelPeer,
+        request: Request<()>,
+    ) -> BoxFuture<'a, Result<ServeStream, Response<Body>>> {
+        Box::pin(async move {
+            let parts = self.0.get().ok_or_else(not_yet)?;
+            let asked = Asked::read(&request).ok_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n"))?;
+            parts.open(asked).await
+        })
     }
 }
 

@@ -7,7 +7,6 @@ pub(crate) mod terminal;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use podium_api::ObjectKey;
@@ -82,34 +81,39 @@ pub enum StreamError {
 }
 
 /// The ports of one pod.
-#[async_trait]
 pub trait PodPorts: Send + Sync + 'static {
     /// Connects to one.
     ///
     /// # Errors
     /// Why nobody answers there.
-    async fn connect(&self, port: u16) -> Result<PodStream, String>;
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<PodStream, String>>;
 }
 
 /// Streams into the containers of this node.
-#[async_trait]
+///
+/// Its futures are boxed by hand: with `async_trait`, whose lifetimes have bounds, the compiler proves for each method anew that
+/// all that an implementation holds may go between threads, which takes seconds for what holds a whole agent.
 pub trait Streaming: Send + Sync + 'static {
     /// Prepares a command in a running container.
     ///
     /// # Errors
     /// When the pod is not here, or the container does not run.
-    async fn exec(&self, pod: &ObjectKey, options: AttachOptions, command: Vec<String>)
-    -> Result<Session, StreamError>;
+    fn exec<'a>(
+        &'a self,
+        pod: &'a ObjectKey,
+        options: AttachOptions,
+        command: Vec<String>,
+    ) -> BoxFuture<'a, Result<Session, StreamError>>;
 
     /// Prepares taking part in a running container.
     ///
     /// # Errors
     /// As [`Streaming::exec`].
-    async fn attach(&self, pod: &ObjectKey, options: AttachOptions) -> Result<Session, StreamError>;
+    fn attach<'a>(&'a self, pod: &'a ObjectKey, options: AttachOptions) -> BoxFuture<'a, Result<Session, StreamError>>;
 
     /// Opens the way to a pod's ports.
     ///
     /// # Errors
     /// When the pod is not here, or has no address.
-    async fn port_forward(&self, pod: &ObjectKey) -> Result<Arc<dyn PodPorts>, StreamError>;
+    fn port_forward<'a>(&'a self, pod: &'a ObjectKey) -> BoxFuture<'a, Result<Arc<dyn PodPorts>, StreamError>>;
 }

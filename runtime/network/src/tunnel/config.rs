@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use rustls::{RootCertStore, sign::CertifiedKey};
@@ -37,18 +36,25 @@ pub struct TunnelPeer {
 }
 
 /// What a node answers itself: the paths of a kubelet. Only peers in `system:masters` get here.
-#[async_trait]
 pub trait NodeHandler: Send + Sync + 'static {
     /// Answers a request.
     ///
     /// # Errors
     /// When no response could be made.
-    async fn call(&self, peer: &TunnelPeer, request: Request<Body>) -> Result<Response<Body>, CallError>;
+    fn call<'a>(
+        &'a self,
+        peer: &'a TunnelPeer,
+        request: Request<Body>,
+    ) -> BoxFuture<'a, Result<Response<Body>, CallError>>;
 
     /// Takes a stream of bytes in both directions (exec, attach, port-forward), or answers why not. The request is a
     /// CONNECT that says where to by its path and query.
-    async fn connect(&self, _peer: &TunnelPeer, _request: Request<()>) -> Result<ServeStream, Response<Body>> {
-        Err(proxy::text(StatusCode::NOT_FOUND, "nothing here takes a stream\n"))
+    fn connect<'a>(
+        &'a self,
+        _peer: &'a TunnelPeer,
+        _request: Request<()>,
+    ) -> BoxFuture<'a, Result<ServeStream, Response<Body>>> {
+        Box::pin(async move { Err(proxy::text(StatusCode::NOT_FOUND, "nothing here takes a stream\n")) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use podium_network::{
     Claim, Membership, NetworkPolicy, NodeStream, PodFacts, PodStream, PolicyPeer, PolicyRule, Selector, SocketError,
     Workloads,
@@ -209,29 +210,41 @@ async fn new_connections_show_the_certificates_of_the_moment() {
 /// A node's own paths.
 struct Kubelet;
 
-#[async_trait]
 impl NodeHandler for Kubelet {
-    async fn call(&self, peer: &TunnelPeer, request: Request<Body>) -> Result<Response<Body>, CallError> {
-        let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(|e| CallError::Failed(e.to_string()))?.to_bytes();
-        let text = format!("{} {} {} {}", peer.user, head.method, head.uri.path(), body.len());
-        Ok(Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()))
+    fn call<'a>(
+        &'a self,
+        peer: &'a TunnelPeer,
+        request: Request<Body>,
+    ) -> BoxFuture<'a, Result<Response<Body>, CallError>> {
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(|e| CallError::Failed(e.to_string()))?.to_bytes();
+            let text = format!("{} {} {} {}", peer.user, head.method, head.uri.path(), body.len());
+            Ok(Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()))
+        })
     }
 
-    async fn connect(&self, _: &TunnelPeer, request: Request<()>) -> Result<ServeStream, Response<Body>> {
-        if request.uri().path() != "/exec" {
-            let gone = Response::builder().status(StatusCode::GONE);
-            return Err(gone.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap());
-        }
-        let hello = format!("{} {}", request.uri(), request.headers()["x-protocol"].to_str().unwrap());
-        Ok(Box::new(move |mut stream: PodStream| {
-            Box::pin(async move {
-                stream.write_all(hello.as_bytes()).await.unwrap();
-                let (mut read, mut write) = tokio::io::split(stream);
-                tokio::io::copy(&mut read, &mut write).await.unwrap();
-                write.shutdown().await.unwrap();
-            })
-        }))
+    fn connect<'a>(
+        &'a self,
+        _: &'a TunnelPeer,
+        request: Request<()>,
+    ) -> BoxFuture<'a, Result<ServeStream, Response<Body>>> {
+        Box::pin(async move {
+            if request.uri().path() != "/exec" {
+                let gone = Response::builder().status(StatusCode::GONE);
+                return Err(gone.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap());
+            }
+            let hello = format!("{} {}", request.uri(), request.headers()["x-protocol"].to_str().unwrap());
+            let serve: ServeStream = Box::new(move |mut stream: PodStream| {
+                Box::pin(async move {
+                    stream.write_all(hello.as_bytes()).await.unwrap();
+                    let (mut read, mut write) = tokio::io::split(stream);
+                    tokio::io::copy(&mut read, &mut write).await.unwrap();
+                    write.shutdown().await.unwrap();
+                })
+            });
+            Ok(serve)
+        })
     }
 }
 
