@@ -4,7 +4,6 @@
 //! owed is noticed by the guest's end; one that has everything does not end a guest that goes on.
 
 use std::{
-    future::Future as _,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -148,16 +147,10 @@ impl Call {
         head_only: bool,
         failed: impl FnOnce(&wasmtime::Error) -> CallFailure,
     ) -> Result<http::Response<Body>, CallFailure> {
-        let reply = tokio::select! {
-            biased;
-            reply = &mut self.reply => reply,
-            Ok(failure) = &mut self.fate => return Err(failure),
-        };
-        let response = match reply {
+        let response = match heard(&mut self.reply, &mut self.fate).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(failed(&error)),
-            // The guest ended without an answer: why is known when its task is done.
-            Err(oneshot::Canceled) => return Err((&mut self.fate).await.unwrap_or(CallFailure::Killed)),
+            Err(why) => return Err(why.unwrap_or(CallFailure::Killed)),
         };
         let (head, body) = response.into_parts();
         let status = head.status;
@@ -171,6 +164,28 @@ impl Call {
         let body = GuestBody { body, container, broken, cut: Some(cut), leaving: Some(leaving), owed, head_only };
         Ok(http::Response::from_parts(head, body.boxed_unsync()))
     }
+}
+
+/// What the guest answered, or why it did not; `None`: its task was dropped.
+///
+/// What it said counts, even when it ended in the moment since an answer was looked for.
+async fn heard<A, F>(
+    reply: &mut oneshot::Receiver<A>,
+    mut fate: impl Future<Output = Result<F, oneshot::Canceled>> + Unpin,
+) -> Result<A, Option<F>> {
+    tokio::select! {
+        biased;
+        said = &mut *reply => if let Ok(said) = said {
+            return Ok(said);
+        },
+        why = &mut fate => return match (reply.try_recv(), why) {
+            (Ok(Some(said)), _) => Ok(said),
+            (_, Ok(why)) => Err(Some(why)),
+            (_, Err(oneshot::Canceled)) => reply.await.map_err(|_| None),
+        },
+    }
+    // The guest ended without an answer: why is known when its task is done.
+    Err(fate.await.ok())
 }
 
 /// A response's body. One whose guest trapped, was killed or took too long ends with an error: it must not look whole.
@@ -269,5 +284,34 @@ impl Drop for GuestBody {
                 leaving.satisfied();
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_counts_when_the_guest_ends_before_it_is_looked_for_again() {
+        let (sender, mut reply) = oneshot::channel();
+        // Polled once the reply has been found to be missing.
+        let fate = Box::pin(async move {
+            sender.send("an answer").unwrap();
+            Ok("its end")
+        });
+        assert_eq!(heard(&mut reply, fate).await, Ok("an answer"));
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_has_a_reason() {
+        let (sender, mut reply) = oneshot::channel::<()>();
+        assert_eq!(heard(&mut reply, Box::pin(async { Ok("why") })).await, Err(Some("why")), "it may say more");
+        drop(sender);
+        let (fate, on_fate) = oneshot::channel();
+        fate.send("why").unwrap();
+        assert_eq!(heard(&mut reply, on_fate).await, Err(Some("why")), "it cannot");
+        let (fate, on_fate) = oneshot::channel::<()>();
+        drop(fate);
+        assert_eq!(heard(&mut reply, on_fate).await, Err(None), "its task was dropped");
     }
 }
