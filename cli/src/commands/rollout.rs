@@ -1,6 +1,6 @@
 //! `podium rollout`: follows, undoes, repeats and lists the changes of a workload's pods.
 //!
-//! What a status or history means is decided by the pure functions in [`progress`] and [`history`]; this file only reads and
+//! What a status or history means is decided by the pure functions in [`mod@progress`] and [`history`]; this file only reads and
 //! writes.
 
 mod history;
